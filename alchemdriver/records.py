@@ -1,0 +1,64 @@
+"""Records that travel between layers.  Frozen; units in the field comments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Atoms at one instant, as the potential sees them."""
+
+    symbols: tuple[str, ...]  # element of each atom at λ = 0, N of them
+    positions: np.ndarray  # (N, 3) Å
+    cell: np.ndarray  # (3, 3) Å, rows are the lattice vectors
+    pbc: tuple[bool, bool, bool] = (True, True, True)
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+
+@dataclass(frozen=True)
+class Transformation:
+    """What λ does: the element of every atom at both ends.
+
+    ``None`` in ``final`` means that the atom is removed (void).  ``einstein`` means that λ=0 is the
+    Einstein crystal and λ=1 the unchanged model (Frenkel–Ladd); then initial == final.
+    """
+
+    initial: tuple[str, ...]
+    final: tuple[str | None, ...]
+    einstein: bool = False
+
+    @property
+    def changed(self) -> tuple[int, ...]:
+        """Indices of the atoms whose element differs between the ends."""
+        pairs = zip(self.initial, self.final, strict=True)
+        return tuple(i for i, (a, b) in enumerate(pairs) if a != b)
+
+    @property
+    def voids(self) -> tuple[int, ...]:
+        """Indices of the atoms that are removed."""
+        return tuple(i for i, b in enumerate(self.final) if b is None)
+
+
+@dataclass(frozen=True)
+class PotentialEvaluation:
+    """One evaluation of an alchemical potential E(x, weights)."""
+
+    energy: float  # eV
+    forces: np.ndarray  # (N, 3) eV/Å
+    virial: np.ndarray  # (3, 3) eV, −∂E/∂ε for the strain x → x(1 + ε), symmetric
+    weight_gradient: np.ndarray  # (k,) eV, ∂E/∂weights
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of a Hamiltonian H(x, λ)."""
+
+    energy: float  # eV
+    forces: np.ndarray  # (N, 3) eV/Å
+    virial: np.ndarray  # (3, 3) eV, −∂H/∂ε, symmetric
+    dHdlambda: float  # eV

@@ -1,0 +1,1 @@
+"""Free energies from i-PI output files; never imports torch or ipi."""

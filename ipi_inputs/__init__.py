@@ -1,0 +1,1 @@
+"""i-PI XML templates, one runnable protocol each."""
