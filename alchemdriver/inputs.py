@@ -1,0 +1,528 @@
+"""The contract: one i-PI XML file, read by the server, the client and the analysis alike.
+
+Everything alchemical stands in the ``<parameters>`` dictionary of the one alchemical
+``<ffsocket>``; the rest is i-PI's.  This module reads and checks that file and knows the keys
+(``KEYS``).  It never runs anything and never imports torch or ipi.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.parsers.expat import ExpatError
+
+import numpy as np
+import xmltodict
+from ase.data import atomic_masses, atomic_numbers
+
+from . import units
+from .errors import InputError, did_you_mean
+from .records import Structure, Transformation
+from .schedule import Schedule, shape
+from .transformation import parse_alchemy
+from .xyz import read_xyz
+
+KEYS = {
+    "model": "embedded name, foundation name, or path relative to the XML",
+    "alchemy": "initial->final, e.g. 'Pb->Sn', 'Fe[12]->void', 'einstein->model'",
+    "springs": "extxyz file with positions and spring_constant (eV/Å^2): the Einstein reference",
+    "tether": "spring constant (eV/Å^2) of atoms going to void",
+    "lambda": "fixed λ, or the initial value under a schedule",
+    "schedule": "poly9, linear, or a table file (tau, lambda)",
+    "equilibrate": "steps of each hold",
+    "switch": "steps of each switch",
+    "cycles": "forward/backward pairs",
+    "masses": "interpolate or fixed",
+    "interpolation": "alchemical or linear",
+    "dtype": "float64 or float32",
+    "digest": "written by prepare and run",
+    "masses_file": "JSON with 'initial' and 'final' masses (u), one per atom",
+}
+# What i-PI or our server add to the INIT string; never in an input file.
+WIRE_KEYS = ("clock", "batch_size")
+_CHOICES = {
+    "masses": ("interpolate", "fixed"),
+    "interpolation": ("alchemical", "linear"),
+    "dtype": ("float64", "float32"),
+}
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The checked ``<parameters>`` dictionary; None means that the key is absent."""
+
+    model: str
+    alchemy: str
+    lam: float
+    schedule: str | None
+    equilibrate: int | None  # steps
+    switch: int | None  # steps
+    cycles: int | None
+    masses: str | None
+    interpolation: str
+    dtype: str
+    springs: str | None
+    tether: float | None  # eV/Å^2
+    digest: str | None
+    masses_file: str | None
+
+
+@dataclass(frozen=True)
+class Socket:
+    """Where the alchemical forcefield listens."""
+
+    mode: str  # 'unix', 'inet' or 'shm'
+    address: str
+    port: int
+    prefix: str  # of unix sockets
+
+
+@dataclass(frozen=True)
+class PropertyFile:
+    """One ``<properties>`` output; the file's own header names columns and units."""
+
+    filename: str
+    stride: int
+    columns: tuple[str, ...]  # as written, e.g. 'conserved{electronvolt}'
+
+
+@dataclass(frozen=True)
+class ExtrasFile:
+    """One ``<trajectory extra_type=…> extras`` output; i-PI appends ``_<bead>``."""
+
+    filename: str
+    stride: int
+    key: str
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """Everything that server, client and analysis need from one XML file."""
+
+    path: Path
+    parameters: Parameters
+    structure: Structure  # λ = 0 species
+    transformation: Transformation
+    schedule: Schedule | None
+    initial_masses: np.ndarray  # (N,) u
+    final_masses: np.ndarray  # (N,) u, equal to the initial ones for removed atoms
+    forcefield: str
+    socket: Socket
+    ensemble: str  # 'nve', 'nvt', 'npt', 'nst', …; '' for other motions
+    temperature: float | None  # K
+    pressure: float | None  # bar
+    timestep: float | None  # fs
+    beads: int
+    total_steps: int
+    seed: int
+    floatformat: str
+    prefix: str
+    properties: tuple[PropertyFile, ...]
+    extras: tuple[ExtrasFile, ...]
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    @property
+    def interpolates_masses(self) -> bool:
+        """Whether m(λ) follows λ during the run.
+
+        Default as in the paper for classical nuclei; with P > 1 beads the ring-polymer springs
+        depend on the mass, so masses stay fixed unless asked for.
+        """
+        if self.parameters.masses is None:
+            return self.beads == 1
+        return self.parameters.masses == "interpolate"
+
+    def masses(self, lam: float) -> np.ndarray:
+        """m(λ) = (1 − λ) m_initial + λ m_final, (N,) u; paper, Methods C."""
+        return (1.0 - lam) * self.initial_masses + lam * self.final_masses
+
+    def lam_at(self, step: int) -> float:
+        """λ at an i-PI step."""
+        return self.parameters.lam if self.schedule is None else self.schedule.at(step)
+
+    def output(self, filename: str) -> Path:
+        """Full path of an output file, with i-PI's prefix."""
+        return self.folder / (f"{self.prefix}.{filename}" if self.prefix else filename)
+
+
+def _number(text: str, key: str, kind: type = float):
+    try:
+        value = kind(text)
+    except ValueError:
+        expected = "a whole number" if kind is int else "a number"
+        raise InputError(f"parameter '{key}': expected {expected}, got '{text}'") from None
+    if kind is float and not np.isfinite(value):
+        raise InputError(f"parameter '{key}': expected a finite number, got '{text}'")
+    return value
+
+
+def split_parameters(text: str) -> dict[str, str]:
+    """``{a: 1, b: 2}`` as a dictionary of strings, in i-PI's own way of splitting."""
+    body = text.strip()
+    if not (body.startswith("{") and body.endswith("}")):
+        raise InputError("<parameters> must be a dictionary {key: value, …}")
+    values: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in body[1:-1].split(","))):
+        key, colon, value = (x.strip() for x in item.partition(":"))
+        if not colon or not value:
+            raise InputError(f"<parameters>: expected 'key: value', got '{item}'")
+        if key in values:
+            raise InputError(f"<parameters>: key '{key}' stands twice")
+        values[key] = value
+    return values
+
+
+def check_parameters(values: Mapping[str, str]) -> Parameters:
+    """Validate the dictionary.  Raises InputError, with a suggestion for misspelt keys."""
+    for key in values:
+        if key not in KEYS:
+            raise InputError(
+                f"unknown parameter '{key}'{did_you_mean(key, KEYS)}; known: {', '.join(KEYS)}"
+            )
+    for key in ("model", "alchemy"):
+        if key not in values:
+            raise InputError(f"parameter '{key}' is missing: {KEYS[key]}")
+    for key, allowed in _CHOICES.items():
+        if key in values and values[key] not in allowed:
+            raise InputError(
+                f"parameter '{key}': expected {' or '.join(allowed)}, got '{values[key]}'"
+                f"{did_you_mean(values[key], allowed)}"
+            )
+    schedule = values.get("schedule")
+    lengths = {
+        key: _number(values[key], key, int) if key in values else None
+        for key in ("equilibrate", "switch", "cycles")
+    }
+    if schedule is None and any(v is not None for v in lengths.values()):
+        given = ", ".join(k for k, v in lengths.items() if v is not None)
+        raise InputError(f"{given} given without a schedule: add 'schedule: poly9'")
+    if schedule is not None:
+        for key in ("equilibrate", "switch"):
+            if lengths[key] is None:
+                raise InputError(f"parameter '{key}' is missing: a schedule needs {KEYS[key]}")
+        if lengths["cycles"] is None:
+            lengths["cycles"] = 1
+    if schedule is None and "lambda" not in values:
+        raise InputError("give either 'lambda' (fixed) or 'schedule' (switching)")
+    lam = _number(values.get("lambda", "0"), "lambda")
+    if not 0.0 <= lam <= 1.0:
+        raise InputError(f"parameter 'lambda': expected a number in [0, 1], got {lam:g}")
+    if schedule is not None and lam != 0.0:
+        raise InputError(f"parameter 'lambda': a schedule starts at 0, got {lam:g}; drop the key")
+    tether = _number(values["tether"], "tether") if "tether" in values else None
+    if tether is not None and tether <= 0:
+        raise InputError(f"parameter 'tether': expected a positive eV/Å^2, got {tether:g}")
+    return Parameters(
+        model=values["model"],
+        alchemy=values["alchemy"],
+        lam=lam,
+        schedule=schedule,
+        masses=values.get("masses"),
+        interpolation=values.get("interpolation", "alchemical"),
+        dtype=values.get("dtype", "float64"),
+        springs=values.get("springs"),
+        tether=tether,
+        digest=values.get("digest"),
+        masses_file=values.get("masses_file"),
+        **lengths,
+    )
+
+
+# --- the XML tree -------------------------------------------------------------------------------
+
+
+def parse_xml(text: str, where: str = "input") -> dict[str, Any]:
+    """The ``<simulation>`` element as xmltodict sees it (comments kept)."""
+    try:
+        tree = xmltodict.parse(text, process_comments=True)
+    except ExpatError as err:
+        raise InputError(f"{where} is not well-formed XML: {err}") from None
+    root = tree.get("simulation")
+    if not isinstance(root, dict):
+        raise InputError(f"{where}: expected <simulation> as the root, got <{next(iter(tree))}>")
+    return root
+
+
+def many(node: Any) -> list:
+    """Children of one tag as a list, whether there are none, one or several."""
+    if node is None:
+        return []
+    return node if isinstance(node, list) else [node]
+
+
+def text_of(node: Any, default: str = "") -> str:
+    """Text of an element, with or without attributes."""
+    if isinstance(node, list):
+        raise InputError(f"an element that must stand once stands {len(node)} times")
+    value = node.get("#text") if isinstance(node, dict) else node
+    return default if value is None else str(value).strip()
+
+
+def child(node: Any, *tags: str) -> Any:
+    """Descend by tag names; None where a tag is absent."""
+    for tag in tags:
+        if not isinstance(node, dict):
+            return None
+        node = node.get(tag)
+    return node
+
+
+# i-PI's unit names for what we read, as multiples of our units (K, bar, fs).
+_UNITS = {
+    "temperature": {"kelvin": 1.0, "": 1.0 / units.KELVIN, "atomic_unit": 1.0 / units.KELVIN},
+    "pressure": {
+        "bar": 1.0,
+        "pascal": 1e-5,
+        "megapascal": 10.0,
+        "gigapascal": 1e4,
+        "atmosphere": 3.44386184e-09 / units.BAR,
+        "": 1.0 / units.BAR,
+        "atomic_unit": 1.0 / units.BAR,
+    },
+    "time": {
+        "femtosecond": 1.0,
+        "picosecond": 1e3,
+        "": 1.0 / units.FEMTOSECOND,
+        "atomic_unit": 1.0 / units.FEMTOSECOND,
+    },
+}
+
+
+def _quantity(node: Any, dimension: str, name: str) -> float | None:
+    if node is None:
+        return None
+    text = text_of(node)
+    unit = node.get("@units", "") if isinstance(node, dict) else ""
+    table = _UNITS[dimension]
+    if unit not in table:
+        known = ", ".join(u for u in table if u)
+        raise InputError(
+            f"<{name} units='{unit}'>: expected one of {known}{did_you_mean(unit, table)}"
+        )
+    try:
+        return float(text) * table[unit]
+    except ValueError:
+        raise InputError(f"<{name}>: expected a number, got '{text}'") from None
+
+
+def _whole(node: Any, name: str, default: int) -> int:
+    text = text_of(node, str(default))
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{name}: expected a whole number, got '{text}'") from None
+
+
+def alchemical_forcefield(root: dict) -> dict:
+    """The one ``<ffsocket>`` whose parameters name a model; InputError if none or several."""
+    sockets = many(root.get("ffsocket"))
+    found = []
+    for ff in sockets:
+        text = text_of(child(ff, "parameters"))
+        if text and ({"model", "alchemy"} & split_parameters(text).keys()):
+            found.append(ff)
+    if len(found) != 1:
+        raise InputError(
+            f"expected one <ffsocket> with 'model' and 'alchemy' in its <parameters>, found "
+            f"{len(found)} among {len(sockets)}"
+        )
+    return found[0]
+
+
+def _read_masses(
+    t: Transformation, parameters: Parameters, folder: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    n = len(t.initial)
+    if parameters.masses_file:
+        path = folder / parameters.masses_file
+        try:
+            data = json.loads(path.read_text())
+            initial, final = (np.array(data[k], dtype=float) for k in ("initial", "final"))
+        except OSError as err:
+            raise InputError(f"masses_file {path} cannot be read: {err.strerror}") from None
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"masses_file {path}: expected JSON with 'initial' and 'final', {n} numbers each"
+            ) from None
+        for m in (initial, final):
+            if m.shape != (n,) or not np.all(np.isfinite(m) & (m > 0)):
+                raise InputError(
+                    f"masses_file {path}: expected {n} positive masses (u) at each end"
+                )
+        return initial, final
+    initial = np.array([atomic_masses[atomic_numbers[s]] for s in t.initial])
+    # a removed atom lives on as a tethered oscillator of its own mass
+    final = np.array(
+        [
+            m if s is None else atomic_masses[atomic_numbers[s]]
+            for m, s in zip(initial, t.final, strict=True)
+        ]
+    )
+    return initial, final
+
+
+def _outputs(root: dict) -> tuple[str, tuple[PropertyFile, ...], tuple[ExtrasFile, ...]]:
+    output = root.get("output") or {}
+    properties, extras = [], []
+    for node in many(output.get("properties")):
+        stride = _whole(child(node, "@stride"), "<properties stride>", 1)
+        columns = tuple(c.strip() for c in text_of(node).strip("[] \n").split(",") if c.strip())
+        properties.append(PropertyFile(node.get("@filename", "out"), stride, columns))
+    for node in many(output.get("trajectory")):
+        if text_of(node).split("{")[0].strip() == "extras":
+            stride = _whole(child(node, "@stride"), "<trajectory stride>", 1)
+            extras.append(
+                ExtrasFile(node.get("@filename", "traj"), stride, node.get("@extra_type", "raw"))
+            )
+    prefix = output.get("@prefix", "i-pi") if isinstance(output, dict) else "i-pi"
+    return prefix, tuple(properties), tuple(extras)
+
+
+def read_input(path: Path | str) -> RunInput:
+    """Read and check an input.  Raises InputError with one line for anything that does not fit."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / "input.xml"
+    try:
+        text = path.read_text()
+    except OSError as err:
+        raise InputError(f"input {path} cannot be read: {err.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"input {path} is not a text file") from None
+    return interpret(parse_xml(text, str(path)), path)
+
+
+def interpret(root: dict, path: Path) -> RunInput:
+    """The RunInput of a parsed ``<simulation>``; files in it are relative to *path*'s folder."""
+    folder = path.parent
+    ff = alchemical_forcefield(root)
+    parameters = check_parameters(split_parameters(text_of(child(ff, "parameters"))))
+
+    systems = many(root.get("system"))
+    if len(systems) != 1 or "system_template" in root:
+        raise InputError(f"expected one <system>, found {len(systems)}; run replicas as folders")
+    system = systems[0]
+    files = [
+        f
+        for f in many(child(system, "initialize", "file"))
+        if not isinstance(f, dict) or f.get("@mode", "chk") == "xyz"
+    ]
+    if len(files) != 1:
+        raise InputError("expected one <file mode='xyz'> in <initialize>: it names the species")
+    structure = read_xyz(folder / text_of(files[0]))
+    transformation = parse_alchemy(parameters.alchemy, structure.symbols)
+    if transformation.voids and parameters.tether is None:
+        raise InputError("alchemy removes atoms: give 'tether' (eV/Å^2), or they drift and overlap")
+    if not transformation.voids and parameters.tether is not None:
+        raise InputError("'tether' is given but no atom goes to void")
+    if transformation.einstein != (parameters.springs is not None):
+        raise InputError("'springs' (an extxyz file) and 'alchemy: einstein->model' go together")
+    if parameters.springs and not (folder / parameters.springs).is_file():
+        raise InputError(f"springs file {folder / parameters.springs} does not exist")
+
+    schedule = None
+    if parameters.schedule is not None:
+        schedule = Schedule(
+            shape(parameters.schedule, folder),
+            parameters.equilibrate,
+            parameters.switch,
+            parameters.cycles,
+        )
+    initial_masses, final_masses = _read_masses(transformation, parameters, folder)
+
+    motion = many(child(system, "motion"))
+    dynamics = child(motion[0], "dynamics") if motion else None
+    prefix, properties, extras = _outputs(root)
+    run = RunInput(
+        path=path,
+        parameters=parameters,
+        structure=structure,
+        transformation=transformation,
+        schedule=schedule,
+        initial_masses=initial_masses,
+        final_masses=final_masses,
+        forcefield=ff.get("@name", ""),
+        socket=Socket(
+            mode=ff.get("@mode", "inet"),
+            address=text_of(ff.get("address"), "localhost"),
+            port=_whole(ff.get("port"), "<port>", 65535),
+            prefix=root.get("@sockets_prefix", "/tmp/ipi_"),
+        ),
+        ensemble=(dynamics or {}).get("@mode", ""),
+        temperature=_quantity(
+            child(system, "ensemble", "temperature"), "temperature", "temperature"
+        ),
+        pressure=_quantity(child(system, "ensemble", "pressure"), "pressure", "pressure"),
+        timestep=_quantity(child(dynamics, "timestep"), "time", "timestep"),
+        beads=_whole(child(system, "initialize", "@nbeads"), "<initialize nbeads>", 1),
+        total_steps=_whole(root.get("total_steps"), "<total_steps>", 1000),
+        seed=_whole(child(root, "prng", "seed"), "<seed>", -12345),
+        floatformat=root.get("@floatformat", "%16.8e"),
+        prefix=prefix,
+        properties=properties,
+        extras=extras,
+    )
+    _check_switching(run)
+    return run
+
+
+def _check_switching(run: RunInput) -> None:
+    """What a schedule needs from the rest of the input; each refusal says what to write."""
+    if run.schedule is None:
+        return
+    if run.floatformat != "%24.16e":
+        raise InputError(
+            f"<simulation floatformat='{run.floatformat}'>: a schedule needs '%24.16e', or a "
+            "restart loses digits"
+        )
+    if not run.ensemble:
+        raise InputError("a schedule needs <motion mode='dynamics'> with <dynamics mode=…>")
+    gradient = [e for e in run.extras if e.key == "dHdlambda"]
+    if not gradient or gradient[0].stride != 1:
+        raise InputError(
+            "a schedule needs <trajectory stride='1' filename='dHdlambda' "
+            "extra_type='dHdlambda'> extras </trajectory>: the work is summed over every step"
+        )
+    if run.total_steps != run.schedule.total_steps:
+        raise InputError(
+            f"<total_steps> is {run.total_steps}, but cycles * 2 * (equilibrate + switch) = "
+            f"{run.schedule.total_steps}"
+        )
+    if run.beads > 1 and run.interpolates_masses:
+        raise InputError(
+            "'masses: interpolate' with more than one bead leaves work in the ring-polymer "
+            "springs uncounted: use 'masses: fixed'"
+        )
+
+
+def digest(run: RunInput, model_digest: str) -> str:
+    """Fingerprint of what server, client and analysis must agree on.
+
+    Covers the order of species, the transformation, both sets of masses, interpolation, tether,
+    the bytes of the springs file, and *model_digest* (sha256 of the model).  The prefix keeps i-PI
+    from reading a digest such as 1e5… as a number.
+    """
+    t, p = run.transformation, run.parameters
+    springs = None
+    if p.springs:
+        springs = hashlib.sha256((run.folder / p.springs).read_bytes()).hexdigest()
+    content = {
+        "initial": t.initial,
+        "final": t.final,
+        "einstein": t.einstein,
+        "model": model_digest,
+        "initial_masses": [repr(float(m)) for m in run.initial_masses],
+        "final_masses": [repr(float(m)) for m in run.final_masses],
+        "interpolation": p.interpolation,
+        "tether": p.tether,
+        "springs": springs,
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return "sha256-" + hashlib.sha256(text.encode()).hexdigest()[:32]
