@@ -1,0 +1,96 @@
+"""Checkpoints that survive a kill at any moment.
+
+i-PI overwrites its checkpoint in place, so a kill during the write leaves nothing to resume from.
+Here each file is written aside, synced and renamed; the one before is kept as ``NAME.previous``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import InputError
+from .inputs import RunInput, alchemical_forcefield, child, parse_xml, split_parameters, text_of
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete i-PI checkpoint: *step* steps of the run are done."""
+
+    path: Path
+    step: int
+
+
+def make_safe(output, simulation) -> None:
+    """Replace ``write`` of an i-PI CheckpointOutput by one that never leaves half a file."""
+    from ipi.engine.outputs import get_identification_info_xml
+
+    def write(store: bool = True) -> None:
+        if not output.active():
+            return
+        if store:
+            output.step += 1
+            output.store()
+            output.status.step.store(simulation.step + 1)
+        # Rows up to this step must be on disk before a file that says they are.
+        for other in simulation.outputs:
+            stream = getattr(other, "out", None)
+            for s in stream if isinstance(stream, list) else [stream]:
+                if s is not None and not s.closed:
+                    s.flush()
+                    os.fsync(s.fileno())
+        text = get_identification_info_xml() + "\n" + output.status.write(name="simulation")
+        replace_keeping_previous(Path(output.filename), text)
+
+    output.write = write
+
+
+def replace_keeping_previous(path: Path, text: str) -> None:
+    """Write *text* to *path* so that at any moment one complete version exists."""
+    aside = path.with_name(path.name + ".writing")
+    with open(aside, "w") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    if path.exists():
+        os.replace(path, path.with_name(path.name + ".previous"))
+    os.replace(aside, path)
+
+
+def latest(run: RunInput) -> Checkpoint | None:
+    """The furthest complete checkpoint of *run* in its folder, or None.
+
+    A file that does not parse, has no step, or belongs to other alchemical parameters is passed
+    over; so is the starting structure of a run that has not done a step.
+    """
+    names = ["RESTART"]
+    names += [run.output(n).name for n in checkpoint_names(run)]
+    found = []
+    for name in names:
+        for path in (run.folder / name, run.folder / (name + ".previous")):
+            step = step_of(path, run)
+            if step:
+                found.append(Checkpoint(path, step))
+    return max(found, key=lambda c: c.step, default=None)
+
+
+def checkpoint_names(run: RunInput) -> list[str]:
+    """File names of the ``<checkpoint>`` outputs in the input."""
+    root = parse_xml(run.path.read_text(), str(run.path))
+    nodes = child(root, "output", "checkpoint")
+    nodes = nodes if isinstance(nodes, list) else [nodes]
+    return [n.get("@filename", "restart") if isinstance(n, dict) else "restart" for n in nodes]
+
+
+def step_of(path: Path, run: RunInput) -> int | None:
+    """Steps done in the checkpoint at *path*; None if it is not a complete one of *run*."""
+    try:
+        root = parse_xml(path.read_text(), str(path))
+        step = int(text_of(root.get("step")))
+        stored = split_parameters(text_of(child(alchemical_forcefield(root), "parameters")))
+    except (OSError, ValueError, InputError):
+        return None
+    p = run.parameters
+    same = stored.get("alchemy") == p.alchemy and stored.get("model") == p.model
+    return step if same else None

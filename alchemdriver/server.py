@@ -1,0 +1,230 @@
+"""i-PI as the server, with the λ clock.
+
+λ belongs to the server: before step k → k+1 it puts λ(k+1) into the forcefield's parameters, so
+that i-PI sends it with the request for the forces at x(t_{k+1}).  With interpolated masses it also
+sets m(λ) and rescales the momenta.  Everything else is i-PI's own.
+
+Order within a run (design: forces at x(t_k) belong to λ(t_k)):
+
+    load      λ(step) and m(step) are set; nothing is cached after loading an input or a checkpoint
+    prime     forces and extras are evaluated at λ(step)
+    step k    λ(k+1), m(k+1) are set; the opening half-kick uses the cached forces of t_k
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from . import checkpoints, units
+from .errors import InputError, RunError
+from .inputs import RunInput, read_input
+
+log = logging.getLogger(__name__)
+
+
+class LambdaClock:
+    """Sets λ and masses from i-PI's own step; holds no clock of its own."""
+
+    def __init__(self, run: RunInput, simulation):
+        self.run = run
+        self.simulation = simulation
+        try:
+            self.forcefield = simulation.fflist[run.forcefield]
+        except KeyError:
+            raise InputError(f"i-PI has no forcefield '{run.forcefield}'") from None
+
+    @property
+    def lam(self) -> float:
+        return float(self.forcefield.pars["lambda"])
+
+    def install(self) -> None:
+        """Wrap ``run_step`` on the instance, so that every step starts with :meth:`set`."""
+        stock_step = self.simulation.run_step
+
+        def run_step(step: int) -> None:
+            self.set(step + 1)
+            stock_step(step)
+
+        self.simulation.run_step = run_step
+
+    def set(self, step: int) -> None:
+        """λ and, if they follow it, masses and momenta of time point *step*."""
+        lam = self.set_lambda(step)
+        # At fixed λ masses are what the XML says, as under stock i-pi.
+        if self.run.schedule is not None and self.run.interpolates_masses:
+            for system in self.simulation.syslist:
+                set_masses(system, self.run.masses(lam) * units.DALTON)
+
+    def set_lambda(self, step: int) -> float:
+        """λ of time point *step*, put where i-PI takes the next request's parameters from."""
+        lam = self.run.lam_at(step)
+        self.forcefield.pars["lambda"] = repr(lam)
+        return lam
+
+    def prime(self) -> None:
+        """Evaluate forces and extras at the loaded step; the first half-kick uses them."""
+        self.set(self.simulation.step)
+        for system in self.simulation.syslist:
+            system.forces.f  # noqa: B018  (a depend object: reading it evaluates)
+            system.forces.extras  # noqa: B018
+
+
+def set_masses(system, masses: np.ndarray) -> None:
+    """Give *system* new masses (N,) in electron masses; momenta p → p √(m'/m).
+
+    The rescaling makes the kinetic work exactly the analytic term of eq. 22 at any switching
+    speed.  i-PI 3.3.1 declares the integrators' ``_qdt_on_m`` without dependencies, so it is
+    tainted here; all other mass-dependent quantities follow by themselves.
+    """
+    beads = system.beads
+    current = np.asarray(beads.m)
+    if np.array_equal(current, masses):
+        return
+    beads.p[:] = np.asarray(beads.p) * np.sqrt(np.repeat(masses / current, 3))
+    beads.m[:] = masses
+    for integrator in integrators(system.motion):
+        integrator._qdt_on_m.taint()
+
+
+def integrators(motion) -> Iterator:
+    """Every integrator in a motion, also inside a multi-motion."""
+    for sub in getattr(motion, "mlist", []):
+        yield from integrators(sub)
+    integrator = getattr(motion, "integrator", None)
+    if integrator is not None and hasattr(integrator, "_qdt_on_m"):
+        yield integrator
+
+
+def check_reply(result: list, lam: float, natoms: int, needs_gradient: bool) -> str | None:
+    """What is wrong with a client's [energy, forces, virial, extras]; None if nothing.
+
+    i-PI marks a request done, NaN included, before anything above sees it; this is the gate.
+    """
+    energy, forces, virial, extras = result
+    if len(forces) != 3 * natoms:
+        return f"forces for {len(forces) // 3} atoms, expected {natoms}"
+    if not (np.isfinite(energy) and np.isfinite(forces).all() and np.isfinite(virial).all()):
+        return "energy, forces or virial are not finite"
+    if not needs_gradient:
+        return None
+    for key in ("lambda", "dHdlambda"):
+        if not isinstance(extras.get(key), (int, float)) or not np.isfinite(extras[key]):
+            return f"extras without a finite '{key}': is this an alchemdriver client?"
+    if extras["lambda"] != lam:  # λ travels as repr(float) both ways: the echo is exact
+        return f"answered for lambda = {extras['lambda']!r}, asked for {lam!r}"
+    return None
+
+
+@contextmanager
+def checked_drivers(clock: list) -> Iterator[None]:
+    """While active, i-PI's driver sockets announce the clock and refuse bad replies.
+
+    *clock* is a list that will hold the LambdaClock once i-PI has created the simulation.  A reply
+    that fails :func:`check_reply` is treated as a disconnect: i-PI drops the client and hands the
+    work to another one.
+    """
+    from ipi.interfaces import sockets
+
+    def gate(driver, results: list) -> list:
+        run = clock[0].run
+        for result in results:
+            wrong = check_reply(result, clock[0].lam, len(run.structure), run.schedule is not None)
+            if wrong:
+                log.error("client dropped: %s", wrong)
+                raise sockets.Disconnected()
+        return results
+
+    def wrap(stock, *, batched: bool):
+        def receive(driver, *args):
+            try:
+                reply = stock(driver, *args)
+            except (sockets.InvalidSize, ValueError) as err:
+                # i-PI would let these end its polling thread and wait forever
+                log.error("client dropped: malformed reply (%s)", err or "wrong atom count")
+                raise sockets.Disconnected() from None
+            return gate(driver, reply) if batched else gate(driver, [reply])[0]
+
+        return receive
+
+    def initialize(driver, rid, pars):
+        # Tells the client that λ follows i-PI's step; stock i-pi cannot say this, so an input with
+        # a schedule is refused there.
+        stock_initialize(driver, rid, pars.rstrip(" ,") + " , clock : alchemdriver")
+
+    stock_initialize = sockets.Driver.initialize
+    replaced = [(sockets.Driver, "initialize", stock_initialize)]
+    sockets.Driver.initialize = initialize
+    for driver_class in (sockets.Driver, sockets.SHMDriver):
+        for name in ("_recv_force_data", "_recv_forces_bulk", "_recv_forces_bulk_batch"):
+            stock = driver_class.__dict__[name]
+            replaced.append((driver_class, name, stock))
+            setattr(driver_class, name, wrap(stock, batched=name.endswith("batch")))
+    try:
+        yield
+    finally:
+        for driver_class, name, stock in replaced:
+            setattr(driver_class, name, stock)
+
+
+def serve(
+    input_file: Path | str,
+    *,
+    restart: Path | None = None,
+    sockets_prefix: str | None = None,
+    verbosity: str | None = None,
+) -> None:
+    """Run i-PI on *input_file* until it is done, stopped or fails; ends the process as i-PI does.
+
+    restart: a checkpoint to continue from; λ and masses follow from its step.
+    sockets_prefix: replaces the input's prefix of unix socket names.
+    Raises InputError for a bad input, RunError if the socket cannot be opened or the checkpoint
+    belongs to another run.
+    """
+    run = read_input(Path(input_file).resolve())
+    if run.schedule is not None and run.parameters.digest is None:
+        raise InputError(
+            "a schedule needs a digest so that clients can check what they compute: "
+            "'alchemdriver run' and 'prepare' write it"
+        )
+    source = run.path if restart is None else Path(restart).resolve()
+    if restart is not None and checkpoints.step_of(source, run) is None:
+        raise RunError(f"{source} is not a complete checkpoint of {run.path}")
+    os.chdir(run.folder)
+
+    from ipi.engine.outputs import CheckpointOutput
+    from ipi.engine.simulation import Simulation
+    from ipi.utils.softexit import softexit
+
+    clock: list[LambdaClock] = []
+
+    def hook(simulation) -> None:
+        clock.append(LambdaClock(run, simulation))
+        clock[0].set_lambda(simulation.step)  # masses wait until i-PI has drawn the velocities
+        clock[0].install()
+
+    with checked_drivers(clock), open(source) as xml:
+        try:
+            simulation = Simulation.load_from_xml(
+                xml,
+                custom_verbosity=verbosity,
+                sockets_prefix=sockets_prefix,
+                post_init_hook=hook,
+            )
+        except (OSError, RuntimeError) as err:
+            where = f"{run.socket.mode} socket {run.socket.address}:{run.socket.port}"
+            raise RunError(f"i-PI cannot start on {where}: {err}") from None
+        except (ValueError, KeyError, TypeError, NameError) as err:
+            raise InputError(f"i-PI refuses {source.name}: {' '.join(str(err).split())}") from None
+        for output in [*simulation.outputs, simulation.chk]:
+            if isinstance(output, CheckpointOutput):
+                checkpoints.make_safe(output, simulation)
+        softexit.hard_exit = True
+        clock[0].prime()
+        simulation.run()
+        softexit.trigger(status=simulation.exit_status, message=simulation.exit_message)
