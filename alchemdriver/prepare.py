@@ -1,0 +1,248 @@
+"""Render a template for the user's structure: a folder (or one per replica) ready for ``run``.
+
+Templates are complete i-PI inputs in ``ipi_inputs/``; what the user gives replaces what stands
+there, so a rendered input is as readable and editable as the template.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import xmltodict
+
+from . import inputs
+from .assembly import digest
+from .errors import InputError, did_you_mean
+from .inputs import KEYS, child, parse_xml, split_parameters, text_of
+from .records import Structure
+from .transformation import parse_alchemy
+from .xyz import standard_orientation, write_xyz
+
+TEMPLATES = {
+    "nvt-fixed": "nvt_fixed.xml",
+    "switch-nvt": "switch_nvt.xml",
+    "switch-npt": "switch_npt.xml",
+    "switch-npt-flexible": "switch_npt_flexible.xml",
+    "pimd-fixed": "pimd_fixed.xml",
+}
+_FILE_KEYS = ("springs", "masses_file")  # parameters that name files to be copied along
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What replaces the template's own values; None keeps them."""
+
+    temperature: float | None = None  # K
+    pressure: float | None = None  # bar
+    timestep: float | None = None  # fs
+    total_steps: int | None = None  # fixed λ only; a schedule implies it
+    beads: int | None = None
+    seed: int | None = None
+
+
+def template_path(protocol: str) -> Path:
+    """The XML file of a protocol.  Raises InputError with a suggestion for an unknown one."""
+    if protocol not in TEMPLATES:
+        raise InputError(
+            f"unknown protocol '{protocol}'{did_you_mean(protocol, TEMPLATES)}; "
+            f"known: {', '.join(TEMPLATES)}"
+        )
+    return Path(str(resources.files("alchemdriver.ipi_inputs") / TEMPLATES[protocol]))
+
+
+def read_structure(path: Path | str, supercell: tuple[int, int, int] = (1, 1, 1)) -> Structure:
+    """Anything ASE reads, repeated, turned to i-PI's orientation, wrapped into the cell.
+
+    Raises InputError if it cannot be read, has no three-dimensional cell, or unknown species.
+    """
+    import ase.io
+
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"structure {path} does not exist")
+    try:
+        atoms = ase.io.read(path)
+    except Exception as err:  # ASE's readers raise many kinds
+        reason = (str(err).splitlines() or [type(err).__name__])[0]
+        raise InputError(f"structure {path} cannot be read by ASE: {reason}") from None
+    if min(supercell) < 1:
+        raise InputError(f"supercell: expected three positive numbers, got {supercell}")
+    if atoms.cell.rank != 3:
+        raise InputError(f"structure {path} has no three-dimensional cell: i-PI needs one")
+    atoms = atoms.repeat(supercell)
+    structure = Structure(
+        tuple(atoms.get_chemical_symbols()), atoms.positions.copy(), np.array(atoms.cell)
+    )
+    return standard_orientation(structure)[0]
+
+
+def _set_text(parent: dict, tag: str, text: str) -> None:
+    """Replace an element's text, keeping its attributes."""
+    node = parent.get(tag)
+    if isinstance(node, dict):
+        node["#text"] = text
+    else:
+        parent[tag] = text
+
+
+def _set_quantity(parent: dict, tag: str, value: float, unit: str) -> None:
+    parent[tag] = {"@units": unit, "#text": repr(float(value))}
+
+
+def render(
+    template: dict,
+    structure_file: str,
+    parameters: dict[str, str],
+    settings: Settings,
+    masses: np.ndarray | None = None,
+) -> dict:
+    """A copy of *template* (a ``<simulation>`` tree) with everything the user gave put in.
+
+    masses: (N,) u, written into the XML where they are not the elements' own.
+    """
+    root = copy.deepcopy(template)
+    ff = inputs.alchemical_forcefield(root)
+    _set_text(ff, "parameters", "{" + ", ".join(f"{k}: {v}" for k, v in parameters.items()) + "}")
+    system = root["system"]
+    initialize = system["initialize"]
+    _set_text(initialize, "file", structure_file)
+    ensemble, dynamics = system["ensemble"], child(system, "motion", "dynamics")
+    if settings.temperature is not None:
+        _set_quantity(ensemble, "temperature", settings.temperature, "kelvin")
+        _set_quantity(initialize, "velocities", settings.temperature, "kelvin")
+        initialize["velocities"]["@mode"] = "thermal"
+    if settings.pressure is not None:
+        if "pressure" not in ensemble:
+            raise InputError("pressure is given, but this protocol runs at constant volume")
+        _set_quantity(ensemble, "pressure", settings.pressure, "bar")
+    if settings.timestep is not None:
+        _set_quantity(dynamics, "timestep", settings.timestep, "femtosecond")
+    if settings.beads is not None:
+        initialize["@nbeads"] = str(settings.beads)
+    if masses is not None:
+        initialize["masses"] = {
+            "@mode": "manual",
+            "@units": "dalton",
+            "#text": "[" + ", ".join(repr(float(m)) for m in masses) + "]",
+        }
+    if settings.seed is not None:
+        root["prng"]["seed"] = str(settings.seed)
+    if "schedule" in parameters:
+        checked = inputs.check_parameters(parameters)
+        period = 2 * (checked.equilibrate + checked.switch)
+        root["total_steps"] = str(period * checked.cycles)
+    elif settings.total_steps is not None:
+        root["total_steps"] = str(settings.total_steps)
+    return root
+
+
+def write_xml(path: Path, root: dict) -> None:
+    """Write a ``<simulation>`` tree, indented by two spaces."""
+    text = xmltodict.unparse({"simulation": root}, pretty=True, indent="  ")
+    path.write_text(text.split("\n", 1)[1].rstrip() + "\n")  # i-PI wants no XML declaration
+
+
+def prepare(
+    protocol: str,
+    structure: Structure,
+    folder: Path,
+    parameters: dict[str, str],
+    settings: Settings | None = None,
+    replicas: int = 1,
+) -> list[Path]:
+    """Write *folder* (or ``folder/replica-1`` …) with ``input.xml`` and all it needs.
+
+    parameters: keys of the contract, as strings; they replace the template's.  Replica r gets the
+    seed plus r − 1.  Returns the folders.  Raises InputError for anything that does not fit, before
+    anything is written; a folder that already holds an input is never overwritten.
+    """
+    settings = settings or Settings()
+    for key in parameters:
+        if key not in KEYS:
+            raise InputError(f"unknown parameter '{key}'{did_you_mean(key, KEYS)}")
+    if replicas < 1:
+        raise InputError(f"replicas: expected at least 1, got {replicas}")
+    if settings.temperature is not None and settings.temperature <= 0:
+        raise InputError(
+            f"temperature: expected a positive number of K, got {settings.temperature:g}"
+        )
+    if settings.timestep is not None and settings.timestep <= 0:
+        raise InputError(f"timestep: expected a positive number of fs, got {settings.timestep:g}")
+    template = parse_xml(template_path(protocol).read_text(), protocol)
+    ff = inputs.alchemical_forcefield(template)
+    own = split_parameters(text_of(ff["parameters"]))
+    if ("schedule" in own) != ("schedule" in {**own, **parameters}):
+        raise InputError(
+            f"protocol '{protocol}' keeps lambda fixed: use one of the switch protocols"
+        )
+    merged = {**own, **parameters}
+    sources = {key: Path(merged[key]) for key in _FILE_KEYS if key in merged}
+    for key in ("model", "schedule"):  # a path is copied next to the input, a name is not
+        if key in parameters and Path(parameters[key]).is_file():
+            sources[key] = Path(parameters[key])
+    for key, source in sources.items():
+        if not source.is_file():
+            raise InputError(f"{key}: file {source} does not exist")
+        merged[key] = source.name
+    if "," in "".join(merged.values()):
+        raise InputError("parameter values cannot contain commas: i-PI splits its dictionary there")
+    checked = inputs.check_parameters(merged)
+    parse_alchemy(checked.alchemy, structure.symbols)
+
+    folder = Path(folder)
+    targets = [folder] if replicas == 1 else [folder / f"replica-{r + 1}" for r in range(replicas)]
+    for target in (folder, *targets):
+        if (target / "input.xml").exists() or any(target.glob("replica-*/input.xml")):
+            raise InputError(f"{target} already holds an input: choose another folder")
+
+    seed = settings.seed if settings.seed is not None else int(text_of(template["prng"]["seed"]))
+    for r, target in enumerate(targets):
+        target.mkdir(parents=True, exist_ok=True)
+        for source in sources.values():
+            shutil.copy(source, target / source.name)
+        write_xyz(target / "start.xyz", structure)
+        replica = Settings(**{**settings.__dict__, "seed": seed + r})
+        _write_input(target / "input.xml", template, merged, replica)
+    return targets
+
+
+def _write_input(path: Path, template: dict, merged: dict[str, str], settings: Settings) -> None:
+    """Render, read back, and render again with the digest; at fixed λ also with m(λ)."""
+    root = render(template, "start.xyz", merged, settings)
+    run = inputs.interpret(root, path)
+    masses = None
+    if run.schedule is None and (run.parameters.lam != 0.0 or run.parameters.masses_file):
+        masses = run.masses(run.parameters.lam) if run.parameters.masses != "fixed" else None
+    root = render(template, "start.xyz", {**merged, "digest": digest(run)}, settings, masses)
+    write_xml(path, root)
+    inputs.read_input(path)
+
+
+def sign(path: Path) -> str:
+    """Write the digest into an input that has none; returns it.
+
+    Raises InputError if the input has another one: the model file, alchemy, masses, tether or
+    springs changed after it was written.
+    """
+    run = inputs.read_input(path)
+    expected = digest(run)
+    if run.parameters.digest is None:
+        text = run.path.read_text()
+        start = text.index("{", text.index("<parameters"))
+        end = text.index("}", start)
+        run.path.write_text(text[:end] + f", digest: {expected}" + text[end:])
+        if inputs.read_input(run.path).parameters.digest != expected:
+            run.path.write_text(text)
+            raise InputError(f"{run.path}: cannot add the digest; write it by hand: {expected}")
+    elif run.parameters.digest != expected:
+        raise InputError(
+            f"{run.path}: digest {run.parameters.digest} does not match {expected}: model file, "
+            "alchemy, masses, tether or springs changed since it was written; remove the digest "
+            "key to accept the change in a run that has not started"
+        )
+    return expected
