@@ -1,0 +1,343 @@
+"""The model shelf: from a model's name to a backend, its sha256 and its card.
+
+A name is one of
+
+* an embedded model (``demo``, ``demo-fe``), shipped as JSON + safetensors;
+* a foundation model (``mace-mp-0-small``, …), fetched by mace-torch's own downloader the first
+  time it is named and kept in ``$XDG_CACHE_HOME/mace`` (default ``~/.cache/mace``);
+* a path to a ``.json`` (an embedded-format model, or analytic springs for teaching) or to a
+  ``.model`` file as mace's trainer writes it, relative to the folder of the input.
+
+A ``.model`` file is a pickle, and **loading a pickle runs code that its author chose**.  Only the
+file that the user named is ever loaded, and its sha256 is logged.
+
+Nothing here imports torch before a model that needs it is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ase.data import chemical_symbols
+
+from .errors import InputError, ModelError, did_you_mean
+
+if TYPE_CHECKING:
+    from .backends.base import Backend
+
+__all__ = ["ModelCard", "catalogue", "model_digest", "open_model"]
+
+log = logging.getLogger(__name__)
+
+_EMBEDDED = Path(__file__).parent / "models"
+_MP89 = (*chemical_symbols[1:84], "Ac", "Th", "Pa", "U", "Np", "Pu")
+_ORGANIC = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I")
+_ASL = "ASL (academic, no commercial use)"
+_GITHUB = "https://github.com/ACEsuit/mace-mp/releases/download"
+_MATPES = "https://github.com/ACEsuit/mace-foundations/releases/download/mace_matpes_0"
+_OFF = "https://raw.githubusercontent.com/ACEsuit/mace-off/main/mace_off23"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model is, for ``alchemdriver models``."""
+
+    name: str
+    elements: tuple[str, ...]
+    licence: str
+    size: int | None  # bytes on this disk, None if not downloaded
+    source: str
+    good_for: str
+    file: Path | None  # None: will be downloaded when named
+
+
+@dataclass(frozen=True)
+class _Foundation:
+    url: str
+    licence: str
+    good_for: str
+    elements: tuple[str, ...] = _MP89
+
+
+# Not on the shelf: PolarMACE (unsupported), OMOL (needs total charge and spin) and the multi-head
+# models mh-0 and mh-1 (need a choice of head, which the input has no key for).
+_FOUNDATIONS = {
+    "mace-mp-0-small": _Foundation(
+        f"{_GITHUB}/mace_mp_0/2023-12-10-mace-128-L0_energy_epoch-249.model",
+        "MIT",
+        "materials, PBE(+U); the model class of the paper, fastest",
+    ),
+    "mace-mp-0-medium": _Foundation(
+        f"{_GITHUB}/mace_mp_0/2023-12-03-mace-128-L1_epoch-199.model", "MIT", "materials, PBE(+U)"
+    ),
+    "mace-mp-0-large": _Foundation(
+        f"{_GITHUB}/mace_mp_0/MACE_MPtrj_2022.9.model", "MIT", "materials, PBE(+U)"
+    ),
+    "mace-mp-0b-small": _Foundation(
+        f"{_GITHUB}/mace_mp_0b/mace_agnesi_small.model", "MIT", "materials; core repulsion"
+    ),
+    "mace-mp-0b-medium": _Foundation(
+        f"{_GITHUB}/mace_mp_0b/mace_agnesi_medium.model", "MIT", "materials; core repulsion"
+    ),
+    "mace-mp-0b2-small": _Foundation(
+        f"{_GITHUB}/mace_mp_0b2/mace-small-density-agnesi-stress.model",
+        "MIT",
+        "materials; high pressure",
+    ),
+    "mace-mp-0b2-medium": _Foundation(
+        f"{_GITHUB}/mace_mp_0b2/mace-medium-density-agnesi-stress.model",
+        "MIT",
+        "materials; high pressure",
+    ),
+    "mace-mp-0b2-large": _Foundation(
+        f"{_GITHUB}/mace_mp_0b2/mace-large-density-agnesi-stress.model",
+        "MIT",
+        "materials; high pressure",
+    ),
+    "mace-mp-0b3-medium": _Foundation(
+        f"{_GITHUB}/mace_mp_0b3/mace-mp-0b3-medium.model", "MIT", "materials; phonons, MD"
+    ),
+    "mace-mpa-0": _Foundation(
+        f"{_GITHUB}/mace_mpa_0/mace-mpa-0-medium.model", "MIT", "materials; more data than mp-0"
+    ),
+    "mace-omat-0-small": _Foundation(
+        f"{_GITHUB}/mace_omat_0/mace-omat-0-small.model", _ASL, "materials; excellent phonons"
+    ),
+    "mace-omat-0-medium": _Foundation(
+        f"{_GITHUB}/mace_omat_0/mace-omat-0-medium.model", _ASL, "materials; excellent phonons"
+    ),
+    "mace-matpes-pbe-0": _Foundation(
+        f"{_MATPES}/MACE-matpes-pbe-omat-ft.model", _ASL, "materials, PBE without +U"
+    ),
+    "mace-matpes-r2scan-0": _Foundation(
+        f"{_MATPES}/MACE-matpes-r2scan-omat-ft.model", _ASL, "materials, r2SCAN"
+    ),
+    "mace-off23-small": _Foundation(
+        f"{_OFF}/MACE-OFF23_small.model", _ASL, "organic molecules", _ORGANIC
+    ),
+    "mace-off23-medium": _Foundation(
+        f"{_OFF}/MACE-OFF23_medium.model", _ASL, "organic molecules", _ORGANIC
+    ),
+    "mace-off23-large": _Foundation(
+        f"{_OFF}/MACE-OFF23_large.model", _ASL, "organic molecules", _ORGANIC
+    ),
+}
+
+
+def open_model(
+    name: str, folder: Path = Path("."), device: str = "cpu", dtype: str = "float64"
+) -> Backend:
+    """The backend of the model called *name*; paths are relative to *folder*.
+
+    device: 'cpu', 'cuda', 'cuda:N' or 'mps'; dtype: 'float64' or 'float32'.  Analytic models
+    ignore both.  Raises ModelError if the model is unknown, missing, damaged or unsupported, and
+    InputError if the device or dtype does not exist here.
+    """
+    if dtype not in ("float64", "float32"):
+        raise InputError(
+            f"dtype: expected float64 or float32, got '{dtype}'"
+            f"{did_you_mean(dtype, ('float64', 'float32'))}"
+        )
+    path = _locate(name, Path(folder))
+    log.info("model %s: %s, sha256 %s", name, path, _sha256(path))
+    if path.suffix == ".json" and _is_harmonic(path):
+        from .backends.harmonic import HarmonicBackend
+
+        return HarmonicBackend.from_file(path)
+    _check_device(device, dtype)
+    import mace  # noqa: F401  e3nn must not be imported first
+    import torch
+
+    from .backends.mace import MaceBackend
+
+    if path.suffix == ".json":
+        from .modelfile import load_model
+
+        model, _ = load_model(path, device, getattr(torch, dtype))
+    else:
+        model = _load_pickle(path, device)
+    return MaceBackend(model, name=name, device=device, dtype=dtype)
+
+
+def model_digest(name: str, folder: Path = Path(".")) -> str:
+    """sha256 of the model's file, or of its JSON and tensors together; 64 hex digits.
+
+    Needs no torch, except that a foundation model not yet on this disk is downloaded first.
+    Raises ModelError as :func:`open_model` does.
+    """
+    return _sha256(_locate(name, Path(folder)))
+
+
+def catalogue() -> list[ModelCard]:
+    """Cards of every model that has a name; downloads nothing."""
+    cards = [_embedded_card(path) for path in _embedded().values()]
+    for name, entry in _FOUNDATIONS.items():
+        file = _cached(entry.url)
+        size = file.stat().st_size if file else None
+        cards.append(
+            ModelCard(name, entry.elements, entry.licence, size, entry.url, entry.good_for, file)
+        )
+    return cards
+
+
+# --- finding the file -----------------------------------------------------------------------
+
+
+def _embedded() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(_EMBEDDED.glob("*.json"))}
+
+
+def _locate(name: str, folder: Path) -> Path:
+    """The file of model *name*, downloaded if it must be."""
+    embedded = _embedded()
+    if name in embedded:
+        return embedded[name]
+    if name in _FOUNDATIONS:
+        return _cached(_FOUNDATIONS[name].url) or _download(name)
+    path = Path(name).expanduser()
+    path = path if path.is_absolute() else folder / path
+    if path.suffix in (".model", ".json"):
+        if not path.is_file():
+            raise ModelError(f"model file {path} does not exist")
+        return path
+    known = [*embedded, *_FOUNDATIONS]
+    raise ModelError(
+        f"unknown model '{name}'{did_you_mean(name, known)}; expected a path to a .model or .json "
+        f"file, or one of {', '.join(known)}"
+    )
+
+
+def _cache_folder() -> Path:
+    """Where mace-torch keeps downloads (mace.tools.utils.get_cache_dir, without its torch)."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mace"
+
+
+def _cache_names(url: str) -> tuple[str, str]:
+    """File names under which mace_mp (first) and mace_off (second) keep a download."""
+    base = url.rsplit("/", 1)[1]
+    return "".join(c for c in base if c.isalnum() or c == "_"), base
+
+
+def _cached(url: str) -> Path | None:
+    files = [_cache_folder() / name for name in _cache_names(url)]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _download(name: str) -> Path:
+    entry = _FOUNDATIONS[name]
+    log.warning("downloading model %s, licence %s, from %s", name, entry.licence, entry.url)
+    try:
+        from mace.calculators.foundations_models import download_mace_mp_checkpoint
+
+        with contextlib.redirect_stdout(sys.stderr):  # mace prints progress; stdout is the user's
+            return Path(download_mace_mp_checkpoint(entry.url))
+    except Exception as err:  # URLError, timeouts, RuntimeError for an HTML page, disk full, …
+        reason = (str(err).splitlines() or [type(err).__name__])[0]
+        target = _cache_folder() / _cache_names(entry.url)[1]
+        raise ModelError(
+            f"model '{name}' could not be downloaded ({reason}): fetch {entry.url} on another "
+            f"machine and save it as {target}"
+        ) from None
+
+
+# --- reading it -----------------------------------------------------------------------------
+
+
+def _files(path: Path) -> list[Path]:
+    """*path*, and the tensors beside it that a JSON in the embedded format names."""
+    if path.suffix != ".json":
+        return [path]
+    weights = _read_json(path).get("weights")
+    name = weights.get("file") if isinstance(weights, dict) else None
+    return [path] if name is None else [path, path.with_name(Path(str(name)).name)]
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    for file in _files(path):
+        try:
+            with open(file, "rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+        except OSError as err:
+            raise ModelError(f"model file {file} cannot be read: {err.strerror}") from None
+    return digest.hexdigest()
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text())
+    except OSError as err:
+        raise ModelError(f"model file {path} cannot be read: {err.strerror}") from None
+    except ValueError:
+        raise ModelError(f"model file {path} is not valid JSON") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"model file {path}: expected a JSON object")
+    return content
+
+
+def _is_harmonic(path: Path) -> bool:
+    return _read_json(path).get("backend") == "harmonic"
+
+
+def _check_device(device: str, dtype: str) -> None:
+    import torch
+
+    try:
+        kind, index = torch.device(device).type, torch.device(device).index or 0
+    except (RuntimeError, TypeError):
+        kind, index = None, 0
+    if kind not in ("cpu", "cuda", "mps"):
+        raise InputError(f"device: expected cpu, cuda, cuda:N or mps, got '{device}'")
+    if kind == "cuda" and torch.cuda.device_count() <= index:
+        raise InputError(
+            f"device '{device}' is not available: torch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} CUDA devices; use device cpu"
+        )
+    if kind == "mps":
+        if not torch.backends.mps.is_available():
+            raise InputError("device 'mps' is not available here; use device cpu")
+        if dtype == "float64":
+            raise InputError("device 'mps' has no float64: use dtype float32, or device cpu")
+
+
+def _load_pickle(path: Path, device: str):
+    """The torch module in a ``.model`` file.  Runs the code in the pickle; see above."""
+    import torch
+
+    try:
+        model = torch.load(path, map_location=device, weights_only=False)
+    except Exception as err:  # a damaged archive or foreign pickle raises nearly anything
+        reason = (str(err).splitlines() or [type(err).__name__])[0]
+        raise ModelError(f"model file {path} is damaged or not a MACE model: {reason}") from None
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError(f"model file {path} is compiled: give the .model file it was made from")
+    if not isinstance(model, torch.nn.Module):
+        raise ModelError(
+            f"model file {path} holds a {type(model).__name__}, not a whole model: give the "
+            ".model file that mace's trainer writes, not a checkpoint"
+        )
+    return model
+
+
+def _embedded_card(path: Path) -> ModelCard:
+    content = _read_json(path)
+    about = content.get("metadata", {})
+    numbers = content.get("hyperparameters", {}).get("atomic_numbers", ())
+    return ModelCard(
+        name=path.stem,
+        elements=tuple(chemical_symbols[z] for z in numbers),
+        licence=about.get("licence", ""),
+        size=sum(file.stat().st_size for file in _files(path) if file.is_file()),
+        source=about.get("source", "embedded"),
+        good_for=about.get("good_for", ""),
+        file=path,
+    )
