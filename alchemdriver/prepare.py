@@ -125,11 +125,13 @@ def render(
     if settings.beads is not None:
         initialize["@nbeads"] = str(settings.beads)
     if masses is not None:
+        velocities = initialize.pop("velocities")  # i-PI draws them with the masses set so far
         initialize["masses"] = {
             "@mode": "manual",
             "@units": "dalton",
             "#text": "[" + ", ".join(repr(float(m)) for m in masses) + "]",
         }
+        initialize["velocities"] = velocities
     if settings.seed is not None:
         root["prng"]["seed"] = str(settings.seed)
     if "schedule" in parameters:

@@ -205,6 +205,7 @@ def serve(
 
     def hook(simulation) -> None:
         clock.append(LambdaClock(run, simulation))
+        simulation.tsteps = run.total_steps  # the input rules, also over a checkpoint's own
         clock[0].set_lambda(simulation.step)  # masses wait until i-PI has drawn the velocities
         clock[0].install()
 

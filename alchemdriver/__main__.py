@@ -1,0 +1,5 @@
+"""``python -m alchemdriver`` is the ``alchemdriver`` command."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,224 @@
+"""``alchemdriver run``: one server and its local clients per replica, until all are done.
+
+The supervisor starts processes, watches them, restarts clients that die, and stops everything
+cleanly on Ctrl-C.  It computes nothing: i-PI's files are the state, so a second ``run`` resumes
+from the furthest checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import checkpoints
+from .errors import InputError, RunError
+from .inputs import RunInput, read_input
+from .prepare import sign
+from .progress import Progress, read_progress
+
+log = logging.getLogger(__name__)
+
+POLL = 0.2  # s between looks at the processes
+GRACE = 60.0  # s a server may take to write its RESTART
+MAX_DEATHS = 5  # of clients in a row, without a step done in between
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run; nothing here changes physics."""
+
+    clients: int = 1  # per replica
+    jobs: int | None = None  # replicas at a time; default: as many as there are cores
+    device: str = "cpu"
+    dtype: str | None = None
+    threads: int | None = None  # per client; default: cores shared among all clients
+
+
+def find_runs(target: Path) -> list[Path]:
+    """The inputs that *target* stands for: an XML, a folder with input.xml, or of replicas."""
+    target = Path(target)
+    if target.is_file():
+        return [target]
+    if (target / "input.xml").is_file():
+        return [target / "input.xml"]
+    replicas = sorted(target.glob("replica-*/input.xml"), key=_replica_number)
+    if not replicas:
+        raise InputError(
+            f"{target}: expected an input file, or a folder with input.xml or replica-*"
+        )
+    return replicas
+
+
+def _replica_number(path: Path) -> tuple[int, str]:
+    tail = path.parent.name.partition("-")[2]
+    return (int(tail), "") if tail.isdigit() else (sys.maxsize, tail)
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass
+class Replica:
+    """One server with its clients."""
+
+    run: RunInput
+    options: Options
+    threads: int
+    server: subprocess.Popen | None = None
+    clients: list[subprocess.Popen | None] = field(default_factory=list)
+    deaths: int = 0  # of clients since the last step forward
+    last_step: int = -1
+    resumed_from: int = 0
+
+    def __post_init__(self):
+        # Unique per start: a stale socket file of a killed run can never be in the way.  The
+        # system's temporary folder, because a unix socket path has at most 107 bytes.
+        token = uuid.uuid4().hex[:12]
+        self.prefix = os.path.join(tempfile.gettempdir(), f"alchemdriver-{token}-")
+
+    @property
+    def name(self) -> str:
+        return self.run.folder.name
+
+    @property
+    def finished(self) -> bool:
+        checkpoint = checkpoints.latest(self.run)
+        return checkpoint is not None and checkpoint.step >= self.run.total_steps
+
+    @property
+    def running(self) -> bool:
+        return self.server is not None and self.server.poll() is None
+
+    def start(self) -> None:
+        """Start the server (from the furthest checkpoint) and the clients."""
+        sign(self.run.path)
+        checkpoint = checkpoints.latest(self.run)
+        (self.run.folder / "EXIT").unlink(missing_ok=True)  # left over from a stop
+        command = ["server", str(self.run.path), "--socket-prefix", self.prefix]
+        if checkpoint is not None:
+            self.resumed_from = checkpoint.step
+            command += ["--restart", str(checkpoint.path)]
+            log.info("%s: resuming from step %d", self.name, checkpoint.step)
+        self.server = self._spawn(command, "server.log", threads=1)
+        self.clients = [self._start_client(i) for i in range(self.options.clients)]
+
+    def _start_client(self, i: int) -> subprocess.Popen:
+        command = ["client", str(self.run.path), "--socket-prefix", self.prefix]
+        command += ["--device", self.options.device]
+        if self.options.dtype:
+            command += ["--dtype", self.options.dtype]
+        return self._spawn(command, f"client-{i + 1}.log", self.threads)
+
+    def _spawn(self, command: list[str], logfile: str, threads: int) -> subprocess.Popen:
+        env = dict(os.environ, PYTHONUNBUFFERED="1")
+        for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            env[key] = str(threads)
+        with open(self.run.folder / logfile, "a") as out:
+            # A session of its own: Ctrl-C reaches the supervisor alone, which stops them in order.
+            return subprocess.Popen(
+                [sys.executable, "-m", "alchemdriver", *command],
+                cwd=self.run.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=env,
+                start_new_session=True,
+            )
+
+    def watch(self) -> Progress | None:
+        """Restart dead clients; raise RunError if server or clients cannot go on."""
+        progress = read_progress(self.run)
+        if progress is not None and progress.step != self.last_step:
+            self.last_step, self.deaths = progress.step, 0
+        if not self.running:
+            if self.server.returncode != 0 or not self.finished:
+                if (self.run.folder / "EXIT").exists():
+                    raise RunError(f"{self.name}: stopped by an EXIT file; run again to continue")
+                raise RunError(f"{self.name}: {self._last_words('server.log')}")
+            return progress
+        for i, client in enumerate(self.clients):
+            if client is not None and client.poll() is not None:
+                self.deaths += 1
+                words = self._last_words(f"client-{i + 1}.log")
+                if client.returncode == 2 and self.deaths >= self.options.clients:
+                    # it refused on purpose, and so would another one
+                    raise RunError(f"{self.name}: client: {words}")
+                if self.deaths > MAX_DEATHS:
+                    raise RunError(f"{self.name}: clients keep dying: {words}")
+                log.warning("%s: client %d died (%s), starting another", self.name, i + 1, words)
+                self.clients[i] = self._start_client(i)
+        return progress
+
+    def _last_words(self, logfile: str) -> str:
+        try:
+            lines = (self.run.folder / logfile).read_text(errors="replace").split("\n")
+        except OSError:
+            lines = []
+        words = [line.strip() for line in lines if line.strip()]
+        errors = [w for w in words if w.startswith("error:")]
+        last = (errors or words or ["no output"])[-1]
+        return f"{last.removeprefix('error:').strip()} (see {self.run.folder / logfile})"
+
+    def stop(self) -> None:
+        """Ask the server to write its RESTART and end; clients follow its EXIT message."""
+        if self.running:
+            self.server.send_signal(signal.SIGTERM)
+
+    def wait(self, deadline: float) -> None:
+        """Wait for all processes until *deadline* (time.monotonic), then kill what is left."""
+        for process in [self.server, *self.clients]:
+            if process is None:
+                continue
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def execute(
+    inputs: list[Path], options: Options, report: Callable[[str, Progress, bool], None]
+) -> list[Path]:
+    """Run every input that is not finished; returns their folders.
+
+    report(name, progress, resumed) is called as replicas move on.  Raises RunError or InputError
+    with everything stopped; KeyboardInterrupt after a clean stop with RESTART files.
+    """
+    runs = [read_input(path.resolve()) for path in inputs]
+    if options.clients < 1:
+        raise InputError(f"clients: expected at least 1, got {options.clients}")
+    at_once = min(len(runs), options.jobs or cores())
+    threads = options.threads or max(1, cores() // (at_once * options.clients))
+    waiting = [Replica(run, options, threads) for run in runs]
+    waiting = [replica for replica in waiting if not replica.finished]
+    active: list[Replica] = []
+    try:
+        while waiting or active:
+            while waiting and len(active) < at_once:
+                active.append(waiting.pop(0))
+                active[-1].start()
+            time.sleep(POLL)
+            for replica in list(active):
+                progress = replica.watch()
+                if progress is not None:
+                    report(replica.name, progress, replica.resumed_from > 0)
+                if not replica.running:
+                    replica.wait(time.monotonic() + GRACE)
+                    active.remove(replica)
+    finally:
+        for replica in active:
+            replica.stop()
+        for replica in active:
+            replica.wait(time.monotonic() + GRACE)
+    return [run.folder for run in runs]
