@@ -295,7 +295,10 @@ def encode_extras(values: Mapping[str, object]) -> bytes:
     """One JSON object; floats keep all their digits.  i-PI reserves the key ``raw``."""
     if "raw" in values:
         raise ProtocolError("expected extras without the key 'raw', which i-PI uses itself")
-    return json.dumps(dict(values), allow_nan=False).encode("utf-8")
+    try:
+        return json.dumps(dict(values), allow_nan=False).encode("utf-8")
+    except (TypeError, ValueError) as error:
+        raise ProtocolError(f"expected extras that JSON can hold: {error}") from None
 
 
 def _doubles(values, shape: tuple[int, ...] | None = None) -> bytes:
