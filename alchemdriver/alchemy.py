@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
@@ -83,7 +82,7 @@ class AlchemicalSites:
             groups = _connected_states(states)
         groups = tuple(int(g) for g in groups)
         _check_groups(states, groups)
-        return cls(_blank_sites(symbols, states), tuple(map(MappingProxyType, states)), groups)
+        return cls(_blank_sites(symbols, states), states, groups)
 
     @classmethod
     def from_transformation(cls, transformation: Transformation) -> AlchemicalSites:
@@ -189,8 +188,8 @@ class AlchemicalSites:
     def merged(self, chosen: Sequence[int]) -> AlchemicalSites:
         """The same weights and groups, every state being the *chosen* one of its group."""
         of_group = {self.groups[a]: self.states[a] for a in chosen}
-        states = [of_group[g] for g in self.groups]
-        return AlchemicalSites.from_states(self.symbols, states, self.groups)
+        states = tuple(of_group[g] for g in self.groups)
+        return AlchemicalSites(self.symbols, states, self.groups)
 
 
 # --- rules ----------------------------------------------------------------------------------

@@ -1,0 +1,422 @@
+"""MACE as an alchemical potential, on the unmodified modules of mace-torch.
+
+Symbols of the paper's Methods and names here:
+
+| paper                  | here                                                              |
+|------------------------|-------------------------------------------------------------------|
+| ω of eq. 6 and 14b     | ``omega``: goes into the ``cutoff`` argument of every interaction |
+| R_t of eq. 15b         | ``model.readouts[t]``                                             |
+| E = Σ λ_α E_(i,α), 15b | ``energy`` in :meth:`MacePotential.evaluate`                      |
+
+Why ``cutoff``: every interaction block multiplies its radial weights and, where it has one, its
+edge density by that argument.  Weighting the spherical harmonics instead leaves the densities of
+the Density and NonLinear blocks unweighted, and the removed atom is still counted.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import mace  # noqa: F401  must come before anything imports e3nn
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from ase.geometry import complete_cell
+from matscipy.neighbours import neighbour_list
+
+from ..alchemy import AlchemicalSites
+from ..errors import InputError, ModelError, did_you_mean
+from ..records import PotentialEvaluation
+from .base import require_elements
+
+__all__ = ["MaceBackend", "MacePotential"]
+
+_DTYPES = {"float64": torch.float64, "float32": torch.float32}
+# What mace.data fills in where a configuration does not say.
+_DEFAULT_FEATURES = {"total_charge": 0.0, "total_spin": 1.0}
+
+
+class MaceBackend:
+    """A MACE energy model, frozen, on *device* in *dtype*.
+
+    Arguments
+        model: a ``mace.modules.MACE`` or ``ScaleShiftMACE``; it is copied, not changed.
+        name: what messages call it.
+        device: torch device, such as 'cpu' or 'cuda:0'.
+        dtype: 'float64' or 'float32'.  Isolated-atom energies stay in float64 either way.
+        head: name of the head of a multi-head model.  By default the only one, or 'Default'.
+        features: values of the model's joint embedding that hold in every state, such as
+            ``{"total_charge": 0, "total_spin": 1}``.
+
+    Raises ModelError for a model, or an option of one, whose exact limits are not established, and
+    for a head or feature that the model does not have or that must be chosen.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        name: str,
+        device: str = "cpu",
+        dtype: str = "float64",
+        head: str | None = None,
+        features: Mapping[str, float] | None = None,
+    ):
+        if dtype not in _DTYPES:
+            raise InputError(f"dtype: expected float64 or float32, got '{dtype}'")
+        _check_supported(model, name)
+        self.name = name
+        self.dtype = dtype
+        self.torch_dtype = _DTYPES[dtype]
+        self.device = torch.device(device)
+        self.numbers = tuple(int(z) for z in model.atomic_numbers)
+        self.elements = frozenset(chemical_symbols[z] for z in self.numbers)
+        self.cutoff = float(model.r_max)
+        self.head = _head_index(model, head, name)
+        # before the conversion: float32 would cost all-electron energies 0.6 eV
+        energies = model.atomic_energies_fn.atomic_energies.detach().to("cpu", torch.float64)
+        self.atomic_energies = torch.atleast_2d(energies)[self.head].to(self.device)
+        self.model = copy.deepcopy(model).to(device=self.device, dtype=self.torch_dtype).eval()
+        self.model.requires_grad_(False)
+        self.features = _features(self.model, features or {}, name)
+        self.scale, self.shift = 1.0, 0.0
+        if hasattr(model, "scale_shift"):
+            self.scale = _of_head(model.scale_shift.scale, self.head)
+            self.shift = _of_head(model.scale_shift.shift, self.head)
+
+    def __repr__(self) -> str:
+        return f"MaceBackend({self.name}, {self.device}, {self.dtype})"
+
+    def potential(
+        self,
+        sites: AlchemicalSites,
+        state_features: Sequence[Mapping[str, float]] | None = None,
+    ) -> MacePotential:
+        """The potential of *sites*.
+
+        state_features: for models with a joint embedding, what each state (k of them) has
+        differently from ``features``; only the states of one group may differ.
+        """
+        require_elements(self.name, self.elements, sites)
+        return MacePotential(self, sites, state_features)
+
+
+class MacePotential:
+    """E(x, cell, λ) of one set of sites; made by :meth:`MaceBackend.potential`."""
+
+    def __init__(
+        self,
+        backend: MaceBackend,
+        sites: AlchemicalSites,
+        state_features: Sequence[Mapping[str, float]] | None = None,
+    ):
+        self.backend = backend
+        self.sites = sites
+        index = {z: n for n, z in enumerate(backend.numbers)}
+        species = self._tensor([index[z] for z in sites.node_number.tolist()], torch.int64)
+        n_elements = len(backend.numbers)
+        self.attrs = torch.nn.functional.one_hot(species, n_elements).to(backend.torch_dtype)
+        self.embedded = backend.model.node_embedding(self.attrs)  # [n, C]
+        self.node_weight = self._tensor(sites.node_weight, torch.int64)
+        self.heads = torch.full_like(species, backend.head)
+        # ZBL adds up per receiver; see _pair_energy
+        self.attrs_of_each_weight = self.attrs.repeat(sites.n_weights + 1, 1)
+        self.embeddings = self._joint_embeddings(state_features)
+        # E0 and shift are linear in λ: summed once per weight, in float64
+        constant = backend.atomic_energies[species] + backend.shift
+        self.constant = torch.zeros(sites.n_weights + 1, dtype=torch.float64).numpy()
+        np.add.at(self.constant, sites.node_weight, constant.cpu().numpy())
+
+    def _tensor(self, values, dtype: torch.dtype) -> torch.Tensor:
+        return torch.as_tensor(values, dtype=dtype, device=self.backend.device)
+
+    # --- evaluation -------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        positions: np.ndarray,
+        cell: np.ndarray,
+        pbc: Sequence[bool],
+        weights: np.ndarray,
+    ) -> PotentialEvaluation:
+        """See :class:`alchemdriver.backends.base.Potential`.
+
+        The leaves of the backward pass are the edge vectors d and λ.  With g = ∂E/∂d,
+        F_i = Σ_(i→j) g − Σ_(j→i) g and virial = −Σ d ⊗ g, summed in float64.
+        """
+        sites = self.sites
+        positions, cell, weights = self._checked(positions, cell, weights)
+        senders, receivers, vectors = _edges(positions, cell, pbc, self.backend.cutoff)
+        edges = sites.expand_edges(senders, receivers)
+        vectors = vectors[edges.origin]
+
+        d = self._tensor(vectors, self.backend.torch_dtype).requires_grad_()
+        lam = self._tensor(np.concatenate([[1.0], weights]), torch.float64).requires_grad_()
+        edge_index = self._tensor(np.stack([edges.senders, edges.receivers]), torch.int64)
+        edge_weight = self._tensor(edges.weight, torch.int64)
+        if sites.n_nodes:
+            node_energy = self._node_energy(d, lam, edge_index, edge_weight)  # [n]
+            energy = (lam[self.node_weight] * node_energy.double()).sum()  # eq. 7
+        else:
+            energy = lam.sum() * 0.0
+        slope, gradient = torch.autograd.grad(energy, [d, lam], materialize_grads=True)
+
+        slope = slope.cpu().numpy().astype(np.float64)  # [E', 3] eV/Å
+        atom = sites.node_atom
+        forces = _sum_rows(slope, atom[edges.senders], sites.n_atoms)
+        forces -= _sum_rows(slope, atom[edges.receivers], sites.n_atoms)
+        virial = -vectors.T @ slope
+        found = PotentialEvaluation(
+            energy=energy.item() + float(self.constant @ np.concatenate([[1.0], weights])),
+            forces=forces,
+            virial=0.5 * (virial + virial.T),
+            weight_gradient=gradient.cpu().numpy()[1:] + self.constant[1:],
+        )
+        self._check_finite(found)
+        return found
+
+    def _node_energy(self, d, lam, edge_index, edge_weight) -> torch.Tensor:
+        """R(h_(i,α)) of every node [n], eV, without E0 and shift; mace's own forward, eq. 6, 14b.
+
+        d: [E', 3] Å from sender to receiver; lam: [1+k], λ_0 = 1; edge_index: [2, E'];
+        edge_weight: [E'] α of ω.
+        """
+        model, attrs, heads = self.backend.model, self.attrs, self.heads
+        weights = lam.to(d.dtype)
+        lengths = torch.linalg.vector_norm(d, dim=-1, keepdim=True)  # [E', 1]
+        harmonics = model.spherical_harmonics(d)
+        radial, cutoff = model.radial_embedding(lengths, attrs, edge_index, model.atomic_numbers)
+        if len(weights) > 1:
+            omega = weights[edge_weight].unsqueeze(-1)  # [E', 1]
+            cutoff = omega if cutoff is None else cutoff * omega
+
+        h = self.embedded
+        outside = None  # energy that stock adds after scale and shift
+        if self.embeddings is not None:
+            h = h + self._mixed_embedding(weights)
+            if hasattr(model, "embedding_readout"):
+                outside = model.embedding_readout(h, heads)[:, self.backend.head]
+        features = []
+        for i, (interaction, product) in enumerate(
+            zip(model.interactions, model.products, strict=True)
+        ):
+            messages, skip = interaction(
+                node_attrs=attrs,
+                node_feats=h,
+                edge_attrs=harmonics,
+                edge_feats=radial,
+                edge_index=edge_index,
+                cutoff=cutoff,
+                first_layer=(i == 0),
+            )
+            h = product(node_feats=messages, sc=skip, node_attrs=attrs)
+            features.append(h)
+        if len(model.readouts) == 1:
+            features = features[-1:]
+        energy = torch.zeros_like(h[:, 0])
+        for readout, h in zip(model.readouts, features, strict=True):
+            energy = energy + readout(h, heads)[:, self.backend.head]
+        if hasattr(model, "pair_repulsion"):
+            energy = energy + self._pair_energy(lengths, weights, edge_index, edge_weight)
+        energy = energy * self.backend.scale
+        return energy if outside is None else energy + outside
+
+    def _pair_energy(self, lengths, weights, edge_index, edge_weight) -> torch.Tensor:
+        """ZBL energy of every node [n], its edges weighted by ω.
+
+        mace's module sums over the edges of a receiver by itself.  It is linear in them, so each
+        receiver gets one slot per weight index, and the slots are weighted afterwards.
+        """
+        model, n = self.backend.model, len(self.attrs)
+        slots = torch.stack([edge_index[0], edge_index[1] + n * edge_weight])
+        energy = model.pair_repulsion_fn(
+            lengths, self.attrs_of_each_weight, slots, model.atomic_numbers
+        )
+        return weights @ energy.view(len(weights), n)
+
+    # --- joint embedding --------------------------------------------------------------------
+
+    def _joint_embeddings(self, state_features) -> torch.Tensor | None:
+        """Embeddings [1+k, C] of the common features and of each state's, or None."""
+        backend, k = self.backend, self.sites.n_weights
+        if state_features is None:
+            state_features = [{}] * k
+        if len(state_features) != k:
+            raise InputError(
+                f"state_features: expected one per state ({k}), got {len(state_features)}"
+            )
+        if not hasattr(backend.model, "joint_embedding"):
+            if any(state_features):
+                raise ModelError(f"model '{backend.name}' has no joint embedding of features")
+            return None
+        rows = []
+        differing = set()
+        for a, own in enumerate([{}, *state_features]):
+            values = _features(backend.model, {**backend.features, **own}, backend.name)
+            if values != backend.features:
+                differing.add(self.sites.groups[a - 1])
+            named = {n: self._tensor([v], backend.torch_dtype) for n, v in values.items()}
+            rows.append(backend.model.joint_embedding(torch.zeros_like(self.heads[:1]), named))
+        if len(differing) > 1:
+            raise InputError(
+                "state_features: only the states of one group may differ from the common "
+                "features, or the features of a combination of states are not defined"
+            )
+        return torch.cat(rows)
+
+    def _mixed_embedding(self, weights) -> torch.Tensor:
+        """Embedding [n, C] to add to every node, e_α for the nodes of state α.
+
+        Ordinary atoms get e_0 + Σ λ_α (e_α − e_0), e_0 of the common features: e_α where one
+        weight of the group is 1, and e_0 for any weights if no state differs.
+        """
+        e = self.embeddings
+        ordinary = e[0] + weights[1:] @ (e[1:] - e[0])
+        return torch.cat([ordinary.unsqueeze(0), e[1:]])[self.node_weight]
+
+    # --- checks -----------------------------------------------------------------------------
+
+    def _checked(self, positions, cell, weights):
+        positions = np.asarray(positions, dtype=np.float64)
+        cell = np.asarray(cell, dtype=np.float64)
+        weights = np.asarray(weights, dtype=np.float64)
+        n, k = self.sites.n_atoms, self.sites.n_weights
+        for what, array, shape in (
+            ("positions", positions, (n, 3)),
+            ("cell", cell, (3, 3)),
+            ("weights", weights, (k,)),
+        ):
+            if array.shape != shape:
+                raise InputError(f"expected {what} of shape {shape}, got {array.shape}")
+            if not np.isfinite(array).all():
+                raise ModelError(f"model '{self.backend.name}': {what} are not finite")
+        return positions, cell, weights
+
+    def _check_finite(self, found: PotentialEvaluation) -> None:
+        for what in ("energy", "forces", "virial", "weight_gradient"):
+            if not np.isfinite(getattr(found, what)).all():
+                raise ModelError(
+                    f"model '{self.backend.name}': {what} not finite: two atoms overlap? "
+                    "Check the structure, the time step and the tether"
+                )
+
+
+# --- neighbours -----------------------------------------------------------------------------
+
+
+def _edges(
+    positions: np.ndarray, cell: np.ndarray, pbc: Sequence[bool], cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Directed edges shorter than *cutoff* Å: senders (E,), receivers (E,), vectors (E, 3) Å.
+
+    Vectors point from sender to receiver.  The same list as ``mace.data.get_neighborhood`` makes;
+    that one replaces the rows of the cell that are not periodic by multiples of x, y and z, which
+    is singular for a slab turned out of the xy plane.
+    """
+    periodic = np.array(pbc, dtype=bool)
+    if periodic.shape != (3,):
+        raise InputError(f"pbc: expected three flags, got {pbc!r}")
+    cell = np.where(periodic[:, None], cell, 0.0)
+    box = complete_cell(cell)  # free rows: unit vectors normal to the others
+    if abs(np.linalg.det(box)) < 1e-9:
+        raise InputError("cell: its periodic vectors must be independent and not zero")
+    # wide enough that no atom lies outside along the free axes
+    reach = 2.0 * np.abs(positions).max(initial=0.0) + 2.0 * cutoff
+    box[~periodic] *= reach
+    senders, receivers, shifts = neighbour_list(
+        "ijS", pbc=periodic, cell=box, positions=positions, cutoff=cutoff
+    )
+    vectors = positions[receivers] - positions[senders] + shifts @ cell
+    return senders, receivers, vectors
+
+
+def _sum_rows(values: np.ndarray, index: np.ndarray, n: int) -> np.ndarray:
+    """Rows of values (E, 3) summed by index (E,) into (n, 3), always in the same order."""
+    return np.stack([np.bincount(index, values[:, c], minlength=n) for c in range(3)], axis=1)
+
+
+# --- what is supported ----------------------------------------------------------------------
+
+# Exactly these classes: a subclass may do anything.
+_MODELS = {"MACE", "ScaleShiftMACE"}
+_INTERACTIONS = {
+    "RealAgnosticInteractionBlock",
+    "RealAgnosticResidualInteractionBlock",
+    "RealAgnosticDensityInteractionBlock",
+    "RealAgnosticDensityResidualInteractionBlock",
+    "RealAgnosticResidualNonLinearInteractionBlock",
+    "RealAgnosticAttResidualInteractionBlock",
+}
+_READOUTS = {"LinearReadoutBlock", "NonLinearReadoutBlock", "NonLinearBiasReadoutBlock"}
+_RADIAL = {"BesselBasis", "GaussianBasis"}  # stock forces of ChebychevBasis fail their own FD test
+_TRANSFORMS = {"AgnesiTransform", "SoftTransform"}
+
+
+def _check_supported(model: torch.nn.Module, name: str) -> None:
+    """Raise ModelError, by the name of the part, unless every part of *model* is a known one."""
+    kind = type(model).__name__
+    if kind not in _MODELS:
+        raise ModelError(
+            f"model '{name}' is a {kind}: alchemical weights are implemented for "
+            f"{' and '.join(sorted(_MODELS))} energy models"
+        )
+    radial = model.radial_embedding
+    parts = [
+        ("radial basis", [radial.bessel_fn], _RADIAL),
+        ("distance transform", [getattr(radial, "distance_transform", None)], _TRANSFORMS),
+        ("interaction block", model.interactions, _INTERACTIONS),
+        ("product block", model.products, {"EquivariantProductBasisBlock"}),
+        ("readout", model.readouts, _READOUTS),
+        ("pair repulsion", [getattr(model, "pair_repulsion_fn", None)], {"ZBLBasis"}),
+        ("joint embedding", [getattr(model, "joint_embedding", None)], {"GenericJointEmbedding"}),
+    ]
+    for what, modules, known in parts:
+        for module in modules:
+            if module is not None and type(module).__name__ not in known:
+                raise ModelError(
+                    f"model '{name}': its {what} {type(module).__name__} is not supported; "
+                    f"supported: {', '.join(sorted(known))}"
+                )
+    for feature, spec in getattr(model, "embedding_specs", {}).items():
+        if spec["per"] != "graph":
+            raise ModelError(f"model '{name}': the per-atom feature '{feature}' is not supported")
+
+
+def _head_index(model: torch.nn.Module, head: str | None, name: str) -> int:
+    heads = list(getattr(model, "heads", ["Default"]))
+    if head is not None:
+        if head not in heads:
+            raise ModelError(
+                f"model '{name}' has no head '{head}'{did_you_mean(head, heads)}; "
+                f"it has {', '.join(heads)}"
+            )
+        return heads.index(head)
+    if len(heads) == 1:
+        return 0
+    default = [n for n, known in enumerate(heads) if known.lower() == "default"]
+    if not default:
+        raise ModelError(f"model '{name}' has several heads, choose one: {', '.join(heads)}")
+    return default[0]
+
+
+def _of_head(values: torch.Tensor, head: int) -> float:
+    """The number of *head* in a buffer that holds one per head, or one for all."""
+    values = torch.atleast_1d(values.detach())
+    return float(values[head if len(values) > 1 else 0])
+
+
+def _features(model, given: Mapping[str, float], name: str) -> dict[str, float]:
+    """Every feature that the joint embedding of *model* takes, from *given* or mace's defaults."""
+    specs = getattr(model, "embedding_specs", {}) if hasattr(model, "joint_embedding") else {}
+    for feature in given:
+        if feature not in specs:
+            raise ModelError(
+                f"model '{name}' takes no feature '{feature}'{did_you_mean(feature, specs)}"
+            )
+    values = {}
+    for feature in specs:
+        value = given.get(feature, _DEFAULT_FEATURES.get(feature))
+        if value is None:
+            raise ModelError(f"model '{name}' needs a value of its feature '{feature}'")
+        values[feature] = float(value)
+    return values
