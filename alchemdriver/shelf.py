@@ -154,16 +154,16 @@ def open_model(
         return HarmonicBackend.from_file(path)
     _check_device(device, dtype)
     import mace  # noqa: F401  e3nn must not be imported first
-    import torch
 
     from .backends.mace import MaceBackend
 
     if path.suffix == ".json":
         from .modelfile import load_model
 
-        model, _ = load_model(path, device, getattr(torch, dtype))
+        model, _ = load_model(path)
     else:
-        model = _load_pickle(path, device)
+        model = _load_pickle(path)
+    # the backend converts: isolated-atom energies must reach it in the precision of the file
     return MaceBackend(model, name=name, device=device, dtype=dtype)
 
 
@@ -309,12 +309,12 @@ def _check_device(device: str, dtype: str) -> None:
             raise InputError("device 'mps' has no float64: use dtype float32, or device cpu")
 
 
-def _load_pickle(path: Path, device: str):
-    """The torch module in a ``.model`` file.  Runs the code in the pickle; see above."""
+def _load_pickle(path: Path):
+    """The torch module in a ``.model`` file, on the CPU.  Runs the code in the pickle."""
     import torch
 
     try:
-        model = torch.load(path, map_location=device, weights_only=False)
+        model = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as err:  # a damaged archive or foreign pickle raises nearly anything
         reason = (str(err).splitlines() or [type(err).__name__])[0]
         raise ModelError(f"model file {path} is damaged or not a MACE model: {reason}") from None

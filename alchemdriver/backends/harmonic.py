@@ -76,11 +76,11 @@ class HarmonicBackend:
     def from_file(cls, path: Path) -> HarmonicBackend:
         """Read the JSON of the module docstring.  Raises ModelError."""
         try:
-            content = json.loads(Path(path).read_text())
+            content = dict(json.loads(Path(path).read_text()))
         except OSError as err:
             raise ModelError(f"model file {path} cannot be read: {err.strerror}") from None
-        except ValueError:
-            raise ModelError(f"model file {path} is not valid JSON") from None
+        except (TypeError, ValueError):
+            raise ModelError(f"model file {path}: expected a JSON object") from None
         for key in content:
             if key not in _KEYS:
                 raise ModelError(
