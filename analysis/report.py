@@ -1,0 +1,141 @@
+"""The result as text for a terminal."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from .corrections import Term
+from .estimators import Estimate, WorkAnalysis
+from .result import Result, Total
+
+
+def meV(value: float | None, digits: int = 3) -> str:
+    """eV as meV text; a dash for what was not estimated."""
+    return "–" if value is None else f"{1e3 * value:.{digits}f}"
+
+
+def with_error(value: float | None, se: float | None, unit: str = "eV") -> str:
+    """``1.2345 ± 0.0012 eV`` with two digits of error; says so where there is none."""
+    if value is None:
+        return "not known"
+    if se is None:
+        return f"{value:.6f} {unit} (error not estimated)"
+    digits = 6
+    if se > 0:
+        digits = min(10, max(1, len(f"{1 / se:.0f}") + 1))
+    return f"{value:.{digits}f} ± {se:.{digits}f} {unit}"
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]):
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for k, name in enumerate(columns):
+        numeric = k > 0 and all(r[k][:1] in "-–+0123456789" for r in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _total_rows(t: Total, formula_units: int) -> list[str]:
+    return [
+        t.method,
+        with_error(t.value, t.se),
+        with_error(t.per_formula_unit, t.per_formula_unit_se)
+        if formula_units > 1
+        else "(one formula unit)",
+        t.se_kind,
+    ]
+
+
+def _estimate_row(e: Estimate) -> list[str]:
+    return [e.method, meV(e.value), meV(e.se), meV(e.sd), e.se_kind]
+
+
+def _term_row(t: Term) -> list[str]:
+    value = "missing" if t.value is None else f"{t.value:+.6f}"
+    return [t.name, value, t.unit, t.source]
+
+
+def _works(a: WorkAnalysis, result: Result) -> list[list[str]]:
+    d, loss = a.diagnostics, a.dissipation
+    rows = []
+    for name, sign, sd, lost in (
+        ("forward, λ 0→1", 1, d.sd_forward, loss.forward),
+        ("backward, λ 1→0", -1, d.sd_backward, loss.backward),
+    ):
+        works = [
+            w for r in result.replicas for w in (r.forward if sign > 0 else r.backward).tolist()
+        ]
+        rows.append([name, meV(sum(works) / len(works)), meV(sd), meV(lost)])
+    return rows
+
+
+def summary(result: Result, width: int = 110) -> str:
+    """The whole result as plain text: works, estimates, dissipation, terms, totals, warnings."""
+    from rich.console import Console
+
+    buffer = StringIO()
+    console = Console(file=buffer, width=width, force_terminal=False, highlight=False, markup=False)
+    c = result.conditions
+    where = f"{c.temperature:g} K"
+    if c.pressure is not None:
+        where += f", {c.pressure:g} bar"
+    labels = f"  [{', '.join(result.labels)}]" if result.labels else ""
+    console.print(f"{result.quantity}{labels}")
+    console.print(
+        f"{c.alchemy}, {c.formula} ({c.natoms} atoms, {result.formula_units} formula units), "
+        f"{c.ensemble}, {where}, {c.beads} bead{'s' if c.beads > 1 else ''}"
+    )
+    console.print()
+    if result.totals:
+        head = ["method", "whole cell", "per formula unit", "error is"]
+        rows = [_total_rows(t, result.formula_units) for t in result.totals]
+        console.print(_table("Total: work plus every term", head, rows))
+    if result.pooled is not None:
+        _print_switching(console, result, result.pooled)
+    for w in result.windows:
+        console.print(
+            f"λ = {w.lam:g}: ⟨∂H/∂λ⟩ = {with_error(w.mean.value, w.mean.se)}, {w.mean.se_kind}; "
+            f"{w.equilibration} rows of equilibration, g = {w.inefficiency:.1f}"
+        )
+    if result.integral is not None:
+        i = result.integral
+        console.print(f"TI: {with_error(i.value, i.se)}, {i.se_kind}")
+    if result.terms:
+        rows = [_term_row(t) for t in result.terms]
+        console.print(_table("Terms, as added", ["term", "value", "unit", "source"], rows))
+    for warning in result.warnings:
+        console.print(f"! {warning}")
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip() + "\n"
+
+
+def _print_switching(console, result: Result, a: WorkAnalysis) -> None:
+    head = ["direction", "mean (meV)", "SD (meV)", "dissipated (meV, from BAR)"]
+    console.print(_table(f"Work, {a.n} pair{'s' if a.n > 1 else ''}", head, _works(a, result)))
+    rows = [_estimate_row(a.eq11), _estimate_row(a.bar)]
+    if result.over_replicas is not None:
+        rows.append(_estimate_row(result.over_replicas))
+    head = ["ΔF from work", "value (meV)", "SE (meV)", "SD (meV)", "error is"]
+    console.print(_table("Estimates", head, rows))
+    loss = a.dissipation
+    spread = "" if loss.mean.se is None else f" ± {meV(loss.mean.se)}"
+    console.print(
+        f"dissipation {meV(loss.mean.value)}{spread} meV = {loss.mean_kT:.2f} kT (eq. 10), "
+        f"hysteresis {meV(loss.hysteresis)} meV"
+    )
+    if a.bar_bootstrap is not None:
+        console.print(
+            f"BAR bootstrap SE {meV(a.bar_bootstrap)} meV over {a.n} pairs, overlap "
+            f"{a.diagnostics.overlap:.2f} of 0.5"
+        )
+    for r in result.replicas:
+        if r.first_law is not None:
+            console.print(
+                f"first law, {r.provenance.folder.rsplit('/', 1)[-1]}: drift "
+                f"{r.first_law.drift:.2e} eV/atom/ps, at most "
+                f"{r.first_law.max_deviation:.2e} eV/atom off"
+            )
+    console.print()

@@ -1,0 +1,476 @@
+"""From run folders to a result: read, pair, estimate, correct, write."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import AnalysisError
+from ..inputs import RunInput, child, many, parse_xml, read_input, text_of
+from . import corrections as c
+from .corrections import Term
+from .estimators import FEW_PAIRS, Estimate, WorkAnalysis, analyze_works, mean_estimate
+from .fixed_lambda import fixed_window, integrate
+from .result import Conditions, Provenance, Replica, Result, Total, write_result
+from .work import SwitchingRun, common_temperature, switching_work
+
+_PACKAGES = {
+    "alchemdriver": "alchemdriver",
+    "ipi": "ipi",
+    "mace": "mace-torch",
+    "torch": "torch",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "pymbar": "pymbar",
+}
+
+
+def analyze(
+    folders: Sequence[Path | str] | Path | str,
+    *,
+    out: Path | str | None = None,
+    partial: bool = False,
+    formula_units: int | None = None,
+    n_ws: int | None = None,
+    pressure: float | None = None,
+    terms: Sequence[Term] = (),
+    write: bool = True,
+) -> Result:
+    """Analyse one run folder, or several independent replicas of one calculation.
+
+    folders        each with input.xml (or the input file itself) and i-PI's outputs
+    out            where result.json goes; default: the folder, or the first one's parent
+    partial        analyse the complete pairs of unfinished runs; the result is labelled 'partial'
+    formula_units  in the cell; default: greatest common divisor of the initial composition
+    n_ws           N_WS of eq. 19 for einstein->model; default: by spglib from the anchors.  Give
+                   the perfect crystal's for a crystal with a vacancy
+    pressure       bar; adds P V at constant volume (eq. 20), so that the total is a Gibbs energy
+    terms          further terms; one named like a term of ours replaces it (e.g. the mass leg of a
+                   path-integral run)
+
+    Raises InputError or AnalysisError, one line each.
+    """
+    if isinstance(folders, (str, Path)):
+        folders = [folders]
+    if not folders:
+        raise AnalysisError("expected at least one run folder")
+    inputs = [read_input(Path(f).resolve()) for f in folders]
+    _check_same(inputs)
+    first = inputs[0]
+    if formula_units is None:
+        formula_units = c.formula_units(first.structure.symbols)
+    if formula_units < 1:
+        raise AnalysisError(f"formula_units must be at least 1, got {formula_units}")
+    if first.schedule is None:
+        result = _fixed_lambda(inputs, formula_units, n_ws, pressure, terms)
+    else:
+        result = _switching(inputs, partial, formula_units, n_ws, pressure, terms)
+    if write:
+        folder = first.folder if len(inputs) == 1 else first.folder.parent
+        write_result(result, folder if out is None else Path(out))
+    return result
+
+
+# --- the two kinds of run -----------------------------------------------------------------------
+
+
+def _switching(
+    inputs: list[RunInput],
+    partial: bool,
+    formula_units: int,
+    n_ws: int | None,
+    pressure: float | None,
+    extra: Sequence[Term],
+) -> Result:
+    runs = [switching_work(run) for run in inputs]
+    for run in runs:
+        _check_finished(run, partial)
+    temperature = common_temperature(runs)
+    _check_independent(runs)
+    replicas = tuple(_replica(i, r) for i, r in zip(inputs, runs, strict=True))
+    forward = np.concatenate([r.forward for r in runs])
+    backward = np.concatenate([r.backward for r in runs])
+    pooled = analyze_works(forward, backward, temperature, chains=[r.pairs for r in runs])
+    over = None
+    if len(runs) > 1:
+        over = mean_estimate(
+            np.array([r.analysis.eq11.value for r in replicas]), "eq. 11", "replicas"
+        )
+    terms, quantity = _terms(inputs[0], n_ws, pressure, extra)
+    labels = []
+    if pooled.n < FEW_PAIRS:
+        labels.append("exploratory")
+    if not all(r.complete for r in runs):
+        labels.append("partial")
+    return Result(
+        kind="switching",
+        labels=tuple(labels),
+        quantity=quantity,
+        conditions=_conditions(inputs[0]),
+        versions=_versions(),
+        formula_units=formula_units,
+        replicas=replicas,
+        pooled=pooled,
+        over_replicas=over,
+        windows=(),
+        integral=None,
+        terms=terms,
+        totals=tuple(
+            _total(e, terms, formula_units, len(inputs[0].structure))
+            for e in (pooled.eq11, pooled.bar)
+        ),
+        warnings=tuple(_warnings(inputs, runs, pooled, over, terms)),
+        runs=tuple(runs),
+    )
+
+
+def _fixed_lambda(
+    inputs: list[RunInput],
+    formula_units: int,
+    n_ws: int | None,
+    pressure: float | None,
+    extra: Sequence[Term],
+) -> Result:
+    windows = tuple(fixed_window(run) for run in inputs)
+    whole = {0.0, 1.0} <= {w.lam for w in windows}
+    integral = integrate(windows) if whole else None
+    terms, quantity = _terms(inputs[0], n_ws, pressure, extra) if whole else ((), "⟨∂H/∂λ⟩")
+    warnings = [t for t in (_missing(terms),) if t]
+    for w in windows:
+        if w.mean.n < 50:
+            warnings.append(
+                f"{w.folder.name}: only {w.mean.n} independent samples of ∂H/∂λ at "
+                f"λ = {w.lam:g}: its error is itself uncertain"
+            )
+    if integral is not None:
+        warnings.append(f"the error of the trapezoidal rule over {integral.n} λ is not estimated")
+    return Result(
+        kind="fixed_lambda",
+        labels=(),
+        quantity=quantity,
+        conditions=_conditions(inputs[0]),
+        versions=_versions(),
+        formula_units=formula_units,
+        replicas=(),
+        pooled=None,
+        over_replicas=None,
+        windows=windows,
+        integral=integral,
+        terms=terms,
+        totals=()
+        if integral is None
+        else (_total(integral, terms, formula_units, len(inputs[0].structure)),),
+        warnings=tuple(warnings),
+        runs=(),
+    )
+
+
+# --- checks -------------------------------------------------------------------------------------
+
+
+def _check_same(inputs: list[RunInput]) -> None:
+    """Replicas may differ in seed and start, fixed-λ runs also in λ, and in nothing else."""
+    first = inputs[0]
+    for run in inputs[1:]:
+        for name, a, b in (
+            ("schedule", first.parameters.schedule, run.parameters.schedule),
+            ("temperature (K)", first.temperature, run.temperature),
+            ("pressure (bar)", first.pressure, run.pressure),
+            ("ensemble", first.ensemble, run.ensemble),
+            ("model", first.parameters.model, run.parameters.model),
+            ("alchemy", first.transformation, run.transformation),
+            ("digest", first.parameters.digest, run.parameters.digest),
+            ("beads", first.beads, run.beads),
+            ("timestep (fs)", first.timestep, run.timestep),
+            ("equilibrate", first.parameters.equilibrate, run.parameters.equilibrate),
+            ("switch", first.parameters.switch, run.parameters.switch),
+            ("masses", first.interpolates_masses, run.interpolates_masses),
+            ("tether", first.parameters.tether, run.parameters.tether),
+            ("springs", first.parameters.springs, run.parameters.springs),
+        ):
+            if a != b:
+                shown = "" if name == "alchemy" else f" ({a} and {b})"
+                raise AnalysisError(
+                    f"{first.folder.name} and {run.folder.name} differ in {name}{shown}: "
+                    "analyse them separately"
+                )
+    folders = Counter(run.path for run in inputs)
+    twice = next((p for p, n in folders.items() if n > 1), None)
+    if twice is not None:
+        raise AnalysisError(f"{twice.parent} is given twice: replicas must be independent")
+
+
+def _check_finished(run: SwitchingRun, partial: bool) -> None:
+    if run.complete:
+        return
+    progress = f"{run.folder} is at step {run.last_step} of {run.total_steps}"
+    if run.pairs == 0:
+        raise AnalysisError(f"{progress} and has no complete forward/backward pair yet: resume it")
+    if not partial:
+        raise AnalysisError(
+            f"{progress}: resume it, or analyse its {run.pairs} of {run.cycles} pairs as partial"
+        )
+
+
+def _check_independent(runs: list[SwitchingRun]) -> None:
+    seen: dict[tuple[float, float], SwitchingRun] = {}
+    for run in runs:
+        key = (run.forward[0], run.backward[0])
+        if key in seen:
+            raise AnalysisError(
+                f"{seen[key].folder.name} and {run.folder.name} have identical works: the same "
+                "seed twice is one replica"
+            )
+        seen[key] = run
+
+
+# --- parts of the result ------------------------------------------------------------------------
+
+
+def _replica(run: RunInput, switching: SwitchingRun) -> Replica:
+    return Replica(
+        provenance=_provenance(run),
+        complete=switching.complete,
+        forward=switching.forward,
+        backward=switching.backward,
+        analysis=analyze_works(switching.forward, switching.backward, switching.temperature),
+        first_law=switching.first_law,
+    )
+
+
+def _provenance(run: RunInput) -> Provenance:
+    model = run.folder / run.parameters.model
+    return Provenance(
+        folder=str(run.folder),
+        input=run.path.name,
+        input_sha256=hashlib.sha256(run.path.read_bytes()).hexdigest(),
+        seed=run.seed,
+        model=run.parameters.model,
+        model_sha256=hashlib.sha256(model.read_bytes()).hexdigest() if model.is_file() else None,
+        digest=run.parameters.digest,
+    )
+
+
+def _conditions(run: RunInput) -> Conditions:
+    counts = Counter(run.structure.symbols)
+    return Conditions(
+        alchemy=run.parameters.alchemy,
+        formula="".join(f"{s}{n if n > 1 else ''}" for s, n in counts.items()),
+        natoms=len(run.structure),
+        ensemble=run.ensemble,
+        temperature=run.temperature,
+        pressure=run.pressure if run.ensemble in _CONSTANT_PRESSURE else None,
+        beads=run.beads,
+        timestep=run.timestep,
+        masses="interpolate" if run.interpolates_masses else "fixed",
+        schedule=run.parameters.schedule,
+        equilibrate=run.parameters.equilibrate,
+        switch=run.parameters.switch,
+        cycles=run.parameters.cycles,
+    )
+
+
+_CONSTANT_PRESSURE = ("npt", "nst", "nph", "scnpt")
+
+
+def _versions() -> dict[str, str | None]:
+    """Installed versions, read from their metadata: nothing is imported."""
+    found: dict[str, str | None] = {}
+    for name, package in _PACKAGES.items():
+        try:
+            found[name] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def fixes_centre_of_mass(run: RunInput) -> bool:
+    """i-PI's <fixcom>, true by default."""
+    root = parse_xml(run.path.read_text(), str(run.path))
+    motions = many(child(root, "system", "motion"))
+    return text_of(child(motions[0], "fixcom") if motions else None, "true").lower() != "false"
+
+
+def _terms(
+    run: RunInput, n_ws: int | None, pressure: float | None, extra: Sequence[Term]
+) -> tuple[tuple[Term, ...], str]:
+    """All corrections of a run, and what the sum of work and corrections is."""
+    constant_pressure = run.ensemble in _CONSTANT_PRESSURE
+    if constant_pressure and pressure is not None:
+        raise AnalysisError(
+            "the run is at constant pressure, so the work already gives a Gibbs energy: "
+            "do not add P V"
+        )
+    letter = "G" if constant_pressure or pressure is not None else "F"
+    if run.transformation.einstein:
+        found, quantity = _einstein_terms(run, n_ws), f"{letter} of the model crystal (eq. 20)"
+    else:
+        found, quantity = _alchemical_terms(run), f"Δ{letter}, final minus initial state"
+        if run.transformation.voids:
+            quantity = f"{letter}_defect − {letter}_perfect (eq. 21)"
+    if pressure is not None:
+        if not run.transformation.einstein:
+            raise AnalysisError("P V belongs to einstein->model at constant volume (eq. 20)")
+        volume = _volume(run)
+        value = c.pressure_volume(pressure, volume)
+        found.append(Term("P V", value, "eV", f"eq. 20, {pressure:g} bar, {volume:.3f} Å^3"))
+    for term in extra:
+        if term.unit != "eV":
+            raise AnalysisError(f"term '{term.name}': expected eV, got {term.unit}")
+    replaced = {t.name for t in extra}
+    return tuple([t for t in found if t.name not in replaced] + list(extra)), quantity
+
+
+def _volume(run: RunInput) -> float:
+    return float(abs(np.linalg.det(run.structure.cell)))
+
+
+def _alchemical_terms(run: RunInput) -> list[Term]:
+    t, temperature = run.transformation, run.temperature
+    found = []
+    if not np.array_equal(run.initial_masses, run.final_masses):
+        if run.beads == 1:
+            value = c.mass_term(temperature, run.initial_masses, run.final_masses)
+            source = f"eq. 22, 3/2 kT Σ ln(m_i/m_f) over {len(run.structure)} atoms, classical"
+        else:
+            value = None
+            source = (
+                f"{run.beads} beads: needs thermodynamic integration over the masses with the "
+                "centroid-virial kinetic energy"
+            )
+        found.append(Term("mass term", value, "eV", source))
+    if t.voids:
+        voids = list(t.voids)
+        masses = run.initial_masses[voids]
+        spring = c.einstein_crystal(
+            temperature, np.full(len(voids), run.parameters.tether), masses, run.beads
+        )
+        how = "classical" if run.beads == 1 else f"{run.beads} beads"
+        found.append(
+            Term(
+                "minus tether F_spring",
+                -spring,
+                "eV",
+                f"eqs. 18, 21, k = {run.parameters.tether:g} eV/Å^2, {len(voids)} atoms, {how}",
+            )
+        )
+        if fixes_centre_of_mass(run):
+            at_end = run.final_masses if run.interpolates_masses else run.initial_masses
+            value = c.removed_atoms_centre_of_mass(temperature, at_end.sum(), at_end[voids].sum())
+            found.append(
+                Term(
+                    "minus centre of mass of removed atoms",
+                    -value,
+                    "eV",
+                    "3 kT ln(M/(M−m)), from eq. 21 with fixed total centre of mass",
+                )
+            )
+    return found
+
+
+def _einstein_terms(run: RunInput, n_ws: int | None) -> list[Term]:
+    from ..hamiltonian import read_springs
+
+    anchors, constants = read_springs(run.folder / run.parameters.springs, run.structure)
+    masses, temperature = run.initial_masses, run.temperature
+    how = "classical" if run.beads == 1 else f"{run.beads} beads"
+    found = [
+        Term(
+            "Einstein crystal F_E",
+            c.einstein_crystal(temperature, constants, masses, run.beads),
+            "eV",
+            f"eq. 18, {len(masses)} oscillators, {how}",
+        )
+    ]
+    if not fixes_centre_of_mass(run):
+        return found
+    off = anchor_offset(run, anchors)
+    if off > 1e-6:
+        raise AnalysisError(
+            f"{run.path}: the start's centre of mass is {off:.2g} Å from the anchors', and eq. 19 "
+            "holds only where they coincide (1e-6 Å): shift the start, 'prepare' does it"
+        )
+    given = "given" if n_ws is not None else "by spglib"
+    if n_ws is None:
+        n_ws = c.lattice_translations(run.structure.cell, anchors, run.structure.symbols)
+    volume = _volume(run)
+    found.append(
+        Term(
+            "fixed centre of mass ΔF_CM",
+            c.centre_of_mass(temperature, volume, masses, constants, n_ws),
+            "eV",
+            f"eq. 19, N_WS = {n_ws} ({given}), V = {volume:.3f} Å^3",
+        )
+    )
+    return found
+
+
+def anchor_offset(run: RunInput, anchors: np.ndarray) -> float:
+    """Distance (Å) of the start's centre of mass from the anchors', images undone."""
+    cell = run.structure.cell
+    away = (run.structure.positions - anchors) @ np.linalg.inv(cell)
+    away = (away - np.round(away)) @ cell
+    return float(np.linalg.norm(run.initial_masses @ away) / run.initial_masses.sum())
+
+
+def _total(estimate: Estimate, terms: Sequence[Term], formula_units: int, natoms: int) -> Total:
+    if any(t.value is None for t in terms):
+        why = "no total: a term is missing"
+        return Total(estimate.method, None, None, why, None, None, None, None)
+    value = estimate.value + sum(t.value for t in terms)
+    se, kind = estimate.se, estimate.se_kind
+    given = [t.se for t in terms if t.se is not None]
+    if se is not None and given:
+        se = float(np.sqrt(se**2 + np.sum(np.square(given))))
+        kind += ", and of the terms in quadrature"
+    return Total(
+        estimate.method,
+        value,
+        se,
+        kind,
+        value / formula_units,
+        None if se is None else se / formula_units,
+        value / natoms,
+        None if se is None else se / natoms,
+    )
+
+
+def _missing(terms: Sequence[Term]) -> str | None:
+    names = [f"{t.name} ({t.source})" for t in terms if t.value is None]
+    return f"no total: missing {'; '.join(names)}" if names else None
+
+
+def _warnings(
+    inputs: list[RunInput],
+    runs: list[SwitchingRun],
+    pooled: WorkAnalysis,
+    over: Estimate | None,
+    terms: Sequence[Term],
+):
+    for run in runs:
+        if not run.complete:
+            yield (
+                f"partial: {run.folder.name} stopped at step {run.last_step} of {run.total_steps}, "
+                f"{run.pairs} of {run.cycles} pairs analysed"
+            )
+    yield from pooled.warnings
+    missing = _missing(terms)
+    if missing:
+        yield missing
+    se = pooled.eq11.se
+    if over is not None and over.se is not None and se is not None and over.se > 2.0 * se:
+        yield (
+            f"replicas scatter more ({1e3 * over.se:.2f} meV, SE over {over.n} replicas) than "
+            f"their pairs allow ({1e3 * se:.2f} meV): use the error over replicas"
+        )
+    seeds = [i.seed for i in inputs]
+    if len(set(seeds)) < len(seeds):
+        yield f"replicas share a seed ({seeds}): independent only if their starts differ"
+    for run in runs:
+        if run.first_law is None:
+            yield f"{run.folder.name}: no conserved quantity printed, the first law is unchecked"
