@@ -29,8 +29,6 @@ def hamiltonian_of(run: RunInput, device: str, dtype: str | None = None) -> hami
     dtype: overrides the input's.  Raises InputError for a bad input, ModelError for a model that
     is missing, unsupported, does not know an element, or fails a limit.
     """
-    from .testing import check_limits
-
     p = run.parameters
     backend = shelf.open_model(p.model, run.folder, device, dtype or p.dtype)
     springs = hamiltonian.read_springs(run.folder / p.springs, run.structure) if p.springs else None
@@ -43,6 +41,8 @@ def hamiltonian_of(run: RunInput, device: str, dtype: str | None = None) -> hami
         tether=p.tether,
     )
     if run.transformation.changed and p.interpolation == "alchemical":
+        from .testing import check_limits
+
         worst = check_limits(backend, run.transformation, run.structure)
         log.info("exact limits hold to %.1e (relative) on this structure", worst)
     return built

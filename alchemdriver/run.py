@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 POLL = 0.2  # s between looks at the processes
 GRACE = 60.0  # s a server may take to write its RESTART
+FAREWELL = 10.0  # s between a client's EXIT message and the end of its server
 MAX_DEATHS = 5  # of clients in a row, without a step done in between
 
 
@@ -76,7 +77,9 @@ class Replica:
     options: Options
     threads: int
     server: subprocess.Popen | None = None
-    clients: list[subprocess.Popen | None] = field(default_factory=list)
+    clients: list[subprocess.Popen] = field(default_factory=list)
+    dismissed: dict[int, float] = field(default_factory=dict)  # client → when it was sent away
+    log_starts: dict[str, int] = field(default_factory=dict)  # bytes of earlier starts in a log
     deaths: int = 0  # of clients since the last step forward
     last_step: int = -1
     resumed_from: int = 0
@@ -124,7 +127,9 @@ class Replica:
         env = dict(os.environ, PYTHONUNBUFFERED="1")
         for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             env[key] = str(threads)
-        with open(self.run.folder / logfile, "a") as out:
+        path = self.run.folder / logfile
+        self.log_starts[logfile] = path.stat().st_size if path.exists() else 0
+        with open(path, "a") as out:
             # A session of its own: Ctrl-C reaches the supervisor alone, which stops them in order.
             return subprocess.Popen(
                 [sys.executable, "-m", "alchemdriver", *command],
@@ -148,11 +153,12 @@ class Replica:
                 raise RunError(f"{self.name}: {self._last_words('server.log')}")
             return progress
         for i, client in enumerate(self.clients):
-            if client is not None and client.poll() is not None:
+            if client.poll() is not None:
+                if client.returncode == 0 and not self._dismissed_long_ago(i):
+                    continue  # i-PI said EXIT: it is ending, or has dropped a client it thinks hung
                 self.deaths += 1
                 words = self._last_words(f"client-{i + 1}.log")
-                if client.returncode == 2 and self.deaths >= self.options.clients:
-                    # it refused on purpose, and so would another one
+                if client.returncode == 2:  # it refused on purpose, and so would another one
                     raise RunError(f"{self.name}: client: {words}")
                 if self.deaths > MAX_DEATHS:
                     raise RunError(f"{self.name}: clients keep dying: {words}")
@@ -160,11 +166,17 @@ class Replica:
                 self.clients[i] = self._start_client(i)
         return progress
 
+    def _dismissed_long_ago(self, i: int) -> bool:
+        """Whether client *i* was sent away and the server still runs some time later."""
+        since = self.dismissed.setdefault(i, time.monotonic())
+        if time.monotonic() - since < FAREWELL:
+            return False
+        del self.dismissed[i]
+        return True
+
     def _last_words(self, logfile: str) -> str:
-        try:
-            lines = (self.run.folder / logfile).read_text(errors="replace").split("\n")
-        except OSError:
-            lines = []
+        content = (self.run.folder / logfile).read_bytes()[self.log_starts[logfile] :]
+        lines = content.decode(errors="replace").split("\n")
         words = [line.strip() for line in lines if line.strip()]
         errors = [w for w in words if w.startswith("error:")]
         last = (errors or words or ["no output"])[-1]
@@ -196,10 +208,12 @@ def execute(
     with everything stopped; KeyboardInterrupt after a clean stop with RESTART files.
     """
     runs = [read_input(path.resolve()) for path in inputs]
-    if options.clients < 1:
-        raise InputError(f"clients: expected at least 1, got {options.clients}")
+    if options.clients < 0:
+        raise InputError(f"clients: expected 0 or more, got {options.clients}")
+    if options.clients == 0 and any(run.socket.mode != "inet" for run in runs):
+        raise InputError("without local clients, <ffsocket> needs mode='inet' for remote ones")
     at_once = min(len(runs), options.jobs or cores())
-    threads = options.threads or max(1, cores() // (at_once * options.clients))
+    threads = options.threads or max(1, cores() // (at_once * max(1, options.clients)))
     waiting = [Replica(run, options, threads) for run in runs]
     waiting = [replica for replica in waiting if not replica.finished]
     active: list[Replica] = []

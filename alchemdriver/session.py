@@ -46,7 +46,7 @@ class Display:
         )
         self.tasks: dict[str, int] = {}
         self.first: dict[str, tuple[float, int]] = {}  # time and step of the first row seen
-        self.printed: dict[str, float] = {}
+        self.next_line: dict[str, float] = {}
 
     def report(self, name: str, progress: Progress, resumed: bool) -> None:
         now = time.monotonic()
@@ -57,11 +57,12 @@ class Display:
             if name not in self.tasks:
                 self.tasks[name] = self.bars.add_task(name, total=progress.total, state="")
             self.bars.update(self.tasks[name], completed=progress.step, state=state)
-        elif now - self.printed.get(name, 0.0) > PLAIN_EVERY or progress.step >= progress.total:
-            if self.printed.get(name) != float("inf"):
-                done = progress.step >= progress.total
-                self.printed[name] = float("inf") if done else now
-                self.console.print(f"{name}: step {progress.step}/{progress.total}  {state}")
+        elif now > self.next_line.get(name, 0.0):
+            done = progress.step >= progress.total
+            self.next_line[name] = float("inf") if done else now + PLAIN_EVERY
+            self.console.print(
+                f"{name}: step {progress.step}/{progress.total}  {state}", soft_wrap=True
+            )
 
 
 def describe(progress: Progress, rate: float) -> str:
@@ -100,11 +101,15 @@ def run_and_analyze(targets: list[Path], options: Options) -> None:
             with display.bars:
                 folders = execute(runs, options, display.report)
         except KeyboardInterrupt:
-            console.print(f"stopped, restart files written; continue with: {again}", style="bold")
+            console.print(
+                f"stopped, restart files written; continue with: {again}",
+                style="bold",
+                soft_wrap=True,
+            )
             raise
         except AlchemdriverError:
             if any((path.parent / "RESTART").exists() for path in runs):
-                console.print(f"continue, once mended, with: {again}")
+                console.print(f"continue, once mended, with: {again}", soft_wrap=True)
             raise
     analyze_and_print(folders, None, None)
 
