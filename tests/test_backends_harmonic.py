@@ -8,6 +8,8 @@ import pytest
 from alchemdriver.alchemy import AlchemicalSites
 from alchemdriver.backends.harmonic import HarmonicBackend
 from alchemdriver.errors import InputError, ModelError, RunError
+from alchemdriver.records import Structure
+from alchemdriver.testing import TOLERANCES, check_limits, measure
 
 CELL = np.array([[4.0, 0.0, 0.0], [1.7, 3.9, 0.0], [-1.2, 0.9, 4.3]])
 ANCHORS = np.array([[0.1, 0.2, 0.3], [2.0, 2.0, 2.0], [3.0, 1.0, 0.5]])
@@ -87,6 +89,22 @@ def test_sites_must_fit_the_anchors(backend):
         backend.potential(AlchemicalSites.plain(["H", "H"]))
     with pytest.raises(ModelError, match="Fe"):
         backend.potential(AlchemicalSites.plain(["H", "H", "Fe"]))
+
+
+def test_conformance_but_for_what_an_external_potential_cannot_have(displacements):
+    """Anchors belong to numbered atoms and to places: no symmetry under translation of all atoms,
+    no vanishing net force, no symmetry under renumbering.  All else holds."""
+    cell = 3 * CELL  # room for the random translation and renumbering of the suite
+    backend = HarmonicBackend(K, ANCHORS, cell)
+    structure = Structure(("H", "Li", "He"), ANCHORS + displacements, cell)
+    sites = AlchemicalSites.from_states(structure.symbols, [{0: "H", 1: "Li"}, {0: "He"}])
+    errors = measure(backend, structure, sites)
+    for check in ("translation", "net force", "permutation"):
+        assert errors.pop(check) > 1e-3
+    for check, error in errors.items():
+        limit = TOLERANCES["float64"].slopes if "slope" in check else TOLERANCES["float64"].exact
+        assert error <= limit, check
+    assert check_limits(backend, sites, structure) < 1e-12
 
 
 # --- the file -------------------------------------------------------------------------------

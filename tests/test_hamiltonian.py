@@ -298,6 +298,82 @@ def test_an_unknown_element_is_a_model_error(backend, structure):
         build(other, backend, structure)
 
 
+# --- with MACE ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mace():
+    """A small MACE with random weights, its backend, and eight atoms of sheared salt."""
+    zoo = pytest.importorskip("mace_zoo")
+    from alchemdriver.backends.mace import MaceBackend
+
+    model = zoo.make_model("Residual", "Residual")
+    structure = zoo.salt()
+    final = ("K", "K", *structure.symbols[2:])
+    return model, MaceBackend(model, "zoo"), structure, Transformation(structure.symbols, final)
+
+
+@pytest.mark.parametrize("lam", LAMBDAS)
+def test_linear_is_the_mixture_of_two_stock_mace_evaluations(mace, lam):
+    from mace_zoo import stock
+
+    model, backend, structure, swap = mace
+    a, b = stock(model, structure), stock(model, structure, swap.final)
+    h = build(swap, backend, structure, interpolation="linear")
+    e = h.evaluate(structure.positions, structure.cell, lam)
+    assert e.energy == pytest.approx((1 - lam) * a.energy + lam * b.energy, rel=1e-12)
+    np.testing.assert_allclose(e.forces, (1 - lam) * a.forces + lam * b.forces, atol=1e-11)
+    np.testing.assert_allclose(e.virial, (1 - lam) * a.virial + lam * b.virial, atol=1e-11)
+    assert e.dHdlambda == pytest.approx(b.energy - a.energy, rel=1e-11)
+
+
+@pytest.mark.parametrize("interpolation", ["alchemical", "linear"])
+def test_vacancy_path_ends_in_stock_mace_and_a_tethered_atom(mace, interpolation):
+    from mace_zoo import stock
+
+    model, backend, structure, _ = mace
+    final = (*structure.symbols[:3], None, *structure.symbols[4:])
+    vacancy = Transformation(structure.symbols, final)
+    h = build(vacancy, backend, structure, tether=4.2, interpolation=interpolation)
+    d = np.array([0.1, -0.05, 0.2])
+    x = structure.positions.copy()
+    x[3] += d
+    moved = Structure(structure.symbols, x, structure.cell)
+    start, perfect = h.evaluate(x, structure.cell, 0.0), stock(model, moved)
+    assert start.energy == pytest.approx(perfect.energy, rel=1e-12)
+    np.testing.assert_allclose(start.forces, perfect.forces, atol=1e-11)
+    end, rest = h.evaluate(x, structure.cell, 1.0), stock(model, moved, final)
+    assert end.energy == pytest.approx(rest.energy + 2.1 * (d @ d), rel=1e-12)
+    np.testing.assert_allclose(end.forces[3], -4.2 * d, atol=1e-12)  # no model force at all
+    np.testing.assert_allclose(np.delete(end.forces - rest.forces, 3, axis=0), 0, atol=1e-11)
+
+
+@pytest.mark.parametrize("lam", LAMBDAS)
+def test_derivatives_of_the_vacancy_path_with_mace(mace, lam, rng):
+    """Along random directions: the full set of differences is in the harmonic test."""
+    _, backend, structure, _ = mace
+    final = ("K", "K", None, *structure.symbols[3:])
+    h = build(Transformation(structure.symbols, final), backend, structure, tether=4.2)
+    x, cell, step = structure.positions + rng.normal(0, 0.05, (8, 3)), structure.cell, 1e-4
+    e = h.evaluate(x, cell, lam)
+
+    def slope(energy):
+        return (energy(step) - energy(-step)) / (2 * step)
+
+    u = rng.normal(size=x.shape)
+    strain = rng.normal(size=(3, 3))
+    numerical = slope(lambda t: h.evaluate(x + t * u, cell, lam).energy)
+    assert -np.sum(e.forces * u) == pytest.approx(numerical, abs=1e-6)
+
+    def strained(t):
+        m = np.eye(3) + t * strain
+        return h.evaluate(x @ m, cell @ m, lam).energy
+
+    assert -np.sum(e.virial * strain) == pytest.approx(slope(strained), abs=1e-5)
+    numerical = slope(lambda t: h.evaluate(x, cell, lam + t).energy)
+    assert e.dHdlambda == pytest.approx(numerical, abs=1e-6)
+
+
 # --- springs files --------------------------------------------------------------------------
 
 

@@ -5,7 +5,8 @@
 d_i is the minimum image of r_i − r_i0; anchors keep their fractional coordinates in the cell,
 periodic or not, so the cell must have a volume.
 The partition function of every path is known in closed form, which makes this the model for tests
-of works and free energies, and for teaching.  It is not translation invariant.
+of works and free energies, and for teaching.  Being an external potential it has a net force and
+changes under a translation or a renumbering of the atoms, which the conformance suite would refuse.
 
 The file (lengths Å, spring constants eV/Å², one anchor per atom of the structure, in its order):
 
