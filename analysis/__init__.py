@@ -1,7 +1,7 @@
 """Free energies from i-PI output files; never imports torch or ipi.
 
-    files ──readers──▶ series ──work──▶ works ──estimators──▶ ΔF ──corrections──▶ totals
-                                                    └──▶ result.json, report, plots
+files ──readers──▶ series ──work──▶ works ──estimators──▶ ΔF ──corrections──▶ totals
+                                                └──▶ result.json, report, plots
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ __all__ = [
     "Term",
     "analyze",
     "analyze_works",
+    "dhdl_frame",
     "read_gradients",
     "save_plots",
     "summary",
     "switching_work",
-    "write_dhdl",
 ]
 
 _HOME = {
@@ -29,7 +29,7 @@ _HOME = {
     "save_plots": "plots",
     "summary": "report",
     "switching_work": "work",
-    "write_dhdl": "export",
+    "dhdl_frame": "export",
 }
 
 

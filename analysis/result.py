@@ -94,6 +94,7 @@ class Result:
     terms: tuple[Term, ...]
     totals: tuple[Total, ...]
     warnings: tuple[str, ...]
+    folder: Path  # where result.json and the plots belong
     runs: tuple[SwitchingRun, ...]  # time series, for plots; not in the file
 
     def total(self, method: str = "eq. 11") -> Total:
@@ -132,11 +133,12 @@ def to_json(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def write_result(result: Result, folder: Path) -> Path:
-    """Write ``result.json`` into *folder*, aside and renamed; a NaN is an error, not a value."""
+def write_result(result: Result) -> Path:
+    """Write ``result.json`` into its folder, aside and renamed; a NaN is an error, not a value."""
     document = {"schema": SCHEMA, "units": UNITS, **to_json(result)}
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    path = Path(folder) / "result.json"
+    path = result.folder / "result.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         aside.write_text(text)

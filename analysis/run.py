@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -70,10 +71,16 @@ def analyze(
         result = _fixed_lambda(inputs, formula_units, n_ws, pressure, terms)
     else:
         result = _switching(inputs, partial, formula_units, n_ws, pressure, terms)
+    if out is not None:
+        result = replace(result, folder=Path(out).resolve())
     if write:
-        folder = first.folder if len(inputs) == 1 else first.folder.parent
-        write_result(result, folder if out is None else Path(out))
+        write_result(result)
     return result
+
+
+def _home(inputs: list[RunInput]) -> Path:
+    folder = inputs[0].folder
+    return folder if len(inputs) == 1 else folder.parent
 
 
 # --- the two kinds of run -----------------------------------------------------------------------
@@ -125,6 +132,7 @@ def _switching(
             for e in (pooled.eq11, pooled.bar)
         ),
         warnings=tuple(_warnings(inputs, runs, pooled, over, terms)),
+        folder=_home(inputs),
         runs=tuple(runs),
     )
 
@@ -166,6 +174,7 @@ def _fixed_lambda(
         if integral is None
         else (_total(integral, terms, formula_units, len(inputs[0].structure)),),
         warnings=tuple(warnings),
+        folder=_home(inputs),
         runs=(),
     )
 
