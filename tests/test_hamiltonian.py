@@ -184,6 +184,16 @@ def test_weights_and_their_slopes():
     assert growing(0.25) == (0.25, 1.0)
 
 
+def test_scaled_obeys_the_product_rule(anchors, rng):
+    """λ(1 − λ) E: a weight on a term that depends on λ itself."""
+    springs = Springs(anchors, np.ones(6), CELL)
+    x = anchors + rng.normal(0, 0.1, (6, 3))
+    energy = springs.evaluate(x, CELL, 0.0).energy
+    e = Scaled(Scaled(springs, fading), growing).evaluate(x, CELL, 0.3)
+    assert e.energy == pytest.approx(0.21 * energy, rel=1e-14)
+    assert e.dHdlambda == pytest.approx((1 - 2 * 0.3) * energy, rel=1e-14)
+
+
 def test_minimum_image_in_a_skewed_cell_is_the_shortest(rng):
     """Compared with a search over 7³ images, for vectors below half the shortest height."""
     heights = 1 / np.linalg.norm(np.linalg.inv(CELL), axis=0)
@@ -205,13 +215,19 @@ def test_minimum_image_leaves_open_directions_alone():
 
 
 def test_an_atom_far_from_its_anchor_is_refused(anchors):
-    springs = Springs(anchors[[3]], np.ones(1), CELL, atoms=[3])
-    x = anchors.copy()
-    heights = 1 / np.linalg.norm(np.linalg.inv(CELL), axis=0)
-    normal = np.linalg.inv(CELL)[:, heights.argmin()]
-    x[3] += 0.501 * heights.min() * normal / np.linalg.norm(normal)
+    """From half the shortest height of the cell on, measured along that height."""
+    cell = np.array([[5.0, 0.0, 0.0], [4.0, 3.0, 0.0], [1.0, 2.0, 7.0]])
+    volume = np.linalg.det(cell)
+    normals = np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]])
+    heights = volume / np.linalg.norm(normals, axis=1)
+    direction = normals[heights.argmin()] / np.linalg.norm(normals[heights.argmin()])
+    springs = Springs(anchors[[3]], np.ones(1), cell, atoms=[3])
+    x, near, far = anchors.copy(), 0.499 * heights.min(), 0.501 * heights.min()
+    x[3] = anchors[3] + near * direction
+    assert springs.evaluate(x, cell, 0.0).energy == pytest.approx(0.5 * near**2, rel=1e-12)
+    x[3] = anchors[3] + far * direction
     with pytest.raises(RunError, match=r"^atom 3 is .* from its anchor[^\n]*$"):
-        springs.evaluate(x, CELL, 0.0)
+        springs.evaluate(x, cell, 0.0)
 
 
 def test_springs_touch_only_their_atoms(anchors, rng):
