@@ -329,6 +329,7 @@ def _load_pickle(path: Path):
 
 
 def _embedded_card(path: Path) -> ModelCard:
+    """From the metadata that recipes/demo_model writes."""
     content = _read_json(path)
     about = content.get("metadata", {})
     numbers = content.get("hyperparameters", {}).get("atomic_numbers", ())
@@ -337,7 +338,7 @@ def _embedded_card(path: Path) -> ModelCard:
         elements=tuple(chemical_symbols[z] for z in numbers),
         licence=about.get("licence", ""),
         size=sum(file.stat().st_size for file in _files(path) if file.is_file()),
-        source=about.get("source", "embedded"),
-        good_for=about.get("good_for", ""),
+        source=about.get("reference", ""),
+        good_for=about.get("purpose", ""),
         file=path,
     )

@@ -154,3 +154,22 @@ def test_bad_arguments_give_one_line(atoms, keywords, kind):
         AlchemicalCalculator(atoms, **arguments)
     assert isinstance(caught.value, AlchemdriverError)
     assert "\n" not in str(caught.value)
+
+
+def test_fire_relaxes_atoms_and_cell_with_mace():
+    """A half-mixed MACE crystal: the energy falls, and the atoms keep their elements."""
+    zoo = pytest.importorskip("mace_zoo")
+    from alchemdriver.backends.mace import MaceBackend
+
+    structure = zoo.salt()
+    atoms = Atoms(structure.symbols, structure.positions, cell=structure.cell, pbc=True)
+    backend = MaceBackend(zoo.make_model("Residual", "Residual"), "zoo")
+    atoms.calc = AlchemicalCalculator(
+        atoms, [{0: "Na", 1: "Na"}, {0: "K", 1: "Rb"}], [0.5, 0.5], model=backend
+    )
+    before = atoms.get_potential_energy()
+    volume = atoms.get_volume()
+    FIRE(FrechetCellFilter(atoms), logfile=None).run(fmax=1e-6, steps=5)
+    assert atoms.get_potential_energy() < before - 1e-4
+    assert atoms.get_volume() != volume
+    assert tuple(atoms.symbols) == structure.symbols

@@ -197,3 +197,13 @@ def test_digest_and_catalogue_need_no_torch(tmp_path):
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("name", sorted(shelf._embedded()))
+def test_embedded_models_open_and_have_a_card(name):
+    card = next(card for card in shelf.catalogue() if card.name == name)
+    assert card.licence
+    assert card.source
+    assert card.good_for
+    assert card.size > 1000
+    assert shelf.open_model(name).elements == set(card.elements)
