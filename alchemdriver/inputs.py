@@ -166,6 +166,9 @@ def _number(text: str, key: str, kind: type = float):
 def split_parameters(text: str) -> dict[str, str]:
     """``{a: 1, b: 2}`` as a dictionary of strings, in i-PI's own way of splitting."""
     body = text.strip()
+    if not body.isascii():
+        wrong = next(c for c in body if not c.isascii())
+        raise InputError(f"<parameters> must be ASCII for i-PI's socket protocol, found '{wrong}'")
     if not (body.startswith("{") and body.endswith("}")):
         raise InputError("<parameters> must be a dictionary {key: value, …}")
     values: dict[str, str] = {}

@@ -219,12 +219,14 @@ def serve(
     from ipi.utils.softexit import softexit
 
     clock: list[LambdaClock] = []
+    momenta: list[np.ndarray] = []
 
     def hook(simulation) -> None:
         clock.append(LambdaClock(run, simulation))
         simulation.tsteps = run.total_steps  # the input rules, also over a checkpoint's own
         clock[0].set_lambda(simulation.step)  # masses wait until i-PI has drawn the velocities
         clock[0].install()
+        momenta.extend(np.array(system.beads.p) for system in simulation.syslist)
 
     with checked_drivers(clock), open(source) as xml:
         try:
@@ -242,6 +244,11 @@ def serve(
         for output in [*simulation.outputs, simulation.chk]:
             if isinstance(output, CheckpointOutput):
                 checkpoints.make_safe(output, simulation)
+        if restart is not None:
+            # On loading, i-PI removes the total momentum once more: rounding that a run without
+            # interruption does not have.
+            for system, p in zip(simulation.syslist, momenta, strict=True):
+                system.beads.p[:] = p
         softexit.hard_exit = True
         clock[0].prime()
         simulation.run()

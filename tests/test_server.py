@@ -32,8 +32,8 @@ def final_state(folder):
     """Positions, momenta, masses and cell of the last RESTART."""
     text = (folder / "RESTART").read_text()
     return [
-        re.search(rf"<{tag}[^>]*>(.*?)</{tag}>", text, re.S)[1].split()
-        for tag in ("q", "p", "m", "h")
+        re.search(rf"<{tag} [^>]*>(.*?)</{tag}>", text, re.S)[1].split()
+        for tag in ("q", "p", "m", "cell")
     ]
 
 
