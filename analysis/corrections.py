@@ -16,6 +16,7 @@ eV fs and ω in 1/fs, all with i-PI's constants (``alchemdriver.units``).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
@@ -147,7 +148,10 @@ def lattice_translations(
 
     kinds = {s: k for k, s in enumerate(dict.fromkeys(symbols))}
     fractional = np.linalg.solve(np.asarray(cell).T, np.asarray(positions).T).T
-    found = spglib.get_symmetry((cell, fractional, [kinds[s] for s in symbols]), symprec=symprec)
+    crystal = (cell, fractional, [kinds[s] for s in symbols])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # spglib's own
+        found = spglib.get_symmetry(crystal, symprec=symprec)
     if found is None:
         raise AnalysisError("spglib finds no symmetry in the anchors: give n_ws yourself")
     identity = (found["rotations"] == np.eye(3, dtype=int)).all(axis=(1, 2))

@@ -155,16 +155,24 @@ def solve_bar(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
     """ΔF of Bennett's equation for many resamples at once; reduced units, (…, n) → (…).
 
     Σ f(W_F − ΔF) = Σ f(W_R + ΔF), f(x) = 1/(1 + eˣ), as many works forward as backward.  The
-    left side rises and the right side falls with ΔF, so bisection cannot miss.
+    difference of the two sides rises with ΔF: Newton's method inside a shrinking bracket.
     """
     low = np.minimum(forward.min(-1), (-backward).min(-1)) - 1.0
     high = np.maximum(forward.max(-1), (-backward).max(-1)) + 1.0
-    for _ in range(64):
-        middle = 0.5 * (low + high)
-        balance = special.expit(middle[..., None] - forward).sum(-1)
-        balance -= special.expit(-middle[..., None] - backward).sum(-1)
-        low, high = np.where(balance < 0, middle, low), np.where(balance < 0, high, middle)
-    return 0.5 * (low + high)
+    x = 0.5 * (forward.mean(-1) - backward.mean(-1))
+    for _ in range(100):
+        p = special.expit(x[..., None] - forward)
+        q = special.expit(-x[..., None] - backward)
+        balance = p.sum(-1) - q.sum(-1)
+        slope = (p * (1.0 - p)).sum(-1) + (q * (1.0 - q)).sum(-1)
+        low, high = np.where(balance < 0, x, low), np.where(balance < 0, high, x)
+        newton = x - balance / np.maximum(slope, 1e-300)
+        inside = (newton >= low) & (newton <= high)
+        step = np.where(inside, newton, 0.5 * (low + high)) - x
+        x = x + step
+        if np.all(np.abs(step) < 1e-10):
+            break
+    return x
 
 
 def bar(
@@ -178,7 +186,7 @@ def bar(
     t = kT(temperature)
     w_f, w_r = np.asarray(forward, dtype=float) / t, np.asarray(backward, dtype=float) / t
     n = len(w_f)
-    with quiet_pymbar():
+    with quiet_pymbar(), np.errstate(invalid="ignore"):  # a variance below zero is caught below
         from pymbar.other_estimators import bar as pymbar_bar
 
         found = pymbar_bar(w_f, w_r, DeltaF=float(solve_bar(w_f, w_r)), compute_uncertainty=True)
@@ -199,7 +207,7 @@ def bar(
             error if np.isfinite(error) else None,
             f"asymptotic standard error of BAR, {n} + {n} works"
             if np.isfinite(error)
-            else "not estimated: no overlap",
+            else "not estimated: works identical or without overlap",
             None,
             spread,
             (float(low), float(high)),

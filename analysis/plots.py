@@ -1,7 +1,7 @@
 """Figures: each function takes an axis and a result or runs, draws, and returns the axis.
 
 Nothing is computed here; matplotlib is imported only to make new figures.  Colours are Okabe and
-Ito's, which stay apart for colour-blind readers; directions also differ in line style.
+Ito's, which stay apart for colour-blind readers; smooth lines also differ in their dashes.
 """
 
 from __future__ import annotations
@@ -130,9 +130,7 @@ def work_histogram(ax, result: Result):
     ax.set_xlabel(r"work $-\ \Delta F$ (meV)")
     ax.set_ylabel("switches")
     ax.yaxis.get_major_locator().set_params(integer=True)
-    ax.margins(y=0.3)
-    ax.set_ylim(bottom=0)
-    ax.legend(loc="upper left", ncols=2)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, columnspacing=1.2)
     return ax
 
 

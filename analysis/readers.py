@@ -22,7 +22,7 @@ from ..inputs import ExtrasFile, RunInput
 
 _HEADER = re.compile(r"^#\s*(?:column|cols\.)\s+(\d+)(?:-(\d+))?\s*-->\s*(\S+)")
 _NAME = re.compile(r"^([\w\-.:]+)(?:\(.*?\))?(?:\{([^}]*)\})?")
-_EXTRAS = re.compile(r"#EXTRAS\(([^)]*)\)#\s*Step:\s*(\d+)[ ]*\n\s*([^\s#]+)[ ]*\n")
+_EXTRAS = re.compile(r"#EXTRAS\(([^()#]*)\)#\s*Step:\s*(\d+)[ ]*\n\s*([^\s#]+)[ ]*\n")
 # Multiples of 1 eV, with i-PI's own constants
 _ENERGY = {
     "electronvolt": 1.0,

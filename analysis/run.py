@@ -322,6 +322,8 @@ def _terms(
         found, quantity = _alchemical_terms(run), f"Δ{letter}, final minus initial state"
         if run.transformation.voids:
             quantity = f"{letter}_defect − {letter}_perfect (eq. 21)"
+        if constant_pressure:
+            quantity += "; at constant pressure, so P V is in the work already"
     if pressure is not None:
         if not run.transformation.einstein:
             raise AnalysisError("P V belongs to einstein->model at constant volume (eq. 20)")
