@@ -14,7 +14,7 @@ from .work import kT
 def dhdl_frame(windows: Sequence[Window], *, decorrelate: bool = False):
     """A pandas DataFrame as ``alchemlyb.estimators.TI`` wants it, in units of kT.
 
-    Index levels ``time`` (ps) and ``lambda``, one column ``lambda``, attrs temperature (K) and
+    Index levels ``time`` (ps) and ``lambda``, one column ``dHdl``, attrs temperature (K) and
     energy_unit.  Rows before equilibration are left out; *decorrelate* keeps only every g-th row, g
     the statistical inefficiency, so that TI's own error bars are right.  Raises AnalysisError for
     different temperatures.
@@ -32,7 +32,7 @@ def dhdl_frame(windows: Sequence[Window], *, decorrelate: bool = False):
         index = pd.MultiIndex.from_arrays(
             [w.time[rows], np.full(len(w.time[rows]), w.lam)], names=["time", "lambda"]
         )
-        frames.append(pd.DataFrame({"lambda": w.gradient[rows] / kT(temperature)}, index=index))
+        frames.append(pd.DataFrame({"dHdl": w.gradient[rows] / kT(temperature)}, index=index))
     table = pd.concat(frames)
     table.attrs = {"temperature": temperature, "energy_unit": "kT"}
     return table

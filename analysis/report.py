@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import StringIO
+from math import floor, log10
 
 from .corrections import Term
 from .estimators import Estimate, WorkAnalysis
@@ -20,9 +21,7 @@ def with_error(value: float | None, se: float | None, unit: str = "eV") -> str:
         return "not known"
     if se is None:
         return f"{value:.6f} {unit} (error not estimated)"
-    digits = 6
-    if se > 0:
-        digits = min(10, max(1, len(f"{1 / se:.0f}") + 1))
+    digits = 6 if se == 0 else min(10, max(0, 1 - floor(log10(se))))
     return f"{value:.{digits}f} ± {se:.{digits}f} {unit}"
 
 
