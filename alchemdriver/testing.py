@@ -147,7 +147,7 @@ class Tolerances:
 TOLERANCES = {
     # Identities differ by the order of summation only.  A fourth-order difference with step h
     # truncates at h⁴ f⁽⁵⁾/30 and rounds at 1e-16 E/h: 1e-10 to 1e-9 of a slope at h = 1e-3.
-    "float64": Tolerances(exact=1e-10, slopes=1e-7),
+    "float64": Tolerances(exact=1e-10, slopes=1e-8),
     # Rounding is 6e-8 per operation and hundreds of them enter a site energy, some cancelling; a
     # difference magnifies that by E/(h · slope), so h is larger.
     "float32": Tolerances(exact=1e-4, slopes=1e-2),
@@ -267,18 +267,18 @@ def _slope_weights(potential, s: Structure, weights, at, step) -> float:
 
 
 def _slope_positions(potential, s: Structure, weights, at, step, rng) -> float:
-    """−F·u along a random displacement u of all atoms."""
+    """−F·u along a random displacement u of all atoms, abs(u) = 1; relative to abs(F)."""
     u = rng.normal(size=s.positions.shape)
     u /= np.linalg.norm(u)
     slope = difference_quotient(
         lambda t: potential.evaluate(s.positions + t * u, s.cell, s.pbc, weights).energy,
         step,
     )
-    return relative(-np.sum(at.forces * u), slope)
+    return abs(-np.sum(at.forces * u) - slope) / max(_FLOOR, float(np.linalg.norm(at.forces)))
 
 
 def _slope_strain(potential, s: Structure, weights, at, step, rng) -> float:
-    """−virial:ε along a random symmetric strain, x → x(1 + tε), cell → cell(1 + tε)."""
+    """−virial:ε along a random symmetric strain, x → x(1 + tε), cell → cell(1 + tε), abs(ε) = 1."""
     e = rng.normal(size=(3, 3))
     e = (e + e.T) / np.linalg.norm(e + e.T)
 
@@ -286,4 +286,5 @@ def _slope_strain(potential, s: Structure, weights, at, step, rng) -> float:
         f = np.eye(3) + t * e
         return potential.evaluate(s.positions @ f, s.cell @ f, s.pbc, weights).energy
 
-    return relative(-np.sum(at.virial * e), difference_quotient(energy, step))
+    error = abs(-np.sum(at.virial * e) - difference_quotient(energy, step))
+    return error / max(_FLOOR, float(np.linalg.norm(at.virial)))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 
 import mace  # noqa: F401  must come before anything imports e3nn
 import numpy as np
@@ -121,7 +122,7 @@ class MacePotential:
         self.heads = torch.full_like(species, backend.head)
         # ZBL adds up per receiver; see _pair_energy
         self.attrs_of_each_weight = self.attrs.repeat(sites.n_weights + 1, 1)
-        self.embeddings = self._joint_embeddings(state_features)
+        self.embeddings, self.embedding_row = self._joint_embeddings(state_features)
         # E0 and shift are linear in λ: summed once per weight, in float64
         constant = backend.atomic_energies[species] + backend.shift
         self.constant = torch.zeros(sites.n_weights + 1, dtype=torch.float64).numpy()
@@ -229,50 +230,53 @@ class MacePotential:
         """
         model, n = self.backend.model, len(self.attrs)
         slots = torch.stack([edge_index[0], edge_index[1] + n * edge_weight])
-        energy = model.pair_repulsion_fn(
-            lengths, self.attrs_of_each_weight, slots, model.atomic_numbers
-        )
+        with _default_dtype(lengths.dtype):  # products of numbers and integer tensors take it
+            energy = model.pair_repulsion_fn(
+                lengths, self.attrs_of_each_weight, slots, model.atomic_numbers
+            )
         return weights @ energy.view(len(weights), n)
 
     # --- joint embedding --------------------------------------------------------------------
 
-    def _joint_embeddings(self, state_features) -> torch.Tensor | None:
-        """Embeddings [1+k, C] of the common features and of each state's, or None."""
-        backend, k = self.backend, self.sites.n_weights
-        if state_features is None:
-            state_features = [{}] * k
-        if len(state_features) != k:
+    def _joint_embeddings(self, state_features) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Embeddings [1+k, C] of the common features and of each state's; the row of every node.
+
+        Row 0 is for the nodes that see the mixture: ordinary atoms, and sites of groups whose
+        states do not differ.  (None, None) for a model without joint embedding.
+        """
+        backend, sites = self.backend, self.sites
+        own = [{}] * sites.n_weights if state_features is None else list(state_features)
+        if len(own) != sites.n_weights:
             raise InputError(
-                f"state_features: expected one per state ({k}), got {len(state_features)}"
+                f"state_features: expected one per state ({sites.n_weights}), got {len(own)}"
             )
         if not hasattr(backend.model, "joint_embedding"):
-            if any(state_features):
-                raise ModelError(f"model '{backend.name}' has no joint embedding of features")
-            return None
-        rows = []
-        differing = set()
-        for a, own in enumerate([{}, *state_features]):
-            values = _features(backend.model, {**backend.features, **own}, backend.name)
-            if values != backend.features:
-                differing.add(self.sites.groups[a - 1])
-            named = {n: self._tensor([v], backend.torch_dtype) for n, v in values.items()}
-            rows.append(backend.model.joint_embedding(torch.zeros_like(self.heads[:1]), named))
+            if any(own):
+                raise ModelError(f"model '{backend.name}' takes no features such as {own}")
+            return None, None
+        values = [backend.features]
+        values += [_features(backend.model, {**backend.features, **f}, backend.name) for f in own]
+        differing = {g for g, v in zip(sites.groups, values[1:], strict=True) if v != values[0]}
         if len(differing) > 1:
             raise InputError(
                 "state_features: only the states of one group may differ from the common "
                 "features, or the features of a combination of states are not defined"
             )
-        return torch.cat(rows)
+        named = {f: self._tensor([v[f] for v in values], backend.torch_dtype) for f in values[0]}
+        rows = torch.arange(len(values), device=backend.device)
+        of_weight = [0, *(a + 1 if g in differing else 0 for a, g in enumerate(sites.groups))]
+        row = self._tensor(of_weight, torch.int64)[self.node_weight]
+        return backend.model.joint_embedding(rows, named), row
 
     def _mixed_embedding(self, weights) -> torch.Tensor:
-        """Embedding [n, C] to add to every node, e_α for the nodes of state α.
+        """Embedding [n, C] to add to every node: e_α to nodes of a state α that has its own.
 
-        Ordinary atoms get e_0 + Σ λ_α (e_α − e_0), e_0 of the common features: e_α where one
+        The others get e_0 + Σ λ_α (e_α − e_0), e_0 of the common features: that is e_α where one
         weight of the group is 1, and e_0 for any weights if no state differs.
         """
         e = self.embeddings
-        ordinary = e[0] + weights[1:] @ (e[1:] - e[0])
-        return torch.cat([ordinary.unsqueeze(0), e[1:]])[self.node_weight]
+        mixed = e[0] + weights[1:] @ (e[1:] - e[0])
+        return torch.cat([mixed.unsqueeze(0), e[1:]])[self.embedding_row]
 
     # --- checks -----------------------------------------------------------------------------
 
@@ -301,6 +305,16 @@ class MacePotential:
                 )
 
 
+@contextmanager
+def _default_dtype(dtype: torch.dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 # --- neighbours -----------------------------------------------------------------------------
 
 
@@ -317,9 +331,9 @@ def _edges(
     if periodic.shape != (3,):
         raise InputError(f"pbc: expected three flags, got {pbc!r}")
     cell = np.where(periodic[:, None], cell, 0.0)
-    box = complete_cell(cell)  # free rows: unit vectors normal to the others
-    if abs(np.linalg.det(box)) < 1e-9:
+    if np.linalg.matrix_rank(cell, tol=1e-6) != periodic.sum():
         raise InputError("cell: its periodic vectors must be independent and not zero")
+    box = complete_cell(cell)  # free rows: unit vectors normal to the others
     # wide enough that no atom lies outside along the free axes
     reach = 2.0 * np.abs(positions).max(initial=0.0) + 2.0 * cutoff
     box[~periodic] *= reach
