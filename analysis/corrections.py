@@ -25,7 +25,7 @@ import numpy as np
 
 from .. import units
 from ..errors import AnalysisError
-from .work import kT
+from .thermal import kT
 
 
 @dataclass(frozen=True)

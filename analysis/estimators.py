@@ -15,8 +15,6 @@ error that cannot be estimated is None, never 0.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +22,8 @@ import numpy as np
 from scipy import special, stats
 
 from ..errors import AnalysisError
-from .work import kT
+from .quiet import quiet_pymbar
+from .thermal import kT
 
 RESAMPLES = 1000
 FEW_PAIRS = 10
@@ -137,18 +136,6 @@ def dissipated(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
 
 
 # --- BAR ----------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def quiet_pymbar() -> Iterator[None]:
-    """pymbar logs warnings on import and in use; hold its own logger back, not the root's."""
-    logger = logging.getLogger("pymbar")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def solve_bar(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import AnalysisError
 from .fixed_lambda import Window
-from .work import kT
+from .thermal import kT
 
 
 def dhdl_frame(windows: Sequence[Window], *, decorrelate: bool = False):

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..errors import AnalysisError
 from ..inputs import RunInput
-from .estimators import Estimate, quiet_pymbar
+from .estimators import Estimate
+from .quiet import quiet_pymbar
 from .readers import read_gradients
 
 

@@ -48,6 +48,7 @@ def _legend(ax, **where) -> None:
     legend = ax.legend(handles, labels, **where)
     for handle in legend.legend_handles:
         handle.set_alpha(1.0)
+        handle.set_linewidth(1.6)
 
 
 def dhdl_vs_lambda(ax, runs: Sequence[SwitchingRun]):

@@ -13,6 +13,7 @@ import numpy as np
 from .corrections import Term
 from .estimators import Estimate, WorkAnalysis
 from .fixed_lambda import Window
+from .holds import Hold
 from .work import FirstLaw, SwitchingRun
 
 SCHEMA = "alchemdriver-result/1"
@@ -60,6 +61,7 @@ class Replica:
     backward: np.ndarray  # (pairs,) eV
     analysis: WorkAnalysis
     first_law: FirstLaw | None
+    holds: tuple[Hold, ...]
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,10 @@ UNITS = {
     "first_law.max_deviation": "eV per atom",
     "first_law.duration": "ps",
     "mean_kT": "kT",
+    "holds.duration": "ps",
+    "holds.correlation_time": "ps",
+    "holds.volume_drift": "Å^3",
+    "holds.volume_drift_se": "Å^3",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +17,7 @@ from . import corrections as c
 from .corrections import Term
 from .estimators import FEW_PAIRS, Estimate, WorkAnalysis, analyze_works, mean_estimate
 from .fixed_lambda import fixed_window, integrate
+from .holds import SHORT_HOLD
 from .result import Conditions, Provenance, Replica, Result, Total, write_result
 from .work import SwitchingRun, common_temperature, switching_work
 
@@ -249,6 +250,7 @@ def _replica(run: RunInput, switching: SwitchingRun) -> Replica:
         backward=switching.backward,
         analysis=analyze_works(switching.forward, switching.backward, switching.temperature),
         first_law=switching.first_law,
+        holds=switching.holds,
     )
 
 
@@ -462,7 +464,7 @@ def _warnings(
     pooled: WorkAnalysis,
     over: Estimate | None,
     terms: Sequence[Term],
-):
+) -> Iterator[str]:
     for run in runs:
         if not run.complete:
             yield (
@@ -485,3 +487,26 @@ def _warnings(
     for run in runs:
         if run.first_law is None:
             yield f"{run.folder.name}: no conserved quantity printed, the first law is unchecked"
+        yield from _hold_warnings(run)
+
+
+def _hold_warnings(run: SwitchingRun) -> Iterator[str]:
+    if any(h.duration == 0.0 for h in run.holds):
+        yield f"{run.folder.name}: switches follow each other without a hold: set 'equilibrate'"
+    short = [h for h in run.holds if h.short]
+    if short:
+        worst = max(short, key=lambda h: h.correlation_time / h.duration)
+        yield (
+            f"{run.folder.name}: {len(short)} of {len(run.holds)} holds are shorter than "
+            f"{SHORT_HOLD:g} correlation times of ∂H/∂λ (worst: {worst.duration:.3g} ps, "
+            f"correlation time {worst.correlation_time:.2g} ps): the switches start out of "
+            "equilibrium or related"
+        )
+    moving = [h for h in run.holds if h.drifts]
+    if moving:
+        worst = max(moving, key=lambda h: abs(h.volume_drift))
+        yield (
+            f"{run.folder.name}: the volume still drifts in {len(moving)} of {len(run.holds)} "
+            f"holds ({worst.volume_drift:+.3g} ± {worst.volume_drift_se:.2g} Å^3 between the "
+            "halves of the worst): hold longer"
+        )

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import units
 from ..errors import AnalysisError
 from ..inputs import RunInput
+from .holds import Hold, examine
 from .readers import GradientSeries, PropertySeries, read_conserved, read_gradients
 
 
@@ -62,6 +62,7 @@ class SwitchingRun:
     last_step: int
     total_steps: int
     first_law: FirstLaw | None  # None: the input prints no conserved quantity
+    holds: tuple[Hold, ...]  # complete ones
 
     @property
     def complete(self) -> bool:
@@ -121,6 +122,15 @@ def _check_first_law(
     return first_law(values, work[rows], common * run.timestep * 1e-3, len(run.structure))
 
 
+def _volume(properties: PropertySeries | None, start: int, stop: int) -> np.ndarray | None:
+    """Volumes printed from step *start* to *stop*, Å³; None if constant or not printed."""
+    if properties is None or properties.units.get("volume") != "angstrom3":
+        return None
+    inside = (properties.steps >= start) & (properties.steps <= stop)
+    volume = properties.columns["volume"][inside]
+    return volume if len(volume) and np.ptp(volume) > 0.0 else None
+
+
 def switching_work(run: RunInput) -> SwitchingRun:
     """Read a switching run's outputs and integrate every complete switch.
 
@@ -134,18 +144,24 @@ def switching_work(run: RunInput) -> SwitchingRun:
         raise AnalysisError(f"{run.path}: <dynamics> names no <timestep>")
     gradients = read_gradients(run)
     mean, last = gradients.mean, int(gradients.steps[-1])
-    switches = []
+    properties = read_conserved(run)
+    switches, holds = [], []
     for segment in run.schedule.segments():
-        if segment.kind not in ("forward", "backward") or segment.stop > last:
-            continue
+        if segment.stop > last:
+            break
         rows = slice(segment.start, segment.stop + 1)  # stride is 1: row k is step k
+        if segment.kind.startswith("hold"):
+            volume = _volume(properties, segment.start, segment.stop)
+            holds.append(
+                examine(segment.kind, segment.cycle, mean[rows], run.timestep * 1e-3, volume)
+            )
+            continue
         lam, g = gradients.lam[rows], mean[rows]
         switches.append(
             SwitchingWork(
                 segment.kind, segment.cycle, gradients.steps[rows], lam, g, cumulative_work(lam, g)
             )
         )
-    conserved = read_conserved(run)
     return SwitchingRun(
         folder=run.folder,
         temperature=run.temperature,
@@ -156,7 +172,8 @@ def switching_work(run: RunInput) -> SwitchingRun:
         switches=tuple(switches),
         last_step=last,
         total_steps=run.schedule.total_steps,
-        first_law=None if conserved is None else _check_first_law(run, gradients, conserved),
+        first_law=None if properties is None else _check_first_law(run, gradients, properties),
+        holds=tuple(holds),
     )
 
 
@@ -167,8 +184,3 @@ def common_temperature(runs: Sequence[SwitchingRun]) -> float:
         listed = ", ".join(f"{r.folder.name}: {r.temperature:g} K" for r in runs)
         raise AnalysisError(f"works at different temperatures cannot be mixed ({listed})")
     return temperatures.pop()
-
-
-def kT(temperature: float) -> float:
-    """Thermal energy in eV, with i-PI's Boltzmann constant."""
-    return units.KB_EV * temperature

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from alchemdriver.analysis import corrections as c
-from alchemdriver.analysis.work import kT
+from alchemdriver.analysis.thermal import kT
 
 from alchemdriver import units
 from alchemdriver.errors import AnalysisError

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 from alchemdriver.analysis import estimators as e
-from alchemdriver.analysis.work import kT
+from alchemdriver.analysis.thermal import kT
 
 from alchemdriver.errors import AnalysisError
 

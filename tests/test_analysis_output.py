@@ -4,7 +4,7 @@ import alchemdriver.analysis as analysis
 import numpy as np
 import pytest
 from alchemdriver.analysis.report import with_error
-from alchemdriver.analysis.work import kT
+from alchemdriver.analysis.thermal import kT
 from analysis_files import run_with_works, switching_input, write_input, write_outputs
 
 from alchemdriver.errors import AnalysisError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from alchemdriver.analysis import corrections as c
 from alchemdriver.analysis.corrections import Term
-from alchemdriver.analysis.work import kT
+from alchemdriver.analysis.thermal import kT
 from analysis_files import run_with_works, switching_input, write_input, write_outputs
 
 from alchemdriver import units

@@ -1,0 +1,72 @@
+"""Holds: correlation time against a known process, volume that has not settled."""
+
+import alchemdriver.analysis as analysis
+import numpy as np
+import pytest
+from alchemdriver.analysis.holds import examine
+from analysis_files import (
+    HEADER,
+    lambdas,
+    property_row,
+    run_with_works,
+    switching_input,
+    write_outputs,
+)
+
+
+def autoregressive(rng, n, rho):
+    x = np.zeros(n)
+    for k in range(1, n):
+        x[k] = rho * x[k - 1] + rng.normal()
+    return x
+
+
+def test_correlation_time_of_a_known_process():
+    """g = (1 + ρ)/(1 − ρ), so τ = ρ/(1 − ρ) rows."""
+    rho, dt = 0.95, 1e-3
+    hold = examine("hold0", 0, autoregressive(np.random.default_rng(1), 20001, rho), dt, None)
+    assert hold.duration == pytest.approx(20.0)
+    assert hold.correlation_time == pytest.approx(rho / (1 - rho) * dt, rel=0.25)
+    assert not hold.short
+    brief = examine("hold0", 0, autoregressive(np.random.default_rng(2), 60, 0.97), dt, None)
+    assert brief.short
+
+
+def test_volume_that_settles_and_volume_that_drifts():
+    rng = np.random.default_rng(3)
+    gradient = rng.normal(size=2000)
+    volume = 500 + autoregressive(rng, 2000, 0.8)
+    still = examine("hold1", 0, gradient, 1e-3, volume)
+    assert not still.drifts
+    moving = examine("hold1", 0, gradient, 1e-3, volume + np.linspace(0, 8, 2000))
+    assert moving.drifts
+    assert moving.volume_drift == pytest.approx(4.0, abs=4 * moving.volume_drift_se)
+
+
+def test_volume_comes_from_the_property_file(tmp_path):
+    path = switching_input(tmp_path / "r", 200, 5, 1, ensemble="npt")
+    lam = lambdas(path)
+    rng = np.random.default_rng(4)
+    write_outputs(path, 1.0 + 0.01 * rng.normal(size=len(lam)))
+    volume = 500 + rng.normal(size=len(lam)) + np.arange(len(lam)) * 0.1
+    header = HEADER + "# column   4     --> volume{angstrom3} : The volume of the cell box.\n"
+    rows = [property_row(k, k, 0.0, v) for k, v in enumerate(volume)]
+    (path.parent / "run.out").write_text(header + "".join(rows))
+    result = analysis.analyze(path, write=False)
+    assert [h.kind for h in result.replicas[0].holds] == ["hold0", "hold1"]
+    assert all(h.drifts for h in result.replicas[0].holds)
+    assert any("volume still drifts in 2 of 2 holds" in w for w in result.warnings)
+
+
+def test_switches_without_holds_are_warned_of(tmp_path):
+    path = switching_input(tmp_path / "r", 0, 5, 1)
+    write_outputs(path, np.ones(11))
+    result = analysis.analyze(path, write=False)
+    assert any("without a hold" in w for w in result.warnings)
+
+
+def test_constant_gradient_has_no_correlation_time(tmp_path):
+    path = switching_input(tmp_path / "r", 40, 5, 1)
+    run_with_works(path, [0.1], [-0.1])
+    holds = analysis.analyze(path, write=False).replicas[0].holds
+    assert all(h.correlation_time is None and not h.short for h in holds)
