@@ -176,7 +176,9 @@ def bar(
     with quiet_pymbar(), np.errstate(invalid="ignore"):  # a variance below zero is caught below
         from pymbar.other_estimators import bar as pymbar_bar
 
-        found = pymbar_bar(w_f, w_r, DeltaF=float(solve_bar(w_f, w_r)), compute_uncertainty=True)
+        # Started at the solution: pymbar's own search fails on works without scatter, and answers
+        # 0 ± 0 where its bracket overflows.
+        found = pymbar_bar(w_f, w_r, DeltaF=float(solve_bar(w_f, w_r)), iterated_solution=False)
     value, error = float(found["Delta_f"]) * t, float(found["dDelta_f"]) * t
     if not np.isfinite(value):
         raise AnalysisError(f"BAR did not converge on {n} pairs: look at the works")
@@ -191,9 +193,9 @@ def bar(
         Estimate(
             "BAR",
             value,
-            error if np.isfinite(error) else None,
+            error if error > 0 else None,
             f"asymptotic standard error of BAR, {n} + {n} works"
-            if np.isfinite(error)
+            if error > 0
             else "not estimated: works identical or without overlap",
             None,
             spread,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ class Hold:
     kind: str  # 'hold0' or 'hold1'
     cycle: int  # from 0
     duration: float  # ps
-    correlation_time: float | None  # ps, of ∂H/∂λ; None: too short or constant
+    correlation_time: float | None  # ps, of ∂H/∂λ in all holds of this kind; None: not known
     volume_drift: float | None  # Å^3, second minus first half; None: volume constant, not printed
     volume_drift_se: float | None  # Å^3, from both halves and their correlation
 
@@ -38,35 +39,48 @@ class Hold:
         return abs(self.volume_drift) > DRIFT * self.volume_drift_se
 
 
-def inefficiency(values: np.ndarray) -> float | None:
-    """Statistical inefficiency g = 1 + 2τ in rows; None below 20 rows or for a constant."""
-    if len(values) < 20 or np.ptp(values) == 0.0:
+def inefficiency(series: Sequence[np.ndarray]) -> float | None:
+    """Statistical inefficiency g = 1 + 2τ in rows, of several series of one quantity together.
+
+    Their common mean is used, so that series shorter than the correlation time show it by
+    scattering among each other.  None for less than 20 rows each, or for constants.
+    """
+    if min(len(s) for s in series) < 20 or np.ptp(np.concatenate(series)) == 0.0:
         return None
     with quiet_pymbar():
         from pymbar import timeseries
 
-        return float(max(1.0, timeseries.statistical_inefficiency(values)))
+        return float(max(1.0, timeseries.statistical_inefficiency_multiple(list(series))))
 
 
 def examine(
-    kind: str, cycle: int, gradient: np.ndarray, dt: float, volume: np.ndarray | None
-) -> Hold:
-    """A hold from its ∂H/∂λ (n,) eV, *dt* ps between rows, and volume (m,) Å³ if it can change."""
-    g = inefficiency(gradient)
-    drift = error = None
-    if volume is not None and len(volume) >= 40:
-        halves = np.array_split(volume, 2)
-        # correlation within a half: the step between halves must not inflate it
-        gs = [inefficiency(h) for h in halves]
-        if None not in gs:
-            drift = float(halves[1].mean() - halves[0].mean())
-            parts = [h.var(ddof=1) * g_ / len(h) for h, g_ in zip(halves, gs, strict=True)]
-            error = float(np.sqrt(sum(parts)))
-    return Hold(
-        kind,
-        cycle,
-        (len(gradient) - 1) * dt,
-        None if g is None else 0.5 * (g - 1.0) * dt,
-        drift,
-        error,
-    )
+    kind: str,
+    gradients: Sequence[np.ndarray],
+    dt: float,
+    volumes: Sequence[np.ndarray | None] = (),
+) -> list[Hold]:
+    """The holds of one kind, cycle by cycle.
+
+    gradients: ∂H/∂λ (n,) eV of each; dt: ps between rows; volumes: (m,) Å³ of each, None where the
+    volume is constant or not printed.
+    """
+    g = inefficiency(gradients) if gradients else None
+    time = None if g is None else 0.5 * (g - 1.0) * dt
+    volumes = volumes or [None] * len(gradients)
+    return [
+        Hold(kind, cycle, (len(gradient) - 1) * dt, time, *_volume_drift(volume))
+        for cycle, (gradient, volume) in enumerate(zip(gradients, volumes, strict=True))
+    ]
+
+
+def _volume_drift(volume: np.ndarray | None) -> tuple[float | None, float | None]:
+    """Second minus first half, and its standard error, Å³."""
+    if volume is None or len(volume) < 40:
+        return None, None
+    halves = np.array_split(volume, 2)
+    # g of each half alone: a step between the halves must not inflate the error
+    gs = [inefficiency([half]) for half in halves]
+    if None in gs:
+        return None, None
+    variance = sum(h.var(ddof=1) * g / len(h) for h, g in zip(halves, gs, strict=True))
+    return float(halves[1].mean() - halves[0].mean()), float(np.sqrt(variance))

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import AnalysisError
 from ..inputs import RunInput
+from ..schedule import Segment
 from .holds import Hold, examine
 from .readers import GradientSeries, PropertySeries, read_conserved, read_gradients
 
@@ -122,11 +123,11 @@ def _check_first_law(
     return first_law(values, work[rows], common * run.timestep * 1e-3, len(run.structure))
 
 
-def _volume(properties: PropertySeries | None, start: int, stop: int) -> np.ndarray | None:
-    """Volumes printed from step *start* to *stop*, Å³; None if constant or not printed."""
+def _volume(properties: PropertySeries | None, segment: Segment) -> np.ndarray | None:
+    """Volumes printed during *segment*, Å³; None if constant or not printed."""
     if properties is None or properties.units.get("volume") != "angstrom3":
         return None
-    inside = (properties.steps >= start) & (properties.steps <= stop)
+    inside = (properties.steps >= segment.start) & (properties.steps <= segment.stop)
     volume = properties.columns["volume"][inside]
     return volume if len(volume) and np.ptp(volume) > 0.0 else None
 
@@ -145,16 +146,13 @@ def switching_work(run: RunInput) -> SwitchingRun:
     gradients = read_gradients(run)
     mean, last = gradients.mean, int(gradients.steps[-1])
     properties = read_conserved(run)
-    switches, holds = [], []
+    switches, holds = [], {"hold0": [], "hold1": []}
     for segment in run.schedule.segments():
         if segment.stop > last:
             break
         rows = slice(segment.start, segment.stop + 1)  # stride is 1: row k is step k
-        if segment.kind.startswith("hold"):
-            volume = _volume(properties, segment.start, segment.stop)
-            holds.append(
-                examine(segment.kind, segment.cycle, mean[rows], run.timestep * 1e-3, volume)
-            )
+        if segment.kind in holds:
+            holds[segment.kind].append((mean[rows], _volume(properties, segment)))
             continue
         lam, g = gradients.lam[rows], mean[rows]
         switches.append(
@@ -173,7 +171,13 @@ def switching_work(run: RunInput) -> SwitchingRun:
         last_step=last,
         total_steps=run.schedule.total_steps,
         first_law=None if properties is None else _check_first_law(run, gradients, properties),
-        holds=tuple(holds),
+        holds=tuple(
+            hold
+            for kind, found in holds.items()
+            for hold in examine(
+                kind, [g for g, _ in found], run.timestep * 1e-3, [v for _, v in found]
+            )
+        ),
     )
 
 

@@ -145,13 +145,26 @@ def test_one_pair_has_no_error_instead_of_zero_or_nan():
     assert (d.cumulant_forward, d.sd_forward, d.variance_p, d.lag1, d.correlated) == (None,) * 5
 
 
-def test_own_bar_solution_agrees_with_pymbar():
+def test_bar_agrees_with_pymbars_own_search():
+    from pymbar.other_estimators import bar
+
     rng = np.random.default_rng(7)
     for dissipation in (0.1, 2.0, 9.0):
         forward, backward = works(rng, 30, dissipation)
         found, _ = e.bar(forward, backward, T)
-        own = float(e.solve_bar(forward / KT, backward / KT)) * KT
-        assert own == pytest.approx(found.value, abs=1e-9)
+        theirs = bar(forward / KT, backward / KT, relative_tolerance=1e-13)
+        assert found.value == pytest.approx(theirs["Delta_f"] * KT, abs=1e-9)
+        assert found.se == pytest.approx(theirs["dDelta_f"] * KT, rel=1e-5)
+
+
+def test_works_without_scatter_or_without_overlap_have_no_bar_error():
+    same, _ = e.bar([0.1] * 5, [-0.1] * 5, T)
+    assert same.value == pytest.approx(0.1)
+    assert same.se is None
+    far = e.analyze_works(np.linspace(60, 61, 12), np.linspace(40, 41, 12), T)
+    assert 10.0 - 1.0 < far.bar.value < 10.0 + 1.0
+    assert far.bar.se is None or far.bar.se > 1e-3
+    assert any("hardly overlap" in w for w in far.warnings)
 
 
 def test_overlap_runs_from_one_half_to_zero():

@@ -8,7 +8,6 @@ from analysis_files import (
     HEADER,
     lambdas,
     property_row,
-    run_with_works,
     switching_input,
     write_outputs,
 )
@@ -24,21 +23,28 @@ def autoregressive(rng, n, rho):
 def test_correlation_time_of_a_known_process():
     """g = (1 + ρ)/(1 − ρ), so τ = ρ/(1 − ρ) rows."""
     rho, dt = 0.95, 1e-3
-    hold = examine("hold0", 0, autoregressive(np.random.default_rng(1), 20001, rho), dt, None)
+    (hold,) = examine("hold0", [autoregressive(np.random.default_rng(1), 20001, rho)], dt)
     assert hold.duration == pytest.approx(20.0)
     assert hold.correlation_time == pytest.approx(rho / (1 - rho) * dt, rel=0.25)
     assert not hold.short
-    brief = examine("hold0", 0, autoregressive(np.random.default_rng(2), 60, 0.97), dt, None)
-    assert brief.short
+
+
+def test_several_holds_shorter_than_the_correlation_time_are_called_short():
+    """One such hold cannot tell; cut from a long series, together they can."""
+    series = autoregressive(np.random.default_rng(2), 6000, 0.98)  # τ = 49 rows
+    holds = examine("hold1", np.split(series, 60), 1e-3)
+    assert [h.cycle for h in holds] == list(range(60))
+    assert all(h.short for h in holds)
+    assert not any(h.short for h in examine("hold1", np.split(series, 6), 1e-3))
 
 
 def test_volume_that_settles_and_volume_that_drifts():
     rng = np.random.default_rng(3)
     gradient = rng.normal(size=2000)
     volume = 500 + autoregressive(rng, 2000, 0.8)
-    still = examine("hold1", 0, gradient, 1e-3, volume)
+    (still,) = examine("hold1", [gradient], 1e-3, [volume])
     assert not still.drifts
-    moving = examine("hold1", 0, gradient, 1e-3, volume + np.linspace(0, 8, 2000))
+    (moving,) = examine("hold1", [gradient], 1e-3, [volume + np.linspace(0, 8, 2000)])
     assert moving.drifts
     assert moving.volume_drift == pytest.approx(4.0, abs=4 * moving.volume_drift_se)
 
@@ -67,6 +73,6 @@ def test_switches_without_holds_are_warned_of(tmp_path):
 
 def test_constant_gradient_has_no_correlation_time(tmp_path):
     path = switching_input(tmp_path / "r", 40, 5, 1)
-    run_with_works(path, [0.1], [-0.1])
+    write_outputs(path, np.ones(91))
     holds = analysis.analyze(path, write=False).replicas[0].holds
     assert all(h.correlation_time is None and not h.short for h in holds)
