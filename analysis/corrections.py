@@ -130,6 +130,27 @@ def vacancy(difference: float, perfect: float, n: int) -> float:
     return difference + perfect / n
 
 
+def infinite_size(
+    sizes: Sequence[int], values: Sequence[float], errors: Sequence[float]
+) -> tuple[float, float]:
+    """Limit of a per-atom or per-defect free energy and its SE, from a weighted fit in 1/N.
+
+    sizes: atoms N; values and their SEs in eV.  At least two different sizes; the SE is propagated
+    from *errors* and says nothing about whether 1/N is the right law.
+    """
+    x = 1.0 / _positive("sizes", sizes)
+    y, weights = np.asarray(values, dtype=float), _positive("errors", errors) ** -2.0
+    if len(set(x)) < 2 or not len(x) == len(y) == len(weights):
+        raise AnalysisError(
+            f"a fit in 1/N needs two sizes, and a value and an error for each, got {len(set(x))} "
+            f"sizes, {len(y)} values, {len(weights)} errors"
+        )
+    design = np.stack([np.ones_like(x), x], axis=1)  # [k, (intercept, slope)]
+    covariance = np.linalg.inv(design.T @ (weights[:, None] * design))
+    intercept = covariance[0] @ (design.T @ (weights * y))
+    return float(intercept), float(np.sqrt(covariance[0, 0]))
+
+
 def formula_units(symbols: Sequence[str]) -> int:
     """Number of formula units in a composition: the greatest common divisor of its counts."""
     counts = [list(symbols).count(s) for s in set(symbols)]

@@ -146,7 +146,7 @@ def gradient_series(ax, windows: Sequence[Window]):
             w.equilibrated,
             color=colour,
             lw=0.5,
-            alpha=0.6,
+            alpha=0.45,
             rasterized=True,
         )
         ax.plot(

@@ -130,6 +130,9 @@ def _print_switching(console, result: Result, a: WorkAnalysis) -> None:
             f"BAR bootstrap SE {meV(a.bar_bootstrap)} meV over {a.n} pairs, overlap "
             f"{a.diagnostics.overlap:.2f} of 0.5"
         )
+    r = a.diagnostics.lag1
+    chained = "too few to tell" if r is None else f"lag-1 autocorrelation {r:.2f}"
+    console.print(f"independence of chained cycles: {chained}")
     for r in result.replicas:
         if r.first_law is not None:
             console.print(

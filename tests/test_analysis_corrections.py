@@ -165,6 +165,19 @@ def test_vacancy_is_eq_12():
     assert c.configurational(300.0, 250) == pytest.approx(kT(300.0) * np.log(250))
 
 
+def test_extrapolation_in_one_over_n():
+    sizes = [54, 128, 250]
+    values = [-4.0 + 1.7 / n for n in sizes]
+    limit, se = c.infinite_size(sizes, values, [1e-3, 1e-3, 1e-3])
+    assert limit == pytest.approx(-4.0, abs=1e-12)
+    rng = np.random.default_rng(1)
+    noisy = np.array(values) + rng.normal(0, 1e-3, (500, 3))
+    fits = [c.infinite_size(sizes, y, [1e-3] * 3)[0] for y in noisy]
+    assert np.std(fits) == pytest.approx(se, rel=0.1)
+    with pytest.raises(AnalysisError, match="needs two sizes"):
+        c.infinite_size([54, 54], [1.0, 1.0], [0.1, 0.1])
+
+
 @pytest.mark.parametrize(
     ("counts", "units_"), [({"Cs": 8, "Pb": 8, "I": 24}, 8), ({"Fe": 250}, 250), ({"A": 3}, 3)]
 )

@@ -230,6 +230,14 @@ def test_einstein_terms_are_eqs_18_to_20(tmp_path):
     assert perfect.quantity.startswith("F of the model crystal")
 
 
+def test_einstein_crystal_of_a_path_integral_run_uses_its_beads(tmp_path):
+    folder = einstein_folder(tmp_path, beads=4)
+    terms = analysis.analyze(folder, write=False).terms
+    expected = c.einstein_crystal(T, [2, 2, 3, 3], [63.546] * 4, beads=4)
+    assert terms[0].value == pytest.approx(expected)
+    assert terms[0].value > c.einstein_crystal(T, [2, 2, 3, 3], [63.546] * 4)
+
+
 def test_start_off_the_anchors_centre_of_mass_is_refused(tmp_path):
     with pytest.raises(AnalysisError, match=r"0\.01 Å from the anchors'"):
         analysis.analyze(einstein_folder(tmp_path, shift=0.04), write=False)
