@@ -140,7 +140,9 @@ def gradient_series(ax, windows: Sequence[Window]):
     colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
     for k, w in enumerate(windows):
         colour = colours[k % len(colours)]
-        ax.plot(w.time[: w.equilibration + 1], w.gradient[: w.equilibration + 1], color="0.75")
+        ax.plot(
+            w.time[: w.equilibration + 1], w.gradient[: w.equilibration + 1], color="0.75", lw=0.5
+        )
         ax.plot(
             w.time[w.equilibration :],
             w.equilibrated,
@@ -159,7 +161,8 @@ def gradient_series(ax, windows: Sequence[Window]):
     ax.set_xlabel("time (ps)")
     ax.set_ylabel(r"$\partial H/\partial\lambda$ (eV)")
     ax.margins(x=0)
-    ax.legend(loc="best", ncols=2)
+    columns = min(4, len(windows))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, columnspacing=1.2)
     return ax
 
 

@@ -7,6 +7,7 @@ from math import floor, log10
 
 from .corrections import Term
 from .estimators import Estimate, WorkAnalysis
+from .fixed_lambda import Window
 from .result import Result, Total
 
 
@@ -23,6 +24,10 @@ def with_error(value: float | None, se: float | None, unit: str = "eV") -> str:
         return f"{value:.6f} {unit} (error not estimated)"
     digits = 6 if se == 0 else min(10, max(0, 1 - floor(log10(se))))
     return f"{value:.{digits}f} ± {se:.{digits}f} {unit}"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _table(title: str, columns: list[str], rows: list[list[str]]):
@@ -58,6 +63,19 @@ def _term_row(t: Term) -> list[str]:
     return [t.name, value, t.unit, t.source]
 
 
+def _window_row(w: Window) -> list[str]:
+    m = w.mean
+    return [
+        f"{w.lam:g}",
+        meV(m.value),
+        meV(m.se),
+        meV(m.sd),
+        f"{w.inefficiency:.1f}",
+        f"{w.equilibration} rows",
+        m.se_kind,
+    ]
+
+
 def _works(a: WorkAnalysis, result: Result) -> list[list[str]]:
     d, loss = a.diagnostics, a.dissipation
     rows = []
@@ -85,24 +103,25 @@ def summary(result: Result, width: int = 110) -> str:
     labels = f"  [{', '.join(result.labels)}]" if result.labels else ""
     console.print(f"{result.quantity}{labels}")
     console.print(
-        f"{c.alchemy}, {c.formula} ({c.natoms} atoms, {result.formula_units} formula units), "
-        f"{c.ensemble}, {where}, {c.beads} bead{'s' if c.beads > 1 else ''}"
+        f"{c.alchemy}, {c.formula} ({_count(c.natoms, 'atom')}, {_count(result.formula_units, 'formula unit')}), "
+        f"{c.ensemble}, {where}, {_count(c.beads, 'bead')}"
     )
     console.print()
     if result.totals:
         head = ["method", "whole cell", "per formula unit", "error is"]
         rows = [_total_rows(t, result.formula_units) for t in result.totals]
-        console.print(_table("Total: work plus every term", head, rows))
+        console.print(
+            _table("Total: free energy from work or integral, plus every term", head, rows)
+        )
     if result.pooled is not None:
         _print_switching(console, result, result.pooled)
-    for w in result.windows:
-        console.print(
-            f"λ = {w.lam:g}: ⟨∂H/∂λ⟩ = {with_error(w.mean.value, w.mean.se)}, {w.mean.se_kind}; "
-            f"{w.equilibration} rows of equilibration, g = {w.inefficiency:.1f}"
-        )
+    if result.windows:
+        head = ["λ", "mean (meV)", "SE (meV)", "SD (meV)", "g", "equilibration", "error is"]
+        rows = [_window_row(w) for w in result.windows]
+        console.print(_table("⟨∂H/∂λ⟩", head, rows))
     if result.integral is not None:
         i = result.integral
-        console.print(f"TI: {with_error(i.value, i.se)}, {i.se_kind}")
+        console.print(f"TI: {with_error(i.value, i.se)}, {i.se_kind}\n")
     if result.terms:
         rows = [_term_row(t) for t in result.terms]
         console.print(_table("Terms, as added", ["term", "value", "unit", "source"], rows))
@@ -113,7 +132,7 @@ def summary(result: Result, width: int = 110) -> str:
 
 def _print_switching(console, result: Result, a: WorkAnalysis) -> None:
     head = ["direction", "mean (meV)", "SD (meV)", "dissipated (meV, from BAR)"]
-    console.print(_table(f"Work, {a.n} pair{'s' if a.n > 1 else ''}", head, _works(a, result)))
+    console.print(_table(f"Work, {_count(a.n, 'pair')}", head, _works(a, result)))
     rows = [_estimate_row(a.eq11), _estimate_row(a.bar)]
     if result.over_replicas is not None:
         rows.append(_estimate_row(result.over_replicas))
