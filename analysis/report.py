@@ -102,9 +102,9 @@ def summary(result: Result, width: int = 110) -> str:
         where += f", {c.pressure:g} bar"
     labels = f"  [{', '.join(result.labels)}]" if result.labels else ""
     console.print(f"{result.quantity}{labels}")
+    size = f"{_count(c.natoms, 'atom')}, {_count(result.formula_units, 'formula unit')}"
     console.print(
-        f"{c.alchemy}, {c.formula} ({_count(c.natoms, 'atom')}, {_count(result.formula_units, 'formula unit')}), "
-        f"{c.ensemble}, {where}, {_count(c.beads, 'bead')}"
+        f"{c.alchemy}, {c.formula} ({size}), {c.ensemble}, {where}, {_count(c.beads, 'bead')}"
     )
     console.print()
     if result.totals:
