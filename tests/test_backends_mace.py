@@ -453,6 +453,45 @@ def test_other_models_are_refused_by_name(kind):
         MaceBackend(other, "m")
 
 
+def test_a_forward_that_differs_from_stock_is_refused(monkeypatch):
+    """As if a later mace-torch added a term."""
+    model = make_model("Residual", "Residual", L=0)
+    original = type(model).forward
+
+    def later(self, data, **options):
+        out = original(self, data, **options)
+        return {**out, "energy": out["energy"] + 1e-3}
+
+    monkeypatch.setattr(type(model), "forward", later)
+    with pytest.raises(ModelError, match=r"in mace-torch .* which is not supported"):
+        MaceBackend(model, "m")
+
+
+def test_jump_at_the_cutoff_is_told(caplog):
+    MaceBackend(make_model("Density", "NonLinear", L=0), "m")
+    assert "energy jumps where an atom crosses the cutoff" in caplog.text
+    caplog.clear()
+    MaceBackend(make_model("Density", "NonLinear", L=0, apply_cutoff=False), "m")
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_first_evaluations_of_a_process_give_the_same_bits(dtype):
+    """TorchScript optimises during the first calls; a restart must not see that."""
+    structure = salt()
+    sites = AlchemicalSites.from_states(structure.symbols, STATES)
+    potential = MaceBackend(make_model("Density", "DensityResidual"), "m", dtype=dtype).potential(
+        sites
+    )
+    weights = np.linspace(0.2, 0.6, 5)
+    found = [
+        potential.evaluate(structure.positions, structure.cell, structure.pbc, weights)
+        for _ in range(6)
+    ]
+    assert len({(f.energy, f.forces.tobytes(), f.virial.tobytes()) for f in found}) == 1
+    assert len({f.weight_gradient.tobytes() for f in found}) == 1
+
+
 def test_subclasses_are_refused():
     model = make_model("Residual", "Residual", L=0)
     model.__class__ = type("MyMACE", (type(model),), {})

@@ -16,10 +16,11 @@ the Density and NonLinear blocks unweighted, and the removed atom is still count
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 
-import mace  # noqa: F401  must come before anything imports e3nn
+import mace  # must come before anything imports e3nn
 import numpy as np
 import torch
 from ase.data import chemical_symbols
@@ -32,6 +33,8 @@ from ..records import PotentialEvaluation
 from .base import require_elements
 
 __all__ = ["MaceBackend", "MacePotential"]
+
+log = logging.getLogger(__name__)
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
 # What mace.data fills in where a configuration does not say.
@@ -76,7 +79,7 @@ class MaceBackend:
         self.head = _head_index(model, head, name)
         # before the conversion: float32 would cost all-electron energies 0.6 eV
         energies = model.atomic_energies_fn.atomic_energies.detach().to("cpu", torch.float64)
-        self.atomic_energies = torch.atleast_2d(energies)[self.head].to(self.device)
+        self.atomic_energies = torch.atleast_2d(energies)[self.head].numpy()  # [elements] eV
         self.model = copy.deepcopy(model).to(device=self.device, dtype=self.torch_dtype).eval()
         self.model.requires_grad_(False)
         self.features = _features(self.model, features or {}, name)
@@ -84,6 +87,7 @@ class MaceBackend:
         if hasattr(model, "scale_shift"):
             self.scale = _of_head(model.scale_shift.scale, self.head)
             self.shift = _of_head(model.scale_shift.shift, self.head)
+        _check_against_stock(self)
 
     def __repr__(self) -> str:
         return f"MaceBackend({self.name}, {self.device}, {self.dtype})"
@@ -118,15 +122,18 @@ class MacePotential:
         n_elements = len(backend.numbers)
         self.attrs = torch.nn.functional.one_hot(species, n_elements).to(backend.torch_dtype)
         self.embedded = backend.model.node_embedding(self.attrs)  # [n, C]
-        self.node_weight = self._tensor(sites.node_weight, torch.int64)
+        self.node_weight = torch.from_numpy(sites.node_weight.copy())  # λ lives on the CPU
         self.heads = torch.full_like(species, backend.head)
         # ZBL adds up per receiver; see _pair_energy
         self.attrs_of_each_weight = self.attrs.repeat(sites.n_weights + 1, 1)
         self.embeddings, self.embedding_row = self._joint_embeddings(state_features)
         # E0 and shift are linear in λ: summed once per weight, in float64
-        constant = backend.atomic_energies[species] + backend.shift
-        self.constant = torch.zeros(sites.n_weights + 1, dtype=torch.float64).numpy()
-        np.add.at(self.constant, sites.node_weight, constant.cpu().numpy())
+        self.constant = np.zeros(sites.n_weights + 1)  # [1+k] eV
+        np.add.at(
+            self.constant,
+            sites.node_weight,
+            backend.atomic_energies[species.cpu().numpy()] + backend.shift,
+        )
 
     def _tensor(self, values, dtype: torch.dtype) -> torch.Tensor:
         return torch.as_tensor(values, dtype=dtype, device=self.backend.device)
@@ -152,12 +159,13 @@ class MacePotential:
         vectors = vectors[edges.origin]
 
         d = self._tensor(vectors, self.backend.torch_dtype).requires_grad_()
-        lam = self._tensor(np.concatenate([[1.0], weights]), torch.float64).requires_grad_()
+        # λ in float64 on the CPU, whatever the model runs in and on
+        lam = torch.from_numpy(np.concatenate([[1.0], weights])).requires_grad_()
         edge_index = self._tensor(np.stack([edges.senders, edges.receivers]), torch.int64)
         edge_weight = self._tensor(edges.weight, torch.int64)
         if sites.n_nodes:
             node_energy = self._node_energy(d, lam, edge_index, edge_weight)  # [n]
-            energy = (lam[self.node_weight] * node_energy.double()).sum()  # eq. 7
+            energy = (lam[self.node_weight] * node_energy.cpu().double()).sum()  # eq. 7
         else:
             energy = lam.sum() * 0.0
         slope, gradient = torch.autograd.grad(energy, [d, lam], materialize_grads=True)
@@ -168,10 +176,10 @@ class MacePotential:
         forces -= _sum_rows(slope, atom[edges.receivers], sites.n_atoms)
         virial = -vectors.T @ slope
         found = PotentialEvaluation(
-            energy=energy.item() + float(self.constant @ np.concatenate([[1.0], weights])),
+            energy=energy.item() + float(self.constant @ lam.detach().numpy()),
             forces=forces,
             virial=0.5 * (virial + virial.T),
-            weight_gradient=gradient.cpu().numpy()[1:] + self.constant[1:],
+            weight_gradient=gradient.numpy()[1:] + self.constant[1:],
         )
         self._check_finite(found)
         return found
@@ -183,7 +191,7 @@ class MacePotential:
         edge_weight: [E'] α of ω.
         """
         model, attrs, heads = self.backend.model, self.attrs, self.heads
-        weights = lam.to(d.dtype)
+        weights = lam.to(d.dtype).to(d.device)
         lengths = torch.linalg.vector_norm(d, dim=-1, keepdim=True)  # [E', 1]
         harmonics = model.spherical_harmonics(d)
         radial, cutoff = model.radial_embedding(lengths, attrs, edge_index, model.atomic_numbers)
@@ -265,7 +273,7 @@ class MacePotential:
         named = {f: self._tensor([v[f] for v in values], backend.torch_dtype) for f in values[0]}
         rows = torch.arange(len(values), device=backend.device)
         of_weight = [0, *(a + 1 if g in differing else 0 for a, g in enumerate(sites.groups))]
-        row = self._tensor(of_weight, torch.int64)[self.node_weight]
+        row = self._tensor(of_weight, torch.int64)[self.node_weight.to(backend.device)]
         return backend.model.joint_embedding(rows, named), row
 
     def _mixed_embedding(self, weights) -> torch.Tensor:
@@ -361,6 +369,10 @@ _INTERACTIONS = {
     "RealAgnosticResidualNonLinearInteractionBlock",
     "RealAgnosticAttResidualInteractionBlock",
 }
+_NOT_ZERO_AT_CUTOFF = {
+    "RealAgnosticResidualNonLinearInteractionBlock",
+    "RealAgnosticAttResidualInteractionBlock",
+}
 _READOUTS = {"LinearReadoutBlock", "NonLinearReadoutBlock", "NonLinearBiasReadoutBlock"}
 _RADIAL = {"BesselBasis", "GaussianBasis"}  # stock forces of ChebychevBasis fail their own FD test
 _TRANSFORMS = {"AgnesiTransform", "SoftTransform"}
@@ -391,9 +403,52 @@ def _check_supported(model: torch.nn.Module, name: str) -> None:
                     f"model '{name}': its {what} {type(module).__name__} is not supported; "
                     f"supported: {', '.join(sorted(known))}"
                 )
+    # a radial network with constants is not zero where its input is
+    kinds = {type(block).__name__ for block in model.interactions}
+    if getattr(radial, "apply_cutoff", True) and kinds & _NOT_ZERO_AT_CUTOFF:
+        log.warning(
+            "model '%s': its energy jumps where an atom crosses the cutoff (%s with apply_cutoff); "
+            "dynamics will not conserve energy",
+            name,
+            ", ".join(sorted(kinds & _NOT_ZERO_AT_CUTOFF)),
+        )
     for feature, spec in getattr(model, "embedding_specs", {}).items():
         if spec["per"] != "graph":
             raise ModelError(f"model '{name}': the per-atom feature '{feature}' is not supported")
+
+
+def _check_against_stock(backend: MaceBackend) -> None:
+    """Raise ModelError unless a pair of atoms has the energy that mace's own forward gives it.
+
+    ``_node_energy`` repeats that forward; a later mace-torch may have changed it.
+    """
+    model, dtype, device = backend.model, backend.torch_dtype, backend.device
+    z = (backend.numbers[0], backend.numbers[-1])
+    symbols = [chemical_symbols[n] for n in z]
+    positions = np.array([[0.0, 0.0, 0.0], [0.3, 0.4, 0.5 * backend.cutoff]])
+    box, free = np.zeros((3, 3)), (False, False, False)
+    pair = backend.potential(AlchemicalSites.plain(symbols))
+    energy = pair.evaluate(positions, box, free, np.zeros(0)).energy
+    data = {
+        "positions": torch.as_tensor(positions, dtype=dtype, device=device),
+        "cell": torch.as_tensor(box, dtype=dtype, device=device),
+        "edge_index": torch.tensor([[0, 1], [1, 0]], device=device),
+        "shifts": torch.zeros(2, 3, dtype=dtype, device=device),
+        "unit_shifts": torch.zeros(2, 3, dtype=dtype, device=device),
+        "node_attrs": pair.attrs,
+        "batch": torch.zeros(2, dtype=torch.int64, device=device),
+        "ptr": torch.tensor([0, 2], device=device),
+        "head": torch.tensor([backend.head], device=device),
+    }
+    data |= {f: torch.tensor([v], dtype=dtype, device=device) for f, v in backend.features.items()}
+    with _default_dtype(dtype):
+        expected = model(data, compute_force=False)["energy"].item()
+    tolerance = {"float64": 1e-9, "float32": 1e-4}[backend.dtype] * max(1.0, abs(expected))
+    if not abs(energy - expected) <= tolerance:
+        raise ModelError(
+            f"model '{backend.name}': a pair {'-'.join(symbols)} has {energy:.9g} eV here and "
+            f"{expected:.9g} eV in mace-torch {mace.__version__}, which is not supported"
+        )
 
 
 def _head_index(model: torch.nn.Module, head: str | None, name: str) -> int:
