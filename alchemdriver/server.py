@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from . import checkpoints, units
+from .client import Address
 from .errors import InputError, RunError
 from .inputs import RunInput, read_input
+from .lock import only_server
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +83,13 @@ def set_masses(system, masses: np.ndarray) -> None:
     i-PI 3.3.1 declares the integrators' ``_qdt_on_m`` without dependencies, so it is tainted here;
     all other mass-dependent quantities follow by themselves.
     """
+    from ipi.utils.depend import dstrip
+
     beads = system.beads
-    current = np.array(beads.m)
+    current = dstrip(beads.m).copy()
     if np.array_equal(current, masses):
         return
-    p = np.array(beads.p).reshape(beads.nbeads, -1, 3)
+    p = dstrip(beads.p).reshape(beads.nbeads, -1, 3)
     beads.p[:] = rescale_momenta(p, current, masses, system.motion.fixcom).reshape(beads.p.shape)
     beads.m[:] = masses
     for integrator in integrators(system.motion):
@@ -189,6 +193,31 @@ def checked_drivers(clock: list) -> Iterator[None]:
             setattr(driver_class, name, stock)
 
 
+def load_exactly(xml, hook: Callable[[object], None] | None = None, **options):
+    """i-PI's simulation from an input or a checkpoint, the latter to the last bit.
+
+    While binding, i-PI removes the total momentum once more: rounding that a run without
+    interruption does not have.  So the momenta of a checkpoint are put back as they stand there.
+    hook: called with the simulation before it is bound; *options* go to i-PI's ``load_from_xml``.
+    """
+    from ipi.engine.simulation import Simulation
+    from ipi.utils.depend import dstrip
+
+    stored: list[np.ndarray] = []
+
+    def before_binding(simulation) -> None:
+        # dstrip and copy: np.array of i-PI's arrays may share their memory
+        stored.extend(dstrip(system.beads.p).copy() for system in simulation.syslist)
+        if hook is not None:
+            hook(simulation)
+
+    simulation = Simulation.load_from_xml(xml, post_init_hook=before_binding, **options)
+    if simulation.step > 0:
+        for system, p in zip(simulation.syslist, stored, strict=True):
+            system.beads.p[:] = p
+    return simulation
+
+
 def serve(
     input_file: Path | str,
     *,
@@ -210,45 +239,36 @@ def serve(
             "'alchemdriver run' and 'prepare' write it"
         )
     source = run.path if restart is None else Path(restart).resolve()
-    if restart is not None and checkpoints.step_of(source, run) is None:
-        raise RunError(f"{source} is not a complete checkpoint of {run.path}")
+    where = f"port {run.socket.port} of {run.socket.address}"
+    if run.socket.mode != "inet":
+        where = Address.unix((sockets_prefix or run.socket.prefix) + run.socket.address, prefix="")
+    if restart is not None:
+        checkpoints.load(source, run)
     os.chdir(run.folder)
 
     from ipi.engine.outputs import CheckpointOutput
-    from ipi.engine.simulation import Simulation
     from ipi.utils.softexit import softexit
 
     clock: list[LambdaClock] = []
-    momenta: list[np.ndarray] = []
 
     def hook(simulation) -> None:
         clock.append(LambdaClock(run, simulation))
         simulation.tsteps = run.total_steps  # the input rules, also over a checkpoint's own
         clock[0].set_lambda(simulation.step)  # masses wait until i-PI has drawn the velocities
         clock[0].install()
-        momenta.extend(np.array(system.beads.p) for system in simulation.syslist)
 
-    with checked_drivers(clock), open(source) as xml:
+    with only_server(run.folder), checked_drivers(clock), open(source) as xml:
         try:
-            simulation = Simulation.load_from_xml(
-                xml,
-                custom_verbosity=verbosity,
-                sockets_prefix=sockets_prefix,
-                post_init_hook=hook,
+            simulation = load_exactly(
+                xml, hook, custom_verbosity=verbosity, sockets_prefix=sockets_prefix
             )
         except (OSError, RuntimeError) as err:
-            where = f"{run.socket.mode} socket {run.socket.address}:{run.socket.port}"
-            raise RunError(f"i-PI cannot start on {where}: {err}") from None
+            raise RunError(f"i-PI cannot listen on {where}: {err}") from None
         except (ValueError, KeyError, TypeError, NameError) as err:
             raise InputError(f"i-PI refuses {source.name}: {' '.join(str(err).split())}") from None
         for output in [*simulation.outputs, simulation.chk]:
             if isinstance(output, CheckpointOutput):
                 checkpoints.make_safe(output, simulation)
-        if restart is not None:
-            # On loading, i-PI removes the total momentum once more: rounding that a run without
-            # interruption does not have.
-            for system, p in zip(simulation.syslist, momenta, strict=True):
-                system.beads.p[:] = p
         softexit.hard_exit = True
         clock[0].prime()
         simulation.run()
