@@ -10,8 +10,32 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import InputError
-from .inputs import RunInput, alchemical_forcefield, child, parse_xml, split_parameters, text_of
+from .errors import InputError, RunError
+from .inputs import (
+    Parameters,
+    RunInput,
+    alchemical_forcefield,
+    check_parameters,
+    child,
+    parse_xml,
+    split_parameters,
+    text_of,
+)
+
+# What a checkpoint shares with its input.  Not here: cycles (a run may be prolonged), dtype (it may
+# move to another machine).
+_SHARED = (
+    "model",
+    "alchemy",
+    "lam",
+    "schedule",
+    "equilibrate",
+    "switch",
+    "masses",
+    "interpolation",
+    "tether",
+    "springs",
+)
 
 
 @dataclass(frozen=True)
@@ -61,17 +85,19 @@ def replace_keeping_previous(path: Path, text: str) -> None:
 def latest(run: RunInput) -> Checkpoint | None:
     """The furthest complete checkpoint of *run* in its folder, or None.
 
-    A file that does not parse, has no step, or belongs to other alchemical parameters is passed
-    over; so is the starting structure of a run that has not done a step.
+    A file that is cut off is passed over; so is the starting structure of a run that has not done a
+    step.  Raises RunError if a checkpoint belongs to other parameters: starting anew would set its
+    run aside.
     """
     names = ["RESTART"]
     names += [run.output(n).name for n in checkpoint_names(run)]
     found = []
     for name in names:
         for path in (run.folder / name, run.folder / (name + ".previous")):
-            step = step_of(path, run)
-            if step:
-                found.append(Checkpoint(path, step))
+            content = _read(path)
+            if content is not None and content[0] > 0:
+                _check_same(path, content[1], run)
+                found.append(Checkpoint(path, content[0]))
     return max(found, key=lambda c: c.step, default=None)
 
 
@@ -83,14 +109,37 @@ def checkpoint_names(run: RunInput) -> list[str]:
     return [n.get("@filename", "restart") if isinstance(n, dict) else "restart" for n in nodes]
 
 
-def step_of(path: Path, run: RunInput) -> int | None:
-    """Steps done in the checkpoint at *path*; None if it is not a complete one of *run*."""
+def load(path: Path, run: RunInput) -> Checkpoint:
+    """The checkpoint at *path*; RunError if it is not a complete one, or not of *run*."""
+    content = _read(path)
+    if content is None:
+        raise RunError(f"{path} is not a complete checkpoint of {run.path}")
+    _check_same(path, content[1], run)
+    return Checkpoint(path, content[0])
+
+
+def _read(path: Path) -> tuple[int, Parameters] | None:
+    """Steps done and alchemical parameters; None if the file is missing or not complete."""
     try:
         root = parse_xml(path.read_text(), str(path))
         step = int(text_of(root.get("step")))
         stored = split_parameters(text_of(child(alchemical_forcefield(root), "parameters")))
+        if "schedule" in stored:
+            stored.pop("lambda", None)  # where the run was, not what it is
+        return step, check_parameters(stored)
     except (OSError, ValueError, InputError):
         return None
-    p = run.parameters
-    same = stored.get("alchemy") == p.alchemy and stored.get("model") == p.model
-    return step if same else None
+
+
+def _check_same(path: Path, stored: Parameters, run: RunInput) -> None:
+    shared = _SHARED
+    if stored.digest is not None and run.parameters.digest is not None:
+        shared = (*shared, "digest")
+    for name in shared:
+        there, here = getattr(stored, name), getattr(run.parameters, name)
+        if there != here:
+            key = "lambda" if name == "lam" else name
+            raise RunError(
+                f"{path} is a checkpoint of another run: '{key}' is {there} there and {here} in "
+                f"{run.path.name}; restore the input, or start in a new folder"
+            )

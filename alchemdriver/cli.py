@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -117,10 +118,10 @@ def prepare(
 
 def parse_supercell(text: str) -> tuple[int, int, int]:
     """``2x2x2`` as three numbers.  Raises InputError."""
-    parts = text.lower().split("x")
-    if len(parts) != 3 or not all(p.isdigit() and int(p) > 0 for p in parts):
+    match = re.fullmatch(r"([1-9][0-9]{0,3})x([1-9][0-9]{0,3})x([1-9][0-9]{0,3})", text.lower())
+    if not match:
         raise InputError(f"supercell: expected three positive numbers such as 2x2x2, got '{text}'")
-    return tuple(int(p) for p in parts)
+    return tuple(int(n) for n in match.groups())
 
 
 @app.command()
@@ -167,6 +168,8 @@ def client(
     from .client import serve
     from .inputs import read_input
 
+    if not patience >= 0:
+        raise InputError(f"patience: expected 0 or more seconds, got {patience:g}")
     run = read_input(input_file)
     where = assembly.address_of(run, host=address, port=port, unix=unix, prefix=socket_prefix)
     lambda_of = assembly.lambda_reader(run, assembly.digest(run))
@@ -186,7 +189,8 @@ def analyze(
     folders: Annotated[list[Path], typer.Argument(help="Run folders; replicas are pooled.")],
     out: Annotated[Path | None, typer.Option(help="Where result.json and plots go.")] = None,
     formula_units: Annotated[
-        int | None, typer.Option(help="Formula units in the cell; default: from the elements.")
+        int | None,
+        typer.Option(min=1, help="Formula units in the cell; default: from the elements."),
     ] = None,
 ) -> None:
     """From output files to ΔG with its error: result.json, plots, and a table."""
@@ -205,7 +209,7 @@ def models() -> None:
 
 @app.command()
 def bench(
-    repeats: Annotated[int, typer.Option(help="Evaluations per measurement.")] = 20,
+    repeats: Annotated[int, typer.Option(min=1, help="Evaluations per measurement.")] = 20,
     device: Device = "cpu",
 ) -> None:
     """Alchemical against stock evaluation, side by side, on the embedded model."""
@@ -216,6 +220,8 @@ def bench(
 
 def main() -> None:
     """Entry point: one line for every deliberate error, no traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a terminal without λ is no reason to fail
     try:
         app(standalone_mode=False)
         status = 0
@@ -230,9 +236,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except OSError as err:
-        if err.filename is None:
+        if err.strerror is None:  # not the operating system's
             raise
-        print(f"error: {err.strerror}: {err.filename}", file=sys.stderr)
+        where = "" if err.filename is None else f": {err.filename}"
+        print(f"error: {err.strerror}{where}", file=sys.stderr)
         status = 2
     except Exception as err:
         # click's usage errors (unknown option, missing argument) without importing click

@@ -245,11 +245,13 @@ def parse_xml(text: str, where: str = "input") -> dict[str, Any]:
     """The ``<simulation>`` element as xmltodict sees it (comments kept)."""
     try:
         tree = xmltodict.parse(text, process_comments=True)
-    except ExpatError as err:
+    except (ExpatError, ValueError) as err:  # ValueError: entities, which nobody needs here
         raise InputError(f"{where} is not well-formed XML: {err}") from None
     root = tree.get("simulation")
     if not isinstance(root, dict):
-        raise InputError(f"{where}: expected <simulation> as the root, got <{next(iter(tree))}>")
+        found = next(tag for tag in tree if tag != "#comment")
+        empty = " without content" if found == "simulation" else ""
+        raise InputError(f"{where}: expected <simulation> as the root, got <{found}>{empty}")
     return root
 
 
@@ -269,10 +271,14 @@ def text_of(node: Any, default: str = "") -> str:
 
 
 def child(node: Any, *tags: str) -> Any:
-    """Descend by tag names; None where a tag is absent."""
+    """Descend by tag names; None where a tag is absent, InputError where one above is repeated."""
+    above = None
     for tag in tags:
+        if isinstance(node, list):
+            raise InputError(f"<{above}> must stand once, found {len(node)}")
         if not isinstance(node, dict):
             return None
+        above = tag
         node = node.get(tag)
     return node
 
@@ -315,12 +321,22 @@ def _quantity(node: Any, dimension: str, name: str) -> float | None:
         raise InputError(f"<{name}>: expected a number, got '{text}'") from None
 
 
-def _whole(node: Any, name: str, default: int) -> int:
+def _positive(node: Any, dimension: str, name: str) -> float | None:
+    value = _quantity(node, dimension, name)
+    if value is not None and not 0 < value < np.inf:
+        raise InputError(f"<{name}>: expected a positive number, got '{text_of(node)}'")
+    return value
+
+
+def _whole(node: Any, name: str, default: int, least: int | None = None) -> int:
     text = text_of(node, str(default))
     try:
-        return int(text)
+        value = int(text)
     except ValueError:
         raise InputError(f"{name}: expected a whole number, got '{text}'") from None
+    if least is not None and value < least:
+        raise InputError(f"{name}: expected at least {least}, got {value}")
+    return value
 
 
 def alchemical_forcefield(root: dict) -> dict:
@@ -350,7 +366,7 @@ def _read_masses(
             initial, final = (np.array(data[k], dtype=float) for k in ("initial", "final"))
         except OSError as err:
             raise InputError(f"masses_file {path} cannot be read: {err.strerror}") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             raise InputError(
                 f"masses_file {path}: expected JSON with 'initial' and 'final', {n} numbers each"
             ) from None
@@ -372,20 +388,18 @@ def _read_masses(
 
 
 def _outputs(root: dict) -> tuple[str, tuple[PropertyFile, ...], tuple[ExtrasFile, ...]]:
-    output = root.get("output") or {}
     properties, extras = [], []
-    for node in many(output.get("properties")):
-        stride = _whole(child(node, "@stride"), "<properties stride>", 1)
+    for node in many(child(root, "output", "properties")):
+        stride = _whole(child(node, "@stride"), "<properties stride>", 1, least=1)
         columns = tuple(c.strip() for c in text_of(node).strip("[] \n").split(",") if c.strip())
-        properties.append(PropertyFile(node.get("@filename", "out"), stride, columns))
-    for node in many(output.get("trajectory")):
+        properties.append(PropertyFile(child(node, "@filename") or "out", stride, columns))
+    for node in many(child(root, "output", "trajectory")):
         if text_of(node).split("{")[0].strip() == "extras":
-            stride = _whole(child(node, "@stride"), "<trajectory stride>", 1)
-            extras.append(
-                ExtrasFile(node.get("@filename", "traj"), stride, node.get("@extra_type", "raw"))
-            )
-    prefix = output.get("@prefix", "i-pi") if isinstance(output, dict) else "i-pi"
-    return prefix, tuple(properties), tuple(extras)
+            stride = _whole(child(node, "@stride"), "<trajectory stride>", 1, least=1)
+            name, key = child(node, "@filename") or "traj", child(node, "@extra_type") or "raw"
+            extras.append(ExtrasFile(name, stride, key))
+    prefix = child(root, "output", "@prefix")
+    return "i-pi" if prefix is None else prefix, tuple(properties), tuple(extras)
 
 
 def read_input(path: Path | str) -> RunInput:
@@ -458,14 +472,14 @@ def interpret(root: dict, path: Path) -> RunInput:
             port=_whole(ff.get("port"), "<port>", 65535),
             prefix=root.get("@sockets_prefix", "/tmp/ipi_"),
         ),
-        ensemble=(dynamics or {}).get("@mode", ""),
-        temperature=_quantity(
+        ensemble=child(dynamics, "@mode") or "",
+        temperature=_positive(
             child(system, "ensemble", "temperature"), "temperature", "temperature"
         ),
         pressure=_quantity(child(system, "ensemble", "pressure"), "pressure", "pressure"),
-        timestep=_quantity(child(dynamics, "timestep"), "time", "timestep"),
-        beads=_whole(child(system, "initialize", "@nbeads"), "<initialize nbeads>", 1),
-        total_steps=_whole(root.get("total_steps"), "<total_steps>", 1000),
+        timestep=_positive(child(dynamics, "timestep"), "time", "timestep"),
+        beads=_whole(child(system, "initialize", "@nbeads"), "<initialize nbeads>", 1, least=1),
+        total_steps=_whole(root.get("total_steps"), "<total_steps>", 1000, least=1),
         seed=_whole(child(root, "prng", "seed"), "<seed>", -12345),
         floatformat=root.get("@floatformat", "%16.8e"),
         prefix=prefix,

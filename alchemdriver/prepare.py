@@ -7,20 +7,26 @@ there, so a rendered input is as readable and editable as the template.
 from __future__ import annotations
 
 import copy
+import filecmp
+import math
+import re
 import shutil
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from xml.sax.saxutils import unescape
 
 import numpy as np
 import xmltodict
 
-from . import inputs
+from . import inputs, shelf
 from .assembly import digest
-from .errors import InputError, did_you_mean
+from .errors import AlchemdriverError, InputError, did_you_mean
 from .inputs import KEYS, child, parse_xml, split_parameters, text_of
-from .records import Structure
-from .transformation import parse_alchemy
+from .records import Structure, Transformation
+from .schedule import SHAPES
+from .transformation import element, parse_alchemy
 from .xyz import standard_orientation, write_xyz
 
 TEMPLATES = {
@@ -31,6 +37,7 @@ TEMPLATES = {
     "pimd-fixed": "pimd_fixed.xml",
 }
 _FILE_KEYS = ("springs", "masses_file")  # parameters that name files to be copied along
+_MOST_ATOMS = 1_000_000  # far more than one GPU holds; keeps a typing error out of memory
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def template_path(protocol: str) -> Path:
 
 
 def read_structure(path: Path | str, supercell: tuple[int, int, int] = (1, 1, 1)) -> Structure:
-    """Anything ASE reads, repeated, turned to i-PI's orientation, wrapped into the cell.
+    """Anything ASE reads, repeated and turned to i-PI's orientation.
 
     Raises InputError if it cannot be read, has no three-dimensional cell, or unknown species.
     """
@@ -74,6 +81,13 @@ def read_structure(path: Path | str, supercell: tuple[int, int, int] = (1, 1, 1)
         raise InputError(f"supercell: expected three positive numbers, got {supercell}")
     if atoms.cell.rank != 3:
         raise InputError(f"structure {path} has no three-dimensional cell: i-PI needs one")
+    for symbol in set(atoms.get_chemical_symbols()):
+        element(symbol, f"structure {path}")
+    if not np.isfinite(atoms.positions).all():
+        raise InputError(f"structure {path} has positions that are not finite")
+    total = len(atoms) * math.prod(supercell)
+    if not 0 < total <= _MOST_ATOMS:
+        raise InputError(f"expected 1 to {_MOST_ATOMS} atoms, got {total}: check the supercell")
     atoms = atoms.repeat(supercell)
     structure = Structure(
         tuple(atoms.get_chemical_symbols()), atoms.positions.copy(), np.array(atoms.cell)
@@ -146,6 +160,8 @@ def render(
 def write_xml(path: Path, root: dict) -> None:
     """Write a ``<simulation>`` tree, indented by two spaces."""
     text = xmltodict.unparse({"simulation": root}, pretty=True, indent="  ")
+    # xmltodict escapes comments like text, which XML does not
+    text = re.sub("<!--(.*?)-->", lambda m: f"<!-- {unescape(m[1].strip())} -->", text, flags=re.S)
     path.write_text(text.split("\n", 1)[1].rstrip() + "\n")  # i-PI wants no XML declaration
 
 
@@ -169,51 +185,115 @@ def prepare(
             raise InputError(f"unknown parameter '{key}'{did_you_mean(key, KEYS)}")
     if replicas < 1:
         raise InputError(f"replicas: expected at least 1, got {replicas}")
-    if settings.temperature is not None and settings.temperature <= 0:
-        raise InputError(
-            f"temperature: expected a positive number of K, got {settings.temperature:g}"
-        )
-    if settings.timestep is not None and settings.timestep <= 0:
-        raise InputError(f"timestep: expected a positive number of fs, got {settings.timestep:g}")
+    _check_settings(settings)
     template = parse_xml(template_path(protocol).read_text(), protocol)
     ff = inputs.alchemical_forcefield(template)
     own = split_parameters(text_of(ff["parameters"]))
-    if ("schedule" in own) != ("schedule" in {**own, **parameters}):
+    if "schedule" not in own and "schedule" in parameters:
         raise InputError(
             f"protocol '{protocol}' keeps lambda fixed: use one of the switch protocols"
         )
+    if "schedule" in own and settings.total_steps is not None:
+        raise InputError(
+            f"steps: protocol '{protocol}' takes its length from equilibrate, switch and cycles"
+        )
     merged = {**own, **parameters}
-    sources = {key: Path(merged[key]) for key in _FILE_KEYS if key in merged}
-    for key in ("model", "schedule"):  # a path is copied next to the input, a name is not
-        if key in parameters and Path(parameters[key]).is_file():
-            sources[key] = Path(parameters[key])
-    for key, source in sources.items():
-        if not source.is_file():
-            raise InputError(f"{key}: file {source} does not exist")
-        merged[key] = source.name
+    sources = _sources(merged, parameters)
+    merged |= {key: source.name for key, source in sources.items()}
     if "," in "".join(merged.values()):
         raise InputError("parameter values cannot contain commas: i-PI splits its dictionary there")
     checked = inputs.check_parameters(merged)
-    parse_alchemy(checked.alchemy, structure.symbols)
+    transformation = parse_alchemy(checked.alchemy, structure.symbols)
+    _check_elements(checked.model, transformation)
 
     folder = Path(folder)
     targets = [folder] if replicas == 1 else [folder / f"replica-{r + 1}" for r in range(replicas)]
     for target in (folder, *targets):
         if (target / "input.xml").exists() or any(target.glob("replica-*/input.xml")):
             raise InputError(f"{target} already holds an input: choose another folder")
+    if settings.seed is None:
+        settings = replace(settings, seed=int(text_of(template["prng"]["seed"])))
 
-    seed = settings.seed if settings.seed is not None else int(text_of(template["prng"]["seed"]))
-    for r, target in enumerate(targets):
-        target.mkdir(parents=True, exist_ok=True)
+    # Everything is tried out in a scratch folder first: what fails leaves nothing behind.
+    with tempfile.TemporaryDirectory(prefix="alchemdriver-") as scratch:
+        draft = Path(scratch)
         for source in sources.values():
-            shutil.copy(source, target / source.name)
-        write_xyz(target / "start.xyz", structure)
-        replica = Settings(**{**settings.__dict__, "seed": seed + r})
-        _write_input(target / "input.xml", template, merged, replica)
+            (draft / source.name).symlink_to(source.resolve())
+        write_xyz(draft / "start.xyz", structure)
+        try:
+            root = _write_input(draft / "input.xml", template, merged, settings)
+        except AlchemdriverError as err:
+            raise type(err)(str(err).replace(scratch, str(folder))) from None
+        for target in targets:
+            _refuse_to_overwrite(draft, target)
+        for r, target in enumerate(targets):
+            target.mkdir(parents=True, exist_ok=True)
+            for file in draft.iterdir():
+                if not (target / file.name).exists():
+                    shutil.copyfile(file, target / file.name)
+            root["prng"]["seed"] = str(settings.seed + r)
+            write_xml(target / "input.xml", root)
     return targets
 
 
-def _write_input(path: Path, template: dict, merged: dict[str, str], settings: Settings) -> None:
+def _check_settings(s: Settings) -> None:
+    for name, value, unit in (
+        ("temperature", s.temperature, "K"),
+        ("timestep", s.timestep, "fs"),
+    ):
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"{name}: expected a positive number of {unit}, got {value:g}")
+    if s.pressure is not None and not math.isfinite(s.pressure):
+        raise InputError(f"pressure: expected a finite number of bar, got {s.pressure:g}")
+    for name, value, least in (
+        ("steps", s.total_steps, 1),
+        ("beads", s.beads, 1),
+        ("seed", s.seed, 0),
+    ):
+        if value is not None and value < least:
+            raise InputError(f"{name}: expected at least {least}, got {value}")
+
+
+def _sources(merged: dict[str, str], parameters: dict[str, str]) -> dict[str, Path]:
+    """The files that parameters name, to be copied next to the input; names stay names."""
+    sources = {key: Path(merged[key]) for key in _FILE_KEYS if key in merged}
+    if Path(parameters.get("model", "")).suffix in (".model", ".json"):
+        sources["model"] = Path(parameters["model"])
+    schedule = parameters.get("schedule")
+    if schedule and schedule not in SHAPES and Path(schedule).is_file():
+        sources["schedule"] = Path(schedule)
+    for key, source in sources.items():
+        if not source.is_file():
+            raise InputError(f"{key}: file {source} does not exist")
+    names = ["input.xml", "start.xyz", *(source.name for source in sources.values())]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two files would be called {name} in the run folder: rename one")
+    return sources
+
+
+def _check_elements(model: str, transformation: Transformation) -> None:
+    """Elements that a model from the shelf does not know; of files, the client knows."""
+    card = next((card for card in shelf.catalogue() if card.name == model), None)
+    known = set(card.elements) if card else set()
+    wanted = {s for s in (*transformation.initial, *transformation.final) if s is not None}
+    if known and wanted - known:
+        raise InputError(
+            f"model '{model}' does not know {', '.join(sorted(wanted - known))}: choose another "
+            "(see 'alchemdriver models')"
+        )
+
+
+def _refuse_to_overwrite(draft: Path, target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is a file: choose another folder")
+    for file in draft.iterdir():
+        there = target / file.name
+        if there.exists() and not (there.is_file() and filecmp.cmp(file, there, shallow=False)):
+            raise InputError(f"{target} already holds another {file.name}: choose another folder")
+
+
+def _write_input(path: Path, template: dict, merged: dict[str, str], settings: Settings) -> dict:
     """Render, read back, and render again with the digest; at fixed λ also with m(λ)."""
     root = render(template, "start.xyz", merged, settings)
     run = inputs.interpret(root, path)
@@ -223,6 +303,7 @@ def _write_input(path: Path, template: dict, merged: dict[str, str], settings: S
     root = render(template, "start.xyz", {**merged, "digest": digest(run)}, settings, masses)
     write_xml(path, root)
     inputs.read_input(path)
+    return root
 
 
 def sign(path: Path) -> str:

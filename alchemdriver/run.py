@@ -22,6 +22,7 @@ from pathlib import Path
 from . import checkpoints
 from .errors import InputError, RunError
 from .inputs import RunInput, read_input
+from .lock import only_server
 from .prepare import sign
 from .progress import Progress, read_progress
 
@@ -105,9 +106,10 @@ class Replica:
 
     def start(self) -> None:
         """Start the server (from the furthest checkpoint) and the clients."""
-        sign(self.run.path)
-        checkpoint = checkpoints.latest(self.run)
-        (self.run.folder / "EXIT").unlink(missing_ok=True)  # left over from a stop
+        with only_server(self.run.folder):  # the server itself takes the lock again
+            sign(self.run.path)
+            checkpoint = checkpoints.latest(self.run)
+            (self.run.folder / "EXIT").unlink(missing_ok=True)  # left over from a stop
         command = ["server", str(self.run.path), "--socket-prefix", self.prefix]
         if checkpoint is not None:
             self.resumed_from = checkpoint.step
@@ -192,6 +194,8 @@ class Replica:
         for process in [self.server, *self.clients]:
             if process is None:
                 continue
+            if process is not self.server:  # which is gone: what it said to clients is on its way
+                deadline = min(deadline, time.monotonic() + FAREWELL)
             try:
                 process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
@@ -207,9 +211,12 @@ def execute(
     report(name, progress, resumed) is called as replicas move on.  Raises RunError or InputError
     with everything stopped; KeyboardInterrupt after a clean stop with RESTART files.
     """
-    runs = [read_input(path.resolve()) for path in inputs]
+    runs = [read_input(path) for path in dict.fromkeys(path.resolve() for path in inputs)]
     if options.clients < 0:
         raise InputError(f"clients: expected 0 or more, got {options.clients}")
+    for name, value in (("jobs", options.jobs), ("threads", options.threads)):
+        if value is not None and value < 1:
+            raise InputError(f"{name}: expected 1 or more, got {value}")
     if options.clients == 0 and any(run.socket.mode != "inet" for run in runs):
         raise InputError("without local clients, <ffsocket> needs mode='inet' for remote ones")
     at_once = min(len(runs), options.jobs or cores())

@@ -12,6 +12,7 @@ stays at 0.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,9 @@ def table(path: Path) -> Callable[[float], float]:
     Raises InputError unless τ rises strictly and both columns run from 0 to 1 inside [0, 1].
     """
     try:
-        rows = np.loadtxt(path, ndmin=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an empty file is refused below
+            rows = np.loadtxt(path, ndmin=2)
     except (OSError, ValueError) as err:
         raise InputError(f"schedule table {path} cannot be read: {err}") from None
     if rows.shape[1] != 2 or len(rows) < 2:
@@ -48,7 +51,7 @@ def table(path: Path) -> Callable[[float], float]:
     tau, lam = rows.T
     if not (np.all(np.diff(tau) > 0) and tau[0] == lam[0] == 0.0 and tau[-1] == lam[-1] == 1.0):
         raise InputError(f"schedule table {path}: tau must rise from 0 to 1, lambda go from 0 to 1")
-    if lam.min() < 0.0 or lam.max() > 1.0:
+    if not (lam.min() >= 0.0 and lam.max() <= 1.0):  # nor NaN
         raise InputError(f"schedule table {path}: lambda leaves [0, 1]")
     return lambda x: float(np.interp(x, tau, lam))
 

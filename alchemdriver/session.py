@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 import sys
 import time
@@ -95,7 +96,7 @@ def run_and_analyze(targets: list[Path], options: Options) -> None:
     console = Console(stderr=True)
     display = Display(console)
     runs = [path for target in targets for path in find_runs(target)]
-    again = "alchemdriver run " + " ".join(str(t) for t in targets)
+    again = "alchemdriver run " + shlex.join(str(t) for t in targets)
     with terminate_like_ctrl_c():
         try:
             with display.bars:

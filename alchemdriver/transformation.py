@@ -41,8 +41,8 @@ def parse_set(text: str, natoms: int, where: str) -> list[int]:
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
         if not match:
             raise InputError(f"{where}: expected indices such as 0-3;7, got '{text}'")
-        first = int(match[1])
-        last = int(match[2]) if match[2] else first
+        # 20 digits are out of range already, and Python refuses to read some thousand of them
+        first, last = (int(x.lstrip("0")[:20] or "0") for x in (match[1], match[2] or match[1]))
         if last < first or last >= natoms:
             raise InputError(
                 f"{where}: '{part}' is out of range, the structure has atoms 0 to {natoms - 1}"

@@ -14,6 +14,7 @@ from ase.geometry import cellpar_to_cell
 
 from .errors import InputError
 from .records import Structure
+from .transformation import element
 
 _CELL = re.compile(r"CELL[\(\[\{](abcABC|H|GENH)[\)\]\}]:\s*((?:[-+0-9.eE]+\s*)+)")
 
@@ -58,7 +59,7 @@ def read_xyz(path: Path) -> Structure:
         n = int(lines[0])
         rows = [line.split() for line in lines[2 : 2 + n]]
         symbols = tuple(row[0] for row in rows)
-        positions = np.array([[float(x) for x in row[1:4]] for row in rows]).reshape(-1, 3)
+        positions = np.array([[float(x) for x in row[1:4]] for row in rows]).reshape(len(rows), 3)
     except (IndexError, ValueError):
         raise InputError(
             f"structure {path} is not an xyz file: expected a count, a comment, "
@@ -80,7 +81,10 @@ def read_xyz(path: Path) -> Structure:
             f"structure {path}: CELL(GENH) makes i-PI turn the cell; write CELL(H), "
             "or let 'alchemdriver prepare' do it"
         )
-    values = [float(x) for x in match[2].split()]
+    try:
+        values = [float(x) for x in match[2].split()]
+    except ValueError:
+        raise InputError(f"structure {path}: cell: expected numbers, got '{match[2]}'") from None
     if len(values) < (6 if match[1] == "abcABC" else 9):
         raise InputError(f"structure {path}: CELL({match[1]}) has only {len(values)} numbers")
     if match[1] == "abcABC":
@@ -89,4 +93,14 @@ def read_xyz(path: Path) -> Structure:
         cell = np.array(values[:9]).reshape(3, 3).T
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         raise InputError(f"structure {path} contains numbers that are not finite")
+    volume = np.linalg.det(cell)
+    if volume <= 1e-6:
+        raise InputError(f"structure {path}: the cell has a volume of {volume:.3g} Å^3")
+    if np.abs(np.triu(cell, 1)).max() > 1e-6 * np.abs(cell).max():
+        raise InputError(
+            f"structure {path}: i-PI needs a along x and b in the xy plane; "
+            "let 'alchemdriver prepare' turn it"
+        )
+    for symbol in set(symbols):
+        element(symbol, f"structure {path}")
     return Structure(symbols, positions, cell)
