@@ -4,16 +4,17 @@ import numpy as np
 from ase import Atoms
 
 
-def tilt_amplitudes(atoms: Atoms, reference: np.ndarray) -> np.ndarray:
+def tilt_amplitudes(atoms: Atoms, reference: np.ndarray, scaled: np.ndarray) -> np.ndarray:
     """Six amplitudes in degrees: about x, y, z, first anti-phase (R point, a-), then in-phase (M).
 
     ``reference`` holds the scaled positions (8 B sites, 8 A sites, 24 I) of the untilted 2x2x2
-    cell.  Rotating the octahedron of B site n by φ about z moves its I at +x along +y and its
-    I at +y along -x, each by φ a/2; neighbours in the plane, which share an I, turn the other
-    way.  The amplitude is the mean of φ(n) times that alternating sign.
+    cell, ``scaled`` those of ``atoms`` without wrapping.  Rotating the octahedron of B site n by φ
+    about z moves its I at +x along +y and its I at +y along -x, each by φ a/2; neighbours in the
+    plane, which share an I, turn the other way.  The amplitude is the mean of φ(n) times that
+    alternating sign.
     """
     lengths = atoms.cell.lengths()
-    moved = atoms.get_scaled_positions(wrap=False) - reference
+    moved = scaled - reference
     moved -= moved.mean(axis=0)
     moved -= np.round(moved)
     moved *= lengths
