@@ -223,13 +223,11 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a terminal without λ is no reason to fail
     try:
-        app(standalone_mode=False)
-        status = 0
+        # typer turns Ctrl-C and its own Exit into a return value
+        status = app(standalone_mode=False) or 0
     except AlchemdriverError as err:
         print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
         status = 2
-    except typer.Exit as err:
-        status = err.exit_code
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
     except BrokenPipeError:

@@ -28,9 +28,8 @@ _TERM = re.compile(r"^(?P<a>[A-Za-z]+)(?:\[(?P<set>[^\]]*)\])?->(?P<b>[A-Za-z]+)
 def element(symbol: str, where: str) -> str:
     """*symbol* if it is a chemical element; InputError with a suggestion otherwise."""
     if symbol not in atomic_numbers or symbol == "X":
-        raise InputError(
-            f"{where}: '{symbol}' is not an element{did_you_mean(symbol, atomic_numbers)}"
-        )
+        near = did_you_mean(symbol.capitalize(), [*atomic_numbers, "void"])
+        raise InputError(f"{where}: '{symbol}' is not an element{near}")
     return symbol
 
 

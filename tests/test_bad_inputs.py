@@ -470,6 +470,24 @@ def test_restart_of_another_run(folder, refused_outside):
     refused_outside("server", "fixed/input.xml", "--restart", "no", says="no")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("switch: 10", "switch: 11", "'switch' is 11 there and 10 in input.xml"),
+        ("alchemy: Cu", "alchemy: Cu[0]", "'alchemy' is Cu[0]->Au there"),
+        ("digest: sha256-", "digest: sha256-0", "'digest'"),
+    ],
+)
+def test_a_checkpoint_of_other_parameters_is_not_overrun(folder, refused, old, new, says):
+    """Neither continued, nor set aside by starting anew."""
+    text = (folder / "switch" / "input.xml").read_text()
+    (folder / "switch" / "RESTART").write_text(
+        text.replace("<total_steps>", "<step>5</step><total_steps>").replace(old, new)
+    )
+    refused("run", "switch", says=says)
+    refused("server", "switch/input.xml", "--restart", "switch/RESTART", says=says)
+
+
 @contextlib.contextmanager
 def waiting_server(path: Path):
     """A server that listens; ended by SIGKILL."""
