@@ -27,7 +27,7 @@ from .inputs import KEYS, child, parse_xml, split_parameters, text_of
 from .records import Structure, Transformation
 from .schedule import SHAPES
 from .transformation import element, parse_alchemy
-from .xyz import standard_orientation, write_xyz
+from .xyz import read_xyz, standard_orientation, write_xyz
 
 TEMPLATES = {
     "nvt-fixed": "nvt_fixed.xml",
@@ -77,6 +77,9 @@ def read_structure(path: Path | str, supercell: tuple[int, int, int] = (1, 1, 1)
     except Exception as err:  # ASE's readers raise many kinds
         reason = (str(err).splitlines() or [type(err).__name__])[0]
         raise InputError(f"structure {path} cannot be read by ASE: {reason}") from None
+    if atoms.cell.rank != 3 and path.suffix == ".xyz" and "CELL" in path.read_text():
+        ours = read_xyz(path)  # i-PI's own format, of which ASE reads all but the cell
+        atoms = ase.Atoms(ours.symbols, ours.positions, cell=ours.cell, pbc=True)
     if min(supercell) < 1:
         raise InputError(f"supercell: expected three positive numbers, got {supercell}")
     if atoms.cell.rank != 3:

@@ -108,9 +108,9 @@ def run_and_analyze(targets: list[Path], options: Options) -> None:
                 soft_wrap=True,
             )
             raise
-        except AlchemdriverError:
+        except AlchemdriverError as err:
             if any((path.parent / "RESTART").exists() for path in runs):
-                console.print(f"continue, once mended, with: {again}", soft_wrap=True)
+                raise type(err)(f"{err}; once mended, continue with: {again}") from None
             raise
     analyze_and_print(folders, None, None)
 

@@ -497,7 +497,8 @@ def waiting_server(path: Path):
     socket_file = Path(prefix + "alchemdriver")
     deadline = time.monotonic() + rr.LIMIT
     try:
-        while not socket_file.exists() and time.monotonic() < deadline:
+        ready = (socket_file, path.parent / "run.pos_0.xyz")  # the last of its outputs
+        while not all(p.exists() for p in ready) and time.monotonic() < deadline:
             assert process.poll() is None, log.read_text()
             time.sleep(0.05)
         yield process, prefix

@@ -186,6 +186,12 @@ def test_a_structure_is_turned_and_repeated(tmp_path):
         assert np.allclose(here.get_all_distances(mic=mic), expected, atol=1e-7)
 
 
+def test_the_start_of_another_run_is_a_structure(tmp_path):
+    path = prepared(tmp_path / "a", "switch-nvt").parent / "start.xyz"
+    assert np.array_equal(read_structure(path).cell, read_xyz(path).cell)
+    assert np.array_equal(read_structure(path).positions, read_xyz(path).positions)
+
+
 def test_what_was_prepared_is_what_starts(tmp_path):
     structure = rr.oscillators(tmp_path)
     path = prepared(tmp_path / "a", "switch-nvt")
