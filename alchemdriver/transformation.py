@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 
 from .errors import InputError, did_you_mean
 from .records import Transformation
@@ -28,7 +28,7 @@ _TERM = re.compile(r"^(?P<a>[A-Za-z]+)(?:\[(?P<set>[^\]]*)\])?->(?P<b>[A-Za-z]+)
 def element(symbol: str, where: str) -> str:
     """*symbol* if it is a chemical element; InputError with a suggestion otherwise."""
     if symbol not in atomic_numbers or symbol == "X":
-        near = did_you_mean(symbol.capitalize(), [*atomic_numbers, "void"])
+        near = did_you_mean(symbol.capitalize(), [*chemical_symbols[1:], "void"])
         raise InputError(f"{where}: '{symbol}' is not an element{near}")
     return symbol
 
