@@ -55,7 +55,7 @@ SETTINGS = {
         "MLP_irreps": "16x0e",
         "batch_size": 5,
         "valid_batch_size": 20,
-        "max_num_epochs": 40,
+        "max_num_epochs": 34,
         "start_swa": 22,
     },
     "demo-fe": {
@@ -66,7 +66,7 @@ SETTINGS = {
         "MLP_irreps": "16x0e",
         "batch_size": 2,
         "valid_batch_size": 20,
-        "max_num_epochs": 100,
+        "max_num_epochs": 69,
         "start_swa": 39,
     },
 }
