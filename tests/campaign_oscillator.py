@@ -79,10 +79,10 @@ SETS = {
     # 3 kT of dissipation: eq. 11 is off by many standard errors, BAR is not
     "fast": Set(seeds=8, cycles=12, equilibrate=125, switch=40, tau=50.0),
     # the demo's own lengths and friction, twice: a bounded fluctuation gives 16 ps a slope of 5e-5
-    "demo lengths": Set(seeds=3, cycles=2, equilibrate=500, switch=1500, tau=200.0),
+    "demo lengths": Set(seeds=2, cycles=2, equilibrate=500, switch=1500, tau=200.0),
     # i-PI's default: one atom's worth of freedom less
     "fixed centre of mass": Set(
-        seeds=6, cycles=5, equilibrate=200, switch=125, tau=100.0, schedule="linear", fixcom=True
+        seeds=4, cycles=5, equilibrate=200, switch=125, tau=100.0, schedule="linear", fixcom=True
     ),
     # the negative control, otherwise as "slow": this one must fail
     "without rescaling": Set(
