@@ -21,7 +21,7 @@ from alchemdriver.inputs import read_input
 from alchemdriver.schedule import SHAPES, Schedule
 
 LIMIT_Z = 3.5  # of the runs made here; the committed set has campaign.LIMIT_Z
-CI_SEEDS = 3
+CI_SEEDS = 2
 DESIGN = {"poly9": (0.86871, 0.77994, 0.04438), "linear": (0.50752, 0.47650, 0.01551)}  # meV
 
 
@@ -126,7 +126,7 @@ def test_momenta_not_rescaled_are_another_trajectory(tmp_path):
 
 
 def test_a_few_seeds_agree_with_exact_works(tmp_path):
-    """3 kT of dissipation: means, bias of eq. 11 and BAR, 36 pairs."""
+    """3 kT of dissipation: means, bias of eq. 11 and BAR, 24 pairs."""
     s = replace(campaign.SETS["fast"], seeds=CI_SEEDS)
     data = campaign.collect(campaign.run_set(tmp_path, s, jobs=2), s)
     rows = campaign.compare(s, *campaign.works(data), s.oscillator.works())
