@@ -7,6 +7,7 @@ hyperparameters; nothing is unpickled, so a model file cannot run anything.
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,10 @@ def load_model(
             f"got {_sha256(data)[:12]}… ({len(data)} bytes); fetch the file again"
         )
     try:
-        model = _build(content["hyperparameters"])
+        with warnings.catch_warnings():
+            # TorchScript remarks on every annotated attribute of e3nn and mace, hundreds of lines
+            warnings.filterwarnings("ignore", message="The TorchScript type system")
+            model = _build(content["hyperparameters"])
         model.load_state_dict(load(data))
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

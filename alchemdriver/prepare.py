@@ -202,7 +202,7 @@ def prepare(
         )
     merged = {**own, **parameters}
     sources = _sources(merged, parameters)
-    merged |= {key: source.name for key, source in sources.items()}
+    merged |= {key: source.name for key, source in sources.items() if key in KEYS}
     if "," in "".join(merged.values()):
         raise InputError("parameter values cannot contain commas: i-PI splits its dictionary there")
     checked = inputs.check_parameters(merged)
@@ -268,6 +268,11 @@ def _sources(merged: dict[str, str], parameters: dict[str, str]) -> dict[str, Pa
     for key, source in sources.items():
         if not source.is_file():
             raise InputError(f"{key}: file {source} does not exist")
+    if "model" in sources:  # a JSON model names its tensors, which must come along
+        for i, extra in enumerate(shelf.files_of(sources["model"])[1:]):
+            sources[f"model file {i + 2}"] = extra
+            if not extra.is_file():
+                raise InputError(f"model: file {extra} does not exist")
     names = ["input.xml", "start.xyz", *(source.name for source in sources.values())]
     for name in names:
         if names.count(name) > 1:

@@ -251,7 +251,7 @@ def _download(name: str) -> Path:
 # --- reading it -----------------------------------------------------------------------------
 
 
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
     """*path*, and the tensors beside it that a JSON in the embedded format names."""
     if path.suffix != ".json":
         return [path]
@@ -262,7 +262,7 @@ def _files(path: Path) -> list[Path]:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    for file in _files(path):
+    for file in files_of(path):
         try:
             with open(file, "rb") as stream:
                 while block := stream.read(1 << 20):
@@ -337,7 +337,7 @@ def _embedded_card(path: Path) -> ModelCard:
         name=path.stem,
         elements=tuple(chemical_symbols[z] for z in numbers),
         licence=about.get("licence", ""),
-        size=sum(file.stat().st_size for file in _files(path) if file.is_file()),
+        size=sum(file.stat().st_size for file in files_of(path) if file.is_file()),
         source=about.get("reference", ""),
         good_for=about.get("purpose", ""),
         file=path,
