@@ -64,14 +64,17 @@ def npt(
     friction: float = 0.01,
     barostat_fs: float = 1000.0,
     compressibility: float = 0.1,
+    pressures: list[float] | None = None,
 ) -> None:
-    """Zero-pressure dynamics; changes ``crystals`` in place, calls ``record(step, crystals)``.
+    """Dynamics at given pressures (GPa, default 0); changes ``crystals`` in place.
 
-    friction in 1/fs; compressibility in 1/GPa, which only sets how fast the cell follows.
+    Calls ``record(step, crystals)`` after every step.  friction in 1/fs; compressibility
+    in 1/GPa, which only sets how fast the cell follows.
     Raises FloatingPointError when forces are no longer finite.
     """
     random = np.random.default_rng(seed)
     batch = Batch(model, crystals)
+    pressures = pressures or [0.0] * len(crystals)
     bounds = list(zip(batch.starts[:-1], batch.starts[1:], strict=True))
     masses = np.concatenate([a.get_masses() for a in crystals])[:, None]
     kT = units.kB * np.repeat(temperatures, [len(a) for a in crystals])[:, None]
@@ -85,13 +88,15 @@ def npt(
         noise = random.normal(size=velocities.shape) * np.sqrt((1 - keep**2) * kT / masses)
         velocities = keep * velocities + noise
         drift += 0.5 * dt * velocities
-        for atoms, stress, (start, end) in zip(crystals, stresses, bounds, strict=True):
+        for atoms, stress, target, (start, end) in zip(
+            crystals, stresses, pressures, bounds, strict=True
+        ):
             moved = velocities[start:end]
             moved -= (masses[start:end] * moved).sum(axis=0) / masses[start:end].sum()
             atoms.positions += drift[start:end]
             kinetic = (masses[start:end] * moved**2).sum(axis=0) / atoms.get_volume()
             pressure = (kinetic - np.diag(stress)) / units.GPa  # along each edge
-            growth = 1 + step_fs / barostat_fs * compressibility * pressure / 3
+            growth = 1 + step_fs / barostat_fs * compressibility * (pressure - target) / 3
             atoms.set_cell(atoms.cell[:] * growth[:, None], scale_atoms=True)
         forces, stresses = batch(crystals)
         if not np.isfinite(forces).all():

@@ -25,7 +25,9 @@ from alchemdriver.modelfile import load_model
 
 HERE = Path(__file__).parent
 METALS = ("Pb", "Sn")
-SCAN_K = (500, 600)
+# K and GPa.
+SCAN = ((300, 0), (500, 0), (600, 0), (500, 0.5), (600, 0.5), (500, 1.0), (600, 1.0))
+JOB_KEYS = ("phase", "metal", "vacancy", "temperature", "pressure_GPa")
 
 
 def calculator(stem: Path) -> MACECalculator:
@@ -102,7 +104,7 @@ def timing(stem: Path, atoms: Atoms, repeats: int = 40) -> dict[str, float]:
 
 
 def stability(stem: Path, jobs: list[dict], picoseconds: float) -> list[dict]:
-    """NPT runs at zero pressure, all at once; what happened to each crystal."""
+    """NPT runs, all at once; what happened to each crystal."""
     torch.set_num_threads(1)
     # Single precision halves the time and changes no question asked here.
     model, _ = load_model(stem.with_suffix(".json"), dtype=torch.float32)
@@ -123,10 +125,11 @@ def stability(stem: Path, jobs: list[dict], picoseconds: float) -> list[dict]:
     step = 4.0 if halides else 3.0
     temperatures = [job["temperature"] for job in jobs]
     settings = {} if halides else {"compressibility": 0.006}
+    settings["pressures"] = [job.get("pressure_GPa", 0.0) for job in jobs]
     steps = round(1000 * picoseconds / step)
     npt(model, crystals, temperatures, steps, step, record, seed=11, **settings)
     return [
-        {k: job[k] for k in ("phase", "metal", "vacancy", "temperature") if k in job}
+        {k: job[k] for k in JOB_KEYS if k in job}
         | {"picoseconds": picoseconds}
         | _summary(job, atoms, reference, nearest, rows)
         for job, atoms, reference, nearest, rows in zip(
@@ -201,12 +204,12 @@ def stability_jobs(name: str, scan: bool) -> list[dict]:
     if name == "demo-fe":
         return [{"vacancy": v, "temperature": t} for v in (False, True) for t in (300, 800)]
     if scan:
-        choices = [(phase, t) for t in SCAN_K for phase in ("alpha", "delta")]
+        choices = [(phase, t, p) for t, p in SCAN for phase in ("alpha", "delta")]
     else:
-        choices = [(phase, 400) for phase in PHASES]
+        choices = [(phase, 400, 0.0) for phase in PHASES]
     return [
-        {"phase": phase, "metal": metal, "temperature": temperature}
-        for phase, temperature in choices
+        {"phase": phase, "metal": metal, "temperature": temperature, "pressure_GPa": pressure}
+        for phase, temperature, pressure in choices
         for metal in METALS
     ]
 

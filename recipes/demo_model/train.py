@@ -86,6 +86,12 @@ METADATA = {
         "limits": "bulk CsPbI3, CsSnI3 and their B-site mixtures within 4 % linear strain; no "
         "surfaces, defects, other stoichiometries or melts; as right as CHGNet 0.3.0, no more",
         "temperature_range_K": [100, 800],
+        "stability": "CHGNet 0.3.0, and so this model, is too soft: at zero pressure and 400 K the "
+        "tin crystals swell by more than 9 % in 20 ps and lose their lattice; the lead "
+        "crystals hold at 400 K. The 2x2x2 perovskite is tilted (about 10°), not cubic "
+        "on average, up to 600 K. For NPT use 500 K and 1 GPa (both end members kept "
+        "volume and structure for 12 ps), for zero pressure at most 300 K, or fix the "
+        "volume.",
     },
     "demo-fe": {
         "title": "Demonstration model for bcc iron with a vacancy",
