@@ -15,7 +15,7 @@ from .session import run_and_analyze
 # Cubic perovskite, space group 221, a at 634 K: Trots and Myagkota, J. Phys. Chem. Solids 69, 2520
 # (2008).  The embedded model has about the same at the conditions below.
 LATTICE_CONSTANT = 6.2894  # Å
-# Here the perovskite network holds at both ends on the embedded model, with tilted octahedra; without
+# Here the perovskite holds at both ends on the embedded model, its octahedra tilted.  Without
 # pressure its CsSnI3, like CHGNet's, swells and melts above 300 K (recipes/demo_model/results.md).
 TEMPERATURE = 500.0  # K
 PRESSURE = 10000.0  # bar

@@ -1,9 +1,9 @@
 """ΔG of the demo: its spread over seeds, and alchemical against linear interpolation.
 
-    python benchmarks/interpolation.py FOLDER       # runs what is missing, writes interpolation.json
+    python benchmarks/interpolation.py FOLDER    # runs what is missing, writes interpolation.json
 
-The end states are the same whatever lies between, so both paths must give one ΔG.  Seeds and lengths
-were fixed before the first run.
+The end states are the same whatever lies between, so both paths must give one ΔG.  Seeds and
+lengths were fixed before the first run.
 """
 
 from __future__ import annotations

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 import real_runs as rr
-from alchemdriver.analysis import analyze, analyze_works, switching_work
 from driven_oscillator import DrivenOscillator, Works
 
 from alchemdriver import units
+from alchemdriver.analysis import analyze, analyze_works, switching_work
 from alchemdriver.inputs import read_input
 from alchemdriver.prepare import Settings, prepare
 from alchemdriver.schedule import SHAPES, Schedule

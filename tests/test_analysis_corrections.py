@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from alchemdriver.analysis import corrections as c
-from alchemdriver.analysis.thermal import kT
 
 from alchemdriver import units
+from alchemdriver.analysis import corrections as c
+from alchemdriver.analysis.thermal import kT
 from alchemdriver.errors import AnalysisError
 
 # CODATA 2018, SI: an independent way to the same numbers

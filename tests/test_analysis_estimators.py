@@ -9,9 +9,9 @@ import sys
 
 import numpy as np
 import pytest
+
 from alchemdriver.analysis import estimators as e
 from alchemdriver.analysis.thermal import kT
-
 from alchemdriver.errors import AnalysisError
 
 T = 300.0

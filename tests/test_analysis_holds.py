@@ -1,9 +1,7 @@
 """Holds: correlation time against a known process, volume that has not settled."""
 
-import alchemdriver.analysis as analysis
 import numpy as np
 import pytest
-from alchemdriver.analysis.holds import examine
 from analysis_files import (
     HEADER,
     lambdas,
@@ -11,6 +9,9 @@ from analysis_files import (
     switching_input,
     write_outputs,
 )
+
+import alchemdriver.analysis as analysis
+from alchemdriver.analysis.holds import examine
 
 
 def autoregressive(rng, n, rho):

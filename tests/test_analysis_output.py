@@ -1,12 +1,12 @@
 """Report, plots and the alchemlyb table."""
 
-import alchemdriver.analysis as analysis
 import numpy as np
 import pytest
-from alchemdriver.analysis.report import with_error
-from alchemdriver.analysis.thermal import kT
 from analysis_files import run_with_works, switching_input, write_input, write_outputs
 
+import alchemdriver.analysis as analysis
+from alchemdriver.analysis.report import with_error
+from alchemdriver.analysis.thermal import kT
 from alchemdriver.errors import AnalysisError
 
 
@@ -68,8 +68,9 @@ def test_plots_are_written_without_pyplot(switching, tmp_path):
 
 
 def test_plot_functions_return_the_axis(switching):
-    from alchemdriver.analysis import plots
     from matplotlib.figure import Figure
+
+    from alchemdriver.analysis import plots
 
     for draw, what in (
         (plots.dhdl_vs_lambda, switching.runs),

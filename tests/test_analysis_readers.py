@@ -4,7 +4,6 @@ import gzip
 
 import numpy as np
 import pytest
-from alchemdriver.analysis import readers
 from analysis_files import (
     HEADER,
     extras_block,
@@ -16,6 +15,7 @@ from analysis_files import (
 )
 
 from alchemdriver import units
+from alchemdriver.analysis import readers
 from alchemdriver.errors import AnalysisError
 from alchemdriver.inputs import read_input
 

@@ -6,15 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import alchemdriver.analysis as analysis
 import numpy as np
 import pytest
+from analysis_files import run_with_works, switching_input, write_input, write_outputs
+
+import alchemdriver.analysis as analysis
+from alchemdriver import units
 from alchemdriver.analysis import corrections as c
 from alchemdriver.analysis.corrections import Term
 from alchemdriver.analysis.thermal import kT
-from analysis_files import run_with_works, switching_input, write_input, write_outputs
-
-from alchemdriver import units
 from alchemdriver.errors import AnalysisError
 from alchemdriver.inputs import read_input
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from alchemdriver.analysis import work
-from alchemdriver.analysis.estimators import eq11
 from analysis_files import lambdas, run_with_works, switching_input, write_outputs
 from moments import Oscillator, switch
 
+from alchemdriver.analysis import work
+from alchemdriver.analysis.estimators import eq11
 from alchemdriver.errors import AnalysisError
 from alchemdriver.inputs import read_input
 

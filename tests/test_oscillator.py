@@ -14,9 +14,9 @@ import campaign_oscillator as campaign
 import numpy as np
 import pytest
 import real_runs as rr
-from alchemdriver.analysis import analyze, read_gradients, switching_work
 from driven_oscillator import DrivenOscillator
 
+from alchemdriver.analysis import analyze, read_gradients, switching_work
 from alchemdriver.inputs import read_input
 from alchemdriver.schedule import SHAPES, Schedule
 
