@@ -33,7 +33,7 @@ from alchemdriver.prepare import Settings, prepare
 from alchemdriver.schedule import SHAPES, Schedule
 
 RESULT = Path(__file__).parent.parent / "benchmarks" / "oscillator.json"
-ATOMS, TEMPERATURE, TIMESTEP = 4, 300.0, 4.0  # –, K, fs (that of the demo)
+ATOMS, TEMPERATURE, TIMESTEP = 4, 300.0, 4.0  # –, K, fs
 SPRINGS, MASSES = (2.0, 6.0), (63.546, 196.966569)  # eV/Å^2; u, Cu and Au
 KT = units.KB_EV * TEMPERATURE  # eV
 LIMIT_Z = 3.0  # standard errors

@@ -16,6 +16,7 @@ import pytest
 import real_runs as rr
 from driven_oscillator import DrivenOscillator
 
+from alchemdriver import demo
 from alchemdriver.analysis import analyze, read_gradients, switching_work
 from alchemdriver.inputs import read_input
 from alchemdriver.schedule import SHAPES, Schedule
@@ -136,14 +137,18 @@ def test_a_few_seeds_agree_with_exact_works(tmp_path):
         assert abs(row.z) <= LIMIT_Z, row
 
 
-def test_first_law_holds_at_the_time_step_of_the_demo(tmp_path):
-    """The demo's lengths, two cycles: drift at most 1e-4 kT per atom and ps."""
+def test_first_law_holds_at_the_time_step_of_the_demo(tmp_path, monkeypatch):
+    """The demo's time step, two cycles: drift at most 1e-4 kT per atom and ps.
+
+    The deviation is bounded by Δt²Ω²/8 k x², which at 8 fs is four times that of the campaign.
+    """
+    monkeypatch.setattr(campaign, "TIMESTEP", demo.TIMESTEP)
     s = replace(campaign.SETS["demo lengths"], seeds=1)
     (folder,) = campaign.run_set(tmp_path, s, jobs=1)
     law = switching_work(read_input(folder)).first_law
-    assert law.duration == pytest.approx(32.0)
+    assert law.duration == pytest.approx(8000 * demo.TIMESTEP * 1e-3)
     assert abs(law.drift) <= campaign.LIMIT_DRIFT * campaign.KT
-    assert law.max_deviation <= 0.02 * campaign.KT
+    assert law.max_deviation <= 0.08 * campaign.KT
     (term,) = analyze(folder, write=False).terms
     assert term.value == pytest.approx(mass_term(), rel=1e-6)
 
