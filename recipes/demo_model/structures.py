@@ -1,8 +1,9 @@
 """Starting crystals for the demonstration models.
 
-Lattice parameters are the published ones; Wyckoff coordinates that symmetry leaves free are typical
-values for the structure type (tilted perovskite, NH4CdCl3), because every crystal is relaxed with
-the reference potential before it is used.  Lengths in Å.
+Lattice parameters are literature values, to look up in the papers below before they are used for
+anything else; Wyckoff coordinates that symmetry leaves free are typical values for the structure
+type (tilted perovskite, NH4CdCl3).  Neither reaches the models: every crystal is relaxed with the
+reference potential before it is used.  Lengths in Å.
 
 - CsPbI3 α, β, γ: Marronnier et al., ACS Nano 12, 3477 (2018), doi 10.1021/acsnano.8b00267.
 - CsPbI3 δ: Stoumpos, Malliakas, Kanatzidis, Inorg. Chem. 52, 9019 (2013), doi 10.1021/ic401215x.
