@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .inputs import RunInput
 
-_COLUMN = re.compile(r"#\s*(?:column|cols\.)\s+(\d+)\S*\s+-->\s+(\w+)")
+_COLUMN = re.compile(r"#\s*(?:column|cols\.)\s+(\d+)(?:-(\d+))?\s+-->\s+(\w+)")
 _TAIL = 8192  # bytes; longer than any row
 
 
@@ -31,8 +31,11 @@ def read_progress(run: RunInput) -> Progress | None:
             row = last_row(run.output(output.filename))
             if row is None:
                 return None
-            step = int(float(row["step"]))
-            temperature = float(row["temperature"]) if "temperature" in row else None
+            try:
+                step = int(float(row["step"]))
+                temperature = float(row["temperature"]) if "temperature" in row else None
+            except (KeyError, ValueError, OverflowError):
+                return None  # torn in a way that the next row will mend
             phase = "fixed" if run.schedule is None else run.schedule.label(step)
             return Progress(step, run.total_steps, run.lam_at(step), phase, temperature)
     return None
@@ -48,11 +51,14 @@ def last_row(path: Path) -> dict[str, str] | None:
             tail = f.read().decode(errors="replace")
     except OSError:
         return None
-    columns = {name: int(number) - 1 for number, name in _COLUMN.findall(header)}
+    found = _COLUMN.findall(header)
+    columns = {name: int(first) - 1 for first, _, name in found}
+    width = max((int(last or first) for first, last, _ in found), default=0)
     lines = tail[: tail.rfind("\n") + 1].splitlines()  # a line still being written is left out
     if not lines or lines[-1].startswith("#"):
         return None
     values = lines[-1].split()
-    if not columns or len(values) <= max(columns.values()):
+    if not columns or len(values) < width:
         return None
+    values = values[-width:]  # a torn row may be glued to the front of a resumed one
     return {name: values[i] for name, i in columns.items()}
