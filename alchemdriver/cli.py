@@ -192,11 +192,18 @@ def analyze(
         int | None,
         typer.Option(min=1, help="Formula units in the cell; default: from the elements."),
     ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Analyse the complete pairs of unfinished runs.")
+    ] = False,
+    n_ws: Annotated[
+        int | None,
+        typer.Option(min=1, help="N_WS of eq. 19 for einstein->model; default: by spglib."),
+    ] = None,
 ) -> None:
     """From output files to ΔG with its error: result.json, plots, and a table."""
     from .session import analyze_and_print
 
-    analyze_and_print(folders, out, formula_units)
+    analyze_and_print(folders, out, formula_units, partial, n_ws)
 
 
 @app.command()

@@ -115,12 +115,20 @@ def run_and_analyze(targets: list[Path], options: Options) -> None:
     analyze_and_print(folders, None, None)
 
 
-def analyze_and_print(folders: list[Path], out: Path | None, formula_units: int | None) -> None:
+def analyze_and_print(
+    folders: list[Path],
+    out: Path | None,
+    formula_units: int | None,
+    partial: bool = False,
+    n_ws: int | None = None,
+) -> None:
     """Analyse finished folders together, write result.json and plots, print the summary."""
     from . import analysis
 
     inputs = [path for folder in folders for path in find_runs(folder)]
-    result = analysis.analyze(inputs, out=out, formula_units=formula_units)
+    result = analysis.analyze(
+        inputs, out=out, formula_units=formula_units, partial=partial, n_ws=n_ws
+    )
     plots = analysis.save_plots(result, result.folder)
     print(analysis.summary(result))
     print(f"\nwritten: {result.folder / 'result.json'}, {', '.join(p.name for p in plots)}")

@@ -174,6 +174,6 @@ def lattice_translations(
         warnings.simplefilter("ignore", DeprecationWarning)  # spglib's own
         found = spglib.get_symmetry(crystal, symprec=symprec)
     if found is None:
-        raise AnalysisError("spglib finds no symmetry in the anchors: give n_ws yourself")
+        raise AnalysisError("spglib finds no symmetry in the anchors: give N_WS of eq. 19 (--n-ws)")
     identity = (found["rotations"] == np.eye(3, dtype=int)).all(axis=(1, 2))
     return int(identity.sum())

@@ -28,7 +28,7 @@ class Provenance:
     input_sha256: str
     seed: int
     model: str  # as in the input
-    model_sha256: str | None  # of the model file, where the model is a file
+    model_sha256: str | None  # shelf.model_digest; None: the model is not on this disk
     digest: str | None  # the input's own; see alchemdriver.inputs.digest
 
 

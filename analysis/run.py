@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import AnalysisError
+from .. import shelf
+from ..errors import AnalysisError, ModelError
 from ..inputs import RunInput, child, many, parse_xml, read_input, text_of
 from . import corrections as c
 from .corrections import Term
@@ -202,6 +204,8 @@ def _check_same(inputs: list[RunInput]) -> None:
             ("masses", first.interpolates_masses, run.interpolates_masses),
             ("tether", first.parameters.tether, run.parameters.tether),
             ("springs", first.parameters.springs, run.parameters.springs),
+            ("fixcom", fixes_centre_of_mass(first), fixes_centre_of_mass(run)),
+            ("fixatoms", _held(first), _held(run)),
         ):
             if a != b:
                 shown = "" if name == "alchemy" else f" ({a} and {b})"
@@ -209,6 +213,14 @@ def _check_same(inputs: list[RunInput]) -> None:
                     f"{first.folder.name} and {run.folder.name} differ in {name}{shown}: "
                     "analyse them separately"
                 )
+        if run.ensemble in _CONSTANT_PRESSURE:
+            continue  # the start's cell is only where the barostat begins
+        off = float(np.abs(first.structure.cell - run.structure.cell).max())
+        if off > _SAME_CELL:
+            raise AnalysisError(
+                f"{first.folder.name} and {run.folder.name} differ in cell (by {off:.2g} Å) at "
+                "constant volume: analyse them separately"
+            )
     folders = Counter(run.path for run in inputs)
     twice = next((p for p, n in folders.items() if n > 1), None)
     if twice is not None:
@@ -223,7 +235,8 @@ def _check_finished(run: SwitchingRun, partial: bool) -> None:
         raise AnalysisError(f"{progress} and has no complete forward/backward pair yet: resume it")
     if not partial:
         raise AnalysisError(
-            f"{progress}: resume it, or analyse its {run.pairs} of {run.cycles} pairs as partial"
+            f"{progress}: resume it, or analyse its {run.pairs} of {run.cycles} pairs as partial "
+            "(--partial)"
         )
 
 
@@ -255,16 +268,26 @@ def _replica(run: RunInput, switching: SwitchingRun) -> Replica:
 
 
 def _provenance(run: RunInput) -> Provenance:
-    model = run.folder / run.parameters.model
     return Provenance(
         folder=str(run.folder),
         input=run.path.name,
         input_sha256=hashlib.sha256(run.path.read_bytes()).hexdigest(),
         seed=run.seed,
         model=run.parameters.model,
-        model_sha256=hashlib.sha256(model.read_bytes()).hexdigest() if model.is_file() else None,
+        model_sha256=_model_sha256(run),
         digest=run.parameters.digest,
     )
+
+
+def _model_sha256(run: RunInput) -> str | None:
+    """Of the model's file as it is on this disk; None if it is not here.  Downloads nothing."""
+    name = run.parameters.model
+    if any(card.name == name and card.file is None for card in shelf.catalogue()):
+        return None
+    try:
+        return shelf.model_digest(name, run.folder)
+    except ModelError:
+        return None
 
 
 def _conditions(run: RunInput) -> Conditions:
@@ -287,6 +310,7 @@ def _conditions(run: RunInput) -> Conditions:
 
 
 _CONSTANT_PRESSURE = ("npt", "nst", "nph", "scnpt")
+_SAME_CELL = 1e-4  # Å, what the rounding of a printed cell may make
 
 
 def _versions() -> dict[str, str | None]:
@@ -301,10 +325,30 @@ def _versions() -> dict[str, str | None]:
 
 
 def fixes_centre_of_mass(run: RunInput) -> bool:
-    """i-PI's <fixcom>, true by default."""
+    """i-PI's <fixcom>, true by default; i-PI makes it false if <fixatoms> holds any atom."""
+    return text_of(child(_motion(run), "fixcom"), "true").lower() != "false" and not any(_held(run))
+
+
+def _motion(run: RunInput):
     root = parse_xml(run.path.read_text(), str(run.path))
     motions = many(child(root, "system", "motion"))
-    return text_of(child(motions[0], "fixcom") if motions else None, "true").lower() != "false"
+    return motions[0] if motions else None
+
+
+def _held(run: RunInput) -> tuple[str, str]:
+    """What <fixatoms> and <fixatoms_dof> list, as text; '' for nothing."""
+    motion = _motion(run)
+    lists = [text_of(child(motion, tag)).strip("[] \t\n") for tag in ("fixatoms", "fixatoms_dof")]
+    atoms, dof = (" ".join(text.replace(",", " ").split()) for text in lists)
+    return atoms, dof
+
+
+def _held_atoms(run: RunInput) -> set[int]:
+    """Atoms of which at least one coordinate is held."""
+    atoms, dof = _held(run)
+    if not re.fullmatch(r"[\d ]*", atoms + dof):
+        raise AnalysisError(f"{run.path}: <fixatoms>: expected a list of numbers such as [0, 1]")
+    return {int(k) for k in atoms.split()} | {int(k) // 3 for k in dof.split()}
 
 
 def _terms(
@@ -359,6 +403,12 @@ def _alchemical_terms(run: RunInput) -> list[Term]:
         found.append(Term("mass term", value, "eV", source))
     if t.voids:
         voids = list(t.voids)
+        held = sorted(_held_atoms(run) & set(voids))
+        if held:
+            raise AnalysisError(
+                f"{run.path}: <fixatoms> holds atom {held[0]}, which goes to void: F_spring "
+                "(eq. 21) is that of an atom free to move on its tether"
+            )
         masses = run.initial_masses[voids]
         spring = c.einstein_crystal(
             temperature, np.full(len(voids), run.parameters.tether), masses, run.beads
@@ -389,6 +439,11 @@ def _alchemical_terms(run: RunInput) -> list[Term]:
 def _einstein_terms(run: RunInput, n_ws: int | None) -> list[Term]:
     from ..hamiltonian import read_springs
 
+    if any(_held(run)):
+        raise AnalysisError(
+            f"{run.path}: <fixatoms> holds atoms, but eqs. 18 and 19 are for a crystal of which "
+            "every atom moves: run einstein->model without it"
+        )
     anchors, constants = read_springs(run.folder / run.parameters.springs, run.structure)
     masses, temperature = run.initial_masses, run.temperature
     how = "classical" if run.beads == 1 else f"{run.beads} beads"
@@ -406,7 +461,8 @@ def _einstein_terms(run: RunInput, n_ws: int | None) -> list[Term]:
     if off > 1e-6:
         raise AnalysisError(
             f"{run.path}: the start's centre of mass is {off:.2g} Å from the anchors', and eq. 19 "
-            "holds only where they coincide (1e-6 Å): shift the start, 'prepare' does it"
+            "holds only where they coincide (1e-6 Å): translate all atoms of the start so that "
+            "they do, and run again"
         )
     given = "given" if n_ws is not None else "by spglib"
     if n_ws is None:

@@ -1,5 +1,6 @@
 """From folders to result.json: pooling, terms, refusals, real i-PI output."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from analysis_files import run_with_works, switching_input, write_input, write_outputs
 
 import alchemdriver.analysis as analysis
-from alchemdriver import units
+from alchemdriver import cli, shelf, units
 from alchemdriver.analysis import corrections as c
 from alchemdriver.analysis.corrections import Term
 from alchemdriver.analysis.thermal import kT
@@ -140,6 +141,38 @@ def test_replicas_of_different_calculations_are_refused(tmp_path, options, messa
         analysis.analyze([a, b], write=False)
 
 
+def test_replicas_in_different_cells_are_refused_at_constant_volume(tmp_path):
+    a = replica(tmp_path / "a", [0.1], [-0.05])
+    same = replica(tmp_path / "same", [0.1], [-0.06], cell=6.00001)  # as if printed shorter
+    assert analysis.analyze([a, same], write=False).pooled.n == 2
+    b = replica(tmp_path / "b", [0.1], [-0.06], cell=6.01)
+    with pytest.raises(AnalysisError, match=r"a and b differ in cell \(by 0.01 Å\)"):
+        analysis.analyze([a, b], write=False)
+    free = {"ensemble": "npt", "pressure": "<pressure units='bar'>1.0</pressure>"}
+    c = replica(tmp_path / "c", [0.1], [-0.05], **free)
+    d = replica(tmp_path / "d", [0.1], [-0.06], cell=6.01, **free)
+    assert analysis.analyze([c, d], write=False).pooled.n == 2
+
+
+def test_replicas_with_other_constraints_are_refused(tmp_path):
+    a = replica(tmp_path / "a", [0.1], [-0.05])
+    b = replica(tmp_path / "b", [0.1], [-0.06], fixcom="False")
+    with pytest.raises(AnalysisError, match=r"differ in fixcom \(True and False\)"):
+        analysis.analyze([a, b], write=False)
+    d, e = (hold(replica(tmp_path / f"f{k}", [0.1], [-0.1 * k]), f"[{k}]") for k in (1, 2))
+    with pytest.raises(AnalysisError, match="differ in fixatoms"):
+        analysis.analyze([d, e], write=False)
+
+
+def hold(folder, atoms, tag="fixatoms"):
+    """The same folder, with some atoms held by i-PI."""
+    path = folder / "input.xml"
+    text = path.read_text()
+    assert text.count("</fixcom>") == 1
+    path.write_text(text.replace("</fixcom>", f"</fixcom><{tag}>{atoms}</{tag}>"))
+    return folder
+
+
 def test_copies_are_not_replicas(tmp_path):
     a = replica(tmp_path / "a", [0.1], [-0.05])
     b = replica(tmp_path / "b", [0.1], [-0.05])
@@ -175,6 +208,92 @@ def test_removed_atom_terms(tmp_path):
         tmp_path / "f", [0.1], [-0.05], alchemy="Cu[2]->void, tether: 4.2", fixcom="False"
     )
     assert len(analysis.analyze(free, write=False).terms) == 1
+
+
+@pytest.mark.parametrize(
+    ("tag", "atoms", "terms"),
+    [("fixatoms", "[ 0 ]", 1), ("fixatoms_dof", "[0, 1]", 1), ("fixatoms", "[ ]", 2)],
+)
+def test_held_atoms_unfix_the_centre_of_mass_as_in_i_pi(tmp_path, tag, atoms, terms):
+    """i-PI's InputMotion overrides fixcom as soon as an atom is held; an empty list holds none."""
+    folder = replica(tmp_path / "r", [0.1], [-0.05], alchemy="Cu[2]->void, tether: 4.2")
+    result = analysis.analyze(hold(folder, atoms, tag), write=False)
+    assert len(result.terms) == terms
+    assert result.terms[0].value == pytest.approx(-c.einstein_crystal(T, [4.2], [63.546]))
+
+
+@pytest.mark.parametrize(("tag", "atoms"), [("fixatoms", "[0, 2]"), ("fixatoms_dof", "[7]")])
+def test_a_held_atom_cannot_be_removed(tmp_path, tag, atoms):
+    folder = replica(tmp_path / "r", [0.1], [-0.05], alchemy="Cu[2]->void, tether: 4.2")
+    with pytest.raises(AnalysisError, match="holds atom 2, which goes to void"):
+        analysis.analyze(hold(folder, atoms, tag), write=False)
+
+
+def test_held_atoms_in_an_einstein_crystal_are_refused(tmp_path):
+    folder = hold(einstein_folder(tmp_path), "[3]")
+    with pytest.raises(AnalysisError, match="every atom moves: run einstein->model without it"):
+        analysis.analyze(folder, write=False)
+
+
+def model_sha256(folder):
+    (found,) = analysis.analyze(folder, write=False).replicas
+    return found.provenance.model_sha256
+
+
+def with_model(folder, name):
+    path = folder / "input.xml"
+    path.write_text(path.read_text().replace("model: demo,", f"model: {name},"))
+    return folder
+
+
+def test_model_digest_is_the_shelf_s(tmp_path):
+    folder = replica(tmp_path / "r", [0.1], [-0.05])
+    assert model_sha256(folder) == shelf.model_digest("demo")
+    # JSON and tensors together, not the JSON alone
+    for name in ("demo.json", "demo.safetensors"):
+        shutil.copy(Path(shelf.__file__).parent / "models" / name, folder)
+    with_model(folder, "demo.json")
+    assert model_sha256(folder) == shelf.model_digest("demo")
+    (folder / "demo.safetensors").unlink()
+    assert model_sha256(folder) is None
+
+
+def test_model_digest_downloads_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(shelf, "_download", lambda name: pytest.fail(f"downloads {name}"))
+    name = "mace-mp-0-small"
+    folder = with_model(replica(tmp_path / "r", [0.1], [-0.05]), name)
+    assert model_sha256(folder) is None
+    url = next(card.source for card in shelf.catalogue() if card.name == name)
+    (tmp_path / "cache" / "mace").mkdir(parents=True)
+    (tmp_path / "cache" / "mace" / url.rsplit("/", 1)[1]).write_bytes(b"weights")
+    assert model_sha256(folder) == hashlib.sha256(b"weights").hexdigest()
+
+
+def command(capsys, monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["alchemdriver", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code, capsys.readouterr()
+
+
+def test_the_options_that_messages_name_exist(tmp_path, capsys, monkeypatch):
+    path = switching_input(tmp_path / "r", 2, 5, 3)
+    run_with_works(path, [0.1, 0.2, 0.3], [-0.05] * 3)
+    extras = path.parent / "run.dHdlambda_0"
+    extras.write_text("".join(extras.read_text().splitlines(keepends=True)[: 2 * 33]))
+    status, said = command(capsys, monkeypatch, "analyze", path.parent)
+    assert status == 2
+    assert "--partial" in said.err
+    status, said = command(capsys, monkeypatch, "analyze", path.parent, "--partial")
+    assert status == 0, said.err
+    assert "partial" in json.loads((path.parent / "result.json").read_text())["labels"]
+
+    folder = einstein_folder(tmp_path / "e")
+    status, said = command(capsys, monkeypatch, "analyze", folder, "--n-ws", 108)
+    assert status == 0, said.err
+    terms = json.loads((folder / "result.json").read_text())["terms"]
+    assert "N_WS = 108 (given)" in terms[1]["source"]
 
 
 def test_path_integral_without_its_mass_leg_has_no_total(tmp_path):
@@ -239,7 +358,8 @@ def test_einstein_crystal_of_a_path_integral_run_uses_its_beads(tmp_path):
 
 
 def test_start_off_the_anchors_centre_of_mass_is_refused(tmp_path):
-    with pytest.raises(AnalysisError, match=r"0\.01 Å from the anchors'"):
+    message = r"0\.01 Å from the anchors'.*: translate all atoms of the start"
+    with pytest.raises(AnalysisError, match=message):
         analysis.analyze(einstein_folder(tmp_path, shift=0.04), write=False)
     free = einstein_folder(tmp_path / "free", shift=0.04, fixcom="False")
     assert len(analysis.analyze(free, write=False).terms) == 1
