@@ -98,7 +98,8 @@ def address_of(
     if unix is not None:
         return Address.unix(unix, prefix or run.socket.prefix)
     if host is not None or port is not None or run.socket.mode == "inet":
-        return Address.tcp(host or run.socket.address, port or run.socket.port)
+        host = run.socket.address if host is None else host
+        return Address.tcp(host, run.socket.port if port is None else port)
     if run.socket.mode == "shm":
         raise InputError("<ffsocket mode='shm'> is not supported yet: use 'unix' or 'inet'")
     return Address.unix(run.socket.address, prefix or run.socket.prefix)

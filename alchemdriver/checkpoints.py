@@ -6,17 +6,21 @@ Here each file is written aside, synced and renamed; the one before is kept as `
 
 from __future__ import annotations
 
+import glob
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InputError, RunError
 from .inputs import (
+    Conditions,
     Parameters,
     RunInput,
     alchemical_forcefield,
     check_parameters,
     child,
+    conditions,
     parse_xml,
     split_parameters,
     text_of,
@@ -53,6 +57,7 @@ def make_safe(output, simulation) -> None:
     def write(store: bool = True) -> None:
         if not output.active():
             return
+        name = output.filename if output.overwrite else f"{output.filename}_{output.step}"
         if store:
             output.step += 1
             output.store()
@@ -65,7 +70,7 @@ def make_safe(output, simulation) -> None:
                     s.flush()
                     os.fsync(s.fileno())
         text = get_identification_info_xml() + "\n" + output.status.write(name="simulation")
-        replace_keeping_previous(Path(output.filename), text)
+        replace_keeping_previous(Path(name), text)
 
     output.write = write
 
@@ -89,14 +94,14 @@ def latest(run: RunInput) -> Checkpoint | None:
     step.  Raises RunError if a checkpoint belongs to other parameters: starting anew would set its
     run aside.
     """
-    names = ["RESTART"]
-    names += [run.output(n).name for n in checkpoint_names(run)]
+    stems = [run.folder / "RESTART", *(run.output(name) for name in checkpoint_names(run))]
     found = []
-    for name in names:
-        for path in (run.folder / name, run.folder / (name + ".previous")):
+    for stem in stems:
+        numbered = stem.parent.glob(glob.escape(stem.name) + "_*")  # overwrite='false'
+        for path in (stem, stem.with_name(stem.name + ".previous"), *numbered):
             content = _read(path)
             if content is not None and content[0] > 0:
-                _check_same(path, content[1], run)
+                _check_same(path, content[1], content[2], run)
                 found.append(Checkpoint(path, content[0]))
     return max(found, key=lambda c: c.step, default=None)
 
@@ -114,24 +119,24 @@ def load(path: Path, run: RunInput) -> Checkpoint:
     content = _read(path)
     if content is None:
         raise RunError(f"{path} is not a complete checkpoint of {run.path}")
-    _check_same(path, content[1], run)
+    _check_same(path, content[1], content[2], run)
     return Checkpoint(path, content[0])
 
 
-def _read(path: Path) -> tuple[int, Parameters] | None:
-    """Steps done and alchemical parameters; None if the file is missing or not complete."""
+def _read(path: Path) -> tuple[int, Parameters, Conditions] | None:
+    """Steps done, parameters, conditions; None if the file is missing or not complete."""
     try:
         root = parse_xml(path.read_text(), str(path))
         step = int(text_of(root.get("step")))
         stored = split_parameters(text_of(child(alchemical_forcefield(root), "parameters")))
         if "schedule" in stored:
             stored.pop("lambda", None)  # where the run was, not what it is
-        return step, check_parameters(stored)
-    except (OSError, ValueError, InputError):
+        return step, check_parameters(stored), conditions(root["system"])
+    except (OSError, ValueError, KeyError, InputError):
         return None
 
 
-def _check_same(path: Path, stored: Parameters, run: RunInput) -> None:
+def _check_same(path: Path, stored: Parameters, kept: Conditions, run: RunInput) -> None:
     shared = _SHARED
     if stored.digest is not None and run.parameters.digest is not None:
         shared = (*shared, "digest")
@@ -142,4 +147,15 @@ def _check_same(path: Path, stored: Parameters, run: RunInput) -> None:
             raise RunError(
                 f"{path} is a checkpoint of another run: '{key}' is {there} there and {here} in "
                 f"{run.path.name}; restore the input, or start in a new folder"
+            )
+    for name in ("ensemble", "temperature", "pressure", "timestep"):
+        there, here = getattr(kept, name), getattr(run, name)
+        same = there == here
+        if isinstance(there, float) and isinstance(here, float):
+            same = math.isclose(there, here, rel_tol=1e-9)
+        # at constant volume i-PI may or may not write a pressure that nothing uses
+        if not same and not (name == "pressure" and kept.ensemble in ("nve", "nvt")):
+            raise RunError(
+                f"{path} was run with {name} {there}, {run.path.name} says {here}, and i-PI would "
+                "go on with the old value: restore the input, or start in a new folder"
             )

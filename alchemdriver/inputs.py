@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +43,6 @@ KEYS = {
     "digest": "written by prepare and run",
     "masses_file": "JSON with 'initial' and 'final' masses (u), one per atom",
 }
-# What i-PI or our server add to the INIT string; never in an input file.
-WIRE_KEYS = ("clock", "batch_size")
 _CHOICES = {
     "masses": ("interpolate", "fixed"),
     "interpolation": ("alchemical", "linear"),
@@ -355,6 +354,29 @@ def alchemical_forcefield(root: dict) -> dict:
     return found[0]
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """What i-PI keeps fixed while it runs."""
+
+    ensemble: str  # 'nve', 'nvt', 'npt', 'nst', …; '' for other motions
+    temperature: float | None  # K
+    pressure: float | None  # bar
+    timestep: float | None  # fs
+
+
+def conditions(system: dict) -> Conditions:
+    """The conditions of a ``<system>``, of an input or a checkpoint.  InputError for bad ones."""
+    motion = many(child(system, "motion"))
+    dynamics = child(motion[0], "dynamics") if motion else None
+    ensemble = child(system, "ensemble")
+    return Conditions(
+        child(dynamics, "@mode") or "",
+        _positive(child(ensemble, "temperature"), "temperature", "temperature"),
+        _quantity(child(ensemble, "pressure"), "pressure", "pressure"),
+        _positive(child(dynamics, "timestep"), "time", "timestep"),
+    )
+
+
 def _read_masses(
     t: Transformation, parameters: Parameters, folder: Path
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -454,8 +476,7 @@ def interpret(root: dict, path: Path) -> RunInput:
         )
     initial_masses, final_masses = _read_masses(transformation, parameters, folder)
 
-    motion = many(child(system, "motion"))
-    dynamics = child(motion[0], "dynamics") if motion else None
+    thermal = conditions(system)
     prefix, properties, extras = _outputs(root)
     run = RunInput(
         path=path,
@@ -472,12 +493,10 @@ def interpret(root: dict, path: Path) -> RunInput:
             port=_whole(ff.get("port"), "<port>", 65535),
             prefix=root.get("@sockets_prefix", "/tmp/ipi_"),
         ),
-        ensemble=child(dynamics, "@mode") or "",
-        temperature=_positive(
-            child(system, "ensemble", "temperature"), "temperature", "temperature"
-        ),
-        pressure=_quantity(child(system, "ensemble", "pressure"), "pressure", "pressure"),
-        timestep=_positive(child(dynamics, "timestep"), "time", "timestep"),
+        ensemble=thermal.ensemble,
+        temperature=thermal.temperature,
+        pressure=thermal.pressure,
+        timestep=thermal.timestep,
         beads=_whole(child(system, "initialize", "@nbeads"), "<initialize nbeads>", 1, least=1),
         total_steps=_whole(root.get("total_steps"), "<total_steps>", 1000, least=1),
         seed=_whole(child(root, "prng", "seed"), "<seed>", -12345),
@@ -487,6 +506,8 @@ def interpret(root: dict, path: Path) -> RunInput:
         extras=extras,
     )
     _check_switching(run)
+    if schedule is not None:
+        _check_forces(ff, system)
     return run
 
 
@@ -512,6 +533,8 @@ def _check_switching(run: RunInput) -> None:
             f"<total_steps> is {run.total_steps}, but cycles * 2 * (equilibrate + switch) = "
             f"{run.schedule.total_steps}"
         )
+    if not any("step" in p.columns for p in run.properties):
+        raise InputError("a schedule needs <properties> with 'step': progress is read from there")
     if run.beads > 1 and run.interpolates_masses:
         raise InputError(
             "'masses: interpolate' with more than one bead leaves work in the ring-polymer "
@@ -519,12 +542,39 @@ def _check_switching(run: RunInput) -> None:
         )
 
 
+def _check_forces(ff: dict, system: dict) -> None:
+    """What a schedule needs from the socket, the force components and the time stepping."""
+    try:
+        timeout = float(text_of(ff.get("timeout"), "0"))
+    except ValueError:
+        timeout = 0.0
+    if not timeout > 0:
+        raise InputError(
+            "<timeout> of the <ffsocket> must be positive, or a hung client hangs the run forever: "
+            "give seconds, e.g. <timeout>600</timeout>"
+        )
+    name = ff.get("@name")
+    forces = many(child(system, "forces", "force"))
+    ours = [f for f in forces if isinstance(f, dict) and f.get("@forcefield") == name]
+    if not ours or any("dHdlambda" not in text_of(f.get("interpolate_extras")) for f in ours):
+        raise InputError(
+            f"a schedule needs <force forcefield='{name}'> with <interpolate_extras>[dHdlambda]"
+            "</interpolate_extras>, or weights and contraction miss the work"
+        )
+    nmts = text_of(child(many(child(system, "motion"))[0], "dynamics", "nmts"))
+    if any(int(n) > 1 for n in re.findall(r"\d+", nmts)):
+        raise InputError(
+            "multiple time steps (<nmts>) are not supported under a schedule: lambda would jump "
+            "inside the outer step, where eq. 9 does not see it"
+        )
+
+
 def digest(run: RunInput, model_digest: str) -> str:
     """Fingerprint of what server, client and analysis must agree on.
 
     Covers the order of species, the transformation, both sets of masses, interpolation, tether,
-    the bytes of the springs file, and *model_digest* (sha256 of the model).  The prefix keeps i-PI
-    from reading a digest such as 1e5… as a number.
+    the bytes of the springs file, the anchors of tethers, and *model_digest* (sha256 of the model).
+    The prefix keeps i-PI from reading a digest such as 1e5… as a number.
     """
     t, p = run.transformation, run.parameters
     springs = None
@@ -541,5 +591,10 @@ def digest(run: RunInput, model_digest: str) -> str:
         "tether": p.tether,
         "springs": springs,
     }
+    if t.voids or t.einstein:  # the cell that anchors refer to
+        content["cell"] = [repr(float(x)) for x in run.structure.cell.ravel()]
+    if t.voids:
+        anchors = run.structure.positions[list(t.voids)]
+        content["anchors"] = [repr(float(x)) for x in anchors.ravel()]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return "sha256-" + hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -183,6 +183,10 @@ def prepare(
     anything is written; a folder that already holds an input is never overwritten.
     """
     settings = settings or Settings()
+    if "npt" in protocol and settings.pressure is None:
+        raise InputError(f"protocol '{protocol}' needs a pressure (bar), e.g. --pressure 1")
+    if protocol.endswith("-fixed") and "lambda" not in parameters:
+        raise InputError(f"protocol '{protocol}' needs a lambda, e.g. --lambda 0.5")
     for key in parameters:
         if key not in KEYS:
             raise InputError(f"unknown parameter '{key}'{did_you_mean(key, KEYS)}")
@@ -302,12 +306,18 @@ def _refuse_to_overwrite(draft: Path, target: Path) -> None:
 
 
 def _write_input(path: Path, template: dict, merged: dict[str, str], settings: Settings) -> dict:
-    """Render, read back, and render again with the digest; at fixed λ also with m(λ)."""
+    """Render, read back, and render again with the digest and the masses that i-PI must move.
+
+    Under a schedule with interpolated masses the server sets them; else they stand in the XML
+    wherever they may differ from the elements' own.
+    """
     root = render(template, "start.xyz", merged, settings)
     run = inputs.interpret(root, path)
     masses = None
-    if run.schedule is None and (run.parameters.lam != 0.0 or run.parameters.masses_file):
-        masses = run.masses(run.parameters.lam) if run.parameters.masses != "fixed" else None
+    if run.schedule is None and run.interpolates_masses:
+        masses = run.masses(run.parameters.lam) if run.parameters.lam != 0.0 else None
+    if run.parameters.masses_file and masses is None:
+        masses = run.initial_masses
     root = render(template, "start.xyz", {**merged, "digest": digest(run)}, settings, masses)
     write_xml(path, root)
     inputs.read_input(path)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,11 +85,7 @@ class Replica:
     last_step: int = -1
     resumed_from: int = 0
 
-    def __post_init__(self):
-        # Unique per start: a stale socket file of a killed run can never be in the way.  The
-        # system's temporary folder, because a unix socket path has at most 107 bytes.
-        token = uuid.uuid4().hex[:12]
-        self.prefix = os.path.join(tempfile.gettempdir(), f"alchemdriver-{token}-")
+    prefix: str = ""  # of unix sockets
 
     @property
     def name(self) -> str:
@@ -110,6 +106,10 @@ class Replica:
             sign(self.run.path)
             checkpoint = checkpoints.latest(self.run)
             (self.run.folder / "EXIT").unlink(missing_ok=True)  # left over from a stop
+        # A folder of its own per start: a stale socket file of a killed run is never in the way,
+        # nobody else may connect.  Not the run folder: a socket's path has at most 107 bytes.
+        place = tempfile.gettempdir() if len(tempfile.gettempdir()) < 60 else "/tmp"
+        self.prefix = tempfile.mkdtemp(prefix="alchemdriver-", dir=place) + "/"
         command = ["server", str(self.run.path), "--socket-prefix", self.prefix]
         if checkpoint is not None:
             self.resumed_from = checkpoint.step
@@ -201,6 +201,22 @@ class Replica:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        shutil.rmtree(self.prefix, ignore_errors=True)
+
+
+def stop_all(replicas: list[Replica]) -> None:
+    """End what still runs.  An impatient second Ctrl-C cannot leave servers behind: until all have
+    written their RESTART or been killed, signals wait."""
+    if not replicas:
+        return
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(signum, signal.SIG_IGN) for signum in signals]
+    for replica in replicas:
+        replica.stop()
+    for replica in replicas:
+        replica.wait(time.monotonic() + GRACE)
+    for signum, handler in zip(signals, before, strict=True):
+        signal.signal(signum, handler)
 
 
 def execute(
@@ -238,8 +254,5 @@ def execute(
                     replica.wait(time.monotonic() + GRACE)
                     active.remove(replica)
     finally:
-        for replica in active:
-            replica.stop()
-        for replica in active:
-            replica.wait(time.monotonic() + GRACE)
+        stop_all(active)
     return [run.folder for run in runs]

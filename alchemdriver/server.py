@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,8 @@ from .inputs import RunInput, read_input
 from .lock import only_server
 
 log = logging.getLogger(__name__)
+
+SILENCE = 10.0  # s that a client may take to answer a question about its status
 
 
 class LambdaClock:
@@ -69,9 +73,25 @@ class LambdaClock:
         self.forcefield.pars["lambda"] = repr(lam)
         return lam
 
+    def check_masses(self) -> None:
+        """RunError if i-PI moves other masses than the input means (and the analysis assumes)."""
+        run = self.run
+        meant = run.masses(self.lam) if run.interpolates_masses else run.initial_masses
+        for system in self.simulation.syslist:
+            used = np.asarray(system.beads.m) / units.DALTON
+            wrong = np.abs(used / meant - 1.0) > 1e-6  # i-PI's table of elements is not ASE's
+            if wrong.any():
+                i = int(np.argmax(wrong))
+                raise RunError(
+                    f"atom {i} has {used[i]:.6g} u in i-PI but the input means {meant[i]:.6g} u: "
+                    "write <masses mode='manual' units='dalton'> for this lambda, or change the "
+                    "'masses' key"
+                )
+
     def prime(self) -> None:
         """Evaluate forces and extras at the loaded step; the first half-kick uses them."""
         self.set(self.simulation.step)
+        self.check_masses()
         for system in self.simulation.syslist:
             system.forces.f  # noqa: B018  (a depend object: reading it evaluates)
             system.forces.extras  # noqa: B018
@@ -152,7 +172,13 @@ def checked_drivers(clock: list) -> Iterator[None]:
     """
     from ipi.interfaces import sockets
 
+    def ours(driver) -> bool:
+        """Whether *driver* serves the alchemical forcefield; others are none of our business."""
+        return driver in clock[0].forcefield.socket.clients
+
     def gate(driver, results: list) -> list:
+        if not ours(driver):
+            return results
         run = clock[0].run
         for result in results:
             wrong = check_reply(result, clock[0].lam, len(run.structure), run.schedule is not None)
@@ -165,9 +191,9 @@ def checked_drivers(clock: list) -> Iterator[None]:
         def receive(driver, *args):
             try:
                 reply = stock(driver, *args)
-            except (sockets.InvalidSize, ValueError) as err:
+            except (sockets.InvalidSize, ValueError, OSError) as err:
                 # i-PI would let these end its polling thread and wait forever
-                log.error("client dropped: malformed reply (%s)", err or "wrong atom count")
+                log.error("client dropped: broken reply (%s)", err or "wrong atom count")
                 raise sockets.Disconnected() from None
             return gate(driver, reply) if batched else gate(driver, [reply])[0]
 
@@ -176,11 +202,35 @@ def checked_drivers(clock: list) -> Iterator[None]:
     def initialize(driver, rid, pars):
         # Tells the client that λ follows i-PI's step; stock i-pi cannot say this, so an input with
         # a schedule is refused there.
-        stock_initialize(driver, rid, pars.rstrip(" ,") + " , clock : alchemdriver")
+        if ours(driver):
+            pars = pars.rstrip(" ,") + " , clock : alchemdriver"
+        stock_initialize(driver, rid, pars)
+
+    def get_status(driver):
+        # With consolidated messages a client is only asked when it has nothing to compute; i-PI
+        # would wait for a silent one forever, and serve nobody else meanwhile.
+        if not clock[0].forcefield.socket.consolidate_messages:
+            return stock_get_status(driver)
+        deadline = time.monotonic() + SILENCE
+        status = sockets.Status.Busy
+        while status & sockets.Status.Busy and time.monotonic() < deadline:
+            status = driver._getstatus()
+        if status & sockets.Status.Busy:
+            log.error("client dropped: silent for %g s", SILENCE)
+            status = sockets.Status.Disconnected
+        driver.status = status
+        return status
 
     stock_initialize = sockets.Driver.initialize
-    replaced = [(sockets.Driver, "initialize", stock_initialize)]
+    stock_get_status = sockets.Driver.get_status
+    replaced = [
+        (sockets.Driver, "initialize", stock_initialize),
+        (sockets.Driver, "get_status", stock_get_status),
+        (sockets, "SELECTTIMEOUT", sockets.SELECTTIMEOUT),
+    ]
     sockets.Driver.initialize = initialize
+    sockets.Driver.get_status = get_status
+    sockets.SELECTTIMEOUT = min(sockets.SELECTTIMEOUT, SILENCE)
     for driver_class in (sockets.Driver, sockets.SHMDriver):
         for name in ("_recv_force_data", "_recv_forces_bulk", "_recv_forces_bulk_batch"):
             stock = driver_class.__dict__[name]
@@ -189,8 +239,8 @@ def checked_drivers(clock: list) -> Iterator[None]:
     try:
         yield
     finally:
-        for driver_class, name, stock in replaced:
-            setattr(driver_class, name, stock)
+        for owner, name, stock in replaced:
+            setattr(owner, name, stock)
 
 
 def load_exactly(xml, hook: Callable[[object], None] | None = None, **options):
@@ -215,7 +265,39 @@ def load_exactly(xml, hook: Callable[[object], None] | None = None, **options):
     if simulation.step > 0:
         for system, p in zip(simulation.syslist, stored, strict=True):
             system.beads.p[:] = p
+        if simulation.chk is not None:
+            simulation.chk.store()  # what a stop before the first step would write
     return simulation
+
+
+def follow_input(simulation, forcefield, run: RunInput) -> None:
+    """Where to listen and how far to go: the input rules, also over a checkpoint's own values.
+
+    Outputs are written one after the other, checkpoints last, so that none is ever ahead of the
+    rows on disk.
+    """
+    from ipi.engine.outputs import CheckpointOutput
+    from ipi.utils.softexit import softexit
+
+    simulation.tsteps = run.total_steps
+    simulation.threading = False
+    simulation.outtemplate.sort(key=lambda output: isinstance(output, CheckpointOutput))
+    forcefield.socket.mode = run.socket.mode
+    forcefield.socket.address = run.socket.address
+    forcefield.socket.port = run.socket.port
+
+    stock_poll = forcefield.poll
+
+    def poll() -> None:
+        try:
+            stock_poll()
+        except Exception as err:
+            # It runs in a thread of its own, which would end and leave i-PI waiting forever.
+            log.exception("the socket server failed")
+            print(f"error: the socket server failed: {err}", file=sys.stderr)
+            softexit.trigger(status="restartable", message=" the socket server failed")
+
+    forcefield.poll = poll
 
 
 def serve(
@@ -253,14 +335,17 @@ def serve(
 
     def hook(simulation) -> None:
         clock.append(LambdaClock(run, simulation))
-        simulation.tsteps = run.total_steps  # the input rules, also over a checkpoint's own
+        follow_input(simulation, clock[0].forcefield, run)
         clock[0].set_lambda(simulation.step)  # masses wait until i-PI has drawn the velocities
         clock[0].install()
 
     with only_server(run.folder), checked_drivers(clock), open(source) as xml:
         try:
             simulation = load_exactly(
-                xml, hook, custom_verbosity=verbosity, sockets_prefix=sockets_prefix
+                xml,
+                hook,
+                custom_verbosity=verbosity,
+                sockets_prefix=sockets_prefix or run.socket.prefix,
             )
         except (OSError, RuntimeError) as err:
             raise RunError(f"i-PI cannot listen on {where}: {err}") from None

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from .errors import AlchemdriverError
+from .errors import AlchemdriverError, InputError
 from .progress import Progress
 from .run import Options, execute, find_runs
 
@@ -84,11 +84,13 @@ def terminate_like_ctrl_c():
     def interrupt(signum, frame):
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(signum, interrupt) for signum in signals]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for signum, handler in zip(signals, before, strict=True):
+            signal.signal(signum, handler)
 
 
 def run_and_analyze(targets: list[Path], options: Options) -> None:
@@ -100,7 +102,7 @@ def run_and_analyze(targets: list[Path], options: Options) -> None:
     with terminate_like_ctrl_c():
         try:
             with display.bars:
-                folders = execute(runs, options, display.report)
+                execute(runs, options, display.report)
         except KeyboardInterrupt:
             console.print(
                 f"stopped, restart files written; continue with: {again}",
@@ -112,7 +114,8 @@ def run_and_analyze(targets: list[Path], options: Options) -> None:
             if any((path.parent / "RESTART").exists() for path in runs):
                 raise type(err)(f"{err}; once mended, continue with: {again}") from None
             raise
-    analyze_and_print(folders, None, None)
+    for target in targets:  # replicas of one folder together, different targets apart
+        analyze_and_print([target], None, None)
 
 
 def analyze_and_print(
@@ -126,6 +129,8 @@ def analyze_and_print(
     from . import analysis
 
     inputs = [path for folder in folders for path in find_runs(folder)]
+    if out is None and len(folders) > 1 and any(f.parent.name[:8] != "replica-" for f in inputs):
+        raise InputError("several runs have no common folder: say with --out where results go")
     result = analysis.analyze(
         inputs, out=out, formula_units=formula_units, partial=partial, n_ws=n_ws
     )

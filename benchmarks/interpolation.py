@@ -16,6 +16,7 @@ from pathlib import Path
 
 from alchemdriver.analysis import analyze
 from alchemdriver.demo import prepare_demo
+from alchemdriver.run import find_runs
 
 SEEDS = (20404, 20414, 20424, 20434)  # of the first replica; the second has the next number
 LINEAR = {"interpolation": "linear", "cycles": "4"}
@@ -48,10 +49,10 @@ def main(folder: Path) -> None:
         run(path, seed)
     run(folder / "linear", LINEAR_SEED, **LINEAR)
 
-    table = {path.name: numbers(analyze([path], write=False)) for path in demos}
-    replicas = [replica for path in demos for replica in sorted(path.glob("replica-*"))]
+    table = {path.name: numbers(analyze(find_runs(path), write=False)) for path in demos}
+    replicas = [replica for path in demos for replica in find_runs(path)]
     table["alchemical, all seeds"] = numbers(analyze(replicas, write=False))
-    table["linear"] = numbers(analyze([folder / "linear"], write=False))
+    table["linear"] = numbers(analyze(find_runs(folder / "linear"), write=False))
     spread = {}
     for method in ("eq. 11", "BAR"):
         values = [table[path.name][f"{method} meV/f.u."] for path in demos]

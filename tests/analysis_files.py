@@ -19,12 +19,13 @@ TEMPLATE = """<simulation floatformat='%24.16e'>
   <total_steps>{steps}</total_steps>
   <prng><seed>{seed}</seed></prng>
   <ffsocket name='alchemy' mode='unix' pbc='false'>
+    <timeout>600</timeout>
     <address>x</address>
     <parameters>{{model: demo, alchemy: {alchemy}, {parameters}}}</parameters>
   </ffsocket>
   <system>
     <initialize nbeads='{beads}'><file mode='xyz' units='angstrom'>start.xyz</file></initialize>
-    <forces><force forcefield='alchemy'/></forces>
+    <forces><force forcefield='alchemy'><interpolate_extras>[dHdlambda]</interpolate_extras></force></forces>
     <ensemble><temperature units='kelvin'>{temperature}</temperature>{pressure}</ensemble>
     <motion mode='dynamics'>
       <fixcom>{fixcom}</fixcom>

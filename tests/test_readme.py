@@ -54,7 +54,7 @@ def test_the_prepare_command_of_the_readme_works(folder):
     words[words.index("mace-mp-0-small")] = "demo"  # nothing is downloaded in tests
     done = rr.command(*words)
     assert done.returncode == 0, done.stderr
-    run = read_input(folder / "run" / "input.xml")
+    run = read_input(folder / "run" / "replica-2" / "input.xml")
     assert run.temperature == 600.0
     assert run.schedule.total_steps == 4 * 2 * 50000
 

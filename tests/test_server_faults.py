@@ -1,0 +1,165 @@
+"""Bad company on the socket, edited inputs, kills at bad moments: go on, or say why not."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+
+import pytest
+import real_runs as rr
+from test_server import kill_children, outputs
+
+LENGTHS = {"equilibrate": 10, "switch": 30, "cycles": 1}
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A server waiting for clients: (run folder, socket prefix)."""
+    rr.oscillator_run(tmp_path / "a", **LENGTHS)
+    prefix = f"/tmp/alchemdriver-fault-{os.getpid()}-{time.monotonic_ns()}-"
+    server = rr.start(
+        "server", tmp_path / "a" / "input.xml", "--socket-prefix", prefix, log=tmp_path / "s.log"
+    )
+    yield tmp_path / "a", prefix
+    server.kill()
+    server.wait()
+
+
+def connect(prefix: str) -> socket.socket:
+    deadline = time.monotonic() + 30
+    while True:
+        s = socket.socket(socket.AF_UNIX)
+        try:
+            s.connect(prefix + "alchemdriver")
+        except OSError:
+            s.close()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        else:
+            s.settimeout(30)
+            return s
+
+
+def finishes(folder, prefix) -> bool:
+    """Whether a proper client now brings the run to its end."""
+    client = rr.command("client", folder / "input.xml", "--socket-prefix", prefix)
+    return client.returncode == 0 and max(rr.rows(folder / "run.out")) == 80
+
+
+def test_a_client_that_breaks_off_with_unread_data_is_survived(served):
+    folder, prefix = served
+    s = connect(prefix)
+    assert s.recv(12).strip() == b"STATUS"
+    s.sendall(b"READY".ljust(12))
+    assert s.recv(12).strip() == b"POSDATA"
+    s.close()  # the rest of the message unread: a connection reset on the server's side
+    assert finishes(folder, prefix)
+
+
+def test_a_silent_connection_is_dropped(served):
+    folder, prefix = served
+    s = connect(prefix)
+    assert s.recv(12).strip() == b"STATUS"
+    assert finishes(folder, prefix)
+    s.close()
+
+
+def test_garbage_for_a_reply_is_discarded(served):
+    folder, prefix = served
+    s = connect(prefix)
+    s.recv(12)
+    s.sendall(b"READY".ljust(12))
+    s.recv(1 << 16)
+    s.sendall(b"FORCEREADY".ljust(12) + b"\xff" * 400)
+    assert finishes(folder, prefix)
+    s.close()
+
+
+def test_no_checkpoint_is_ahead_of_the_rows(tmp_path):
+    """Checkpoints first in the list and rows flushed late: a kill must still leave no gap."""
+
+    def edit(text):
+        checkpoint = re.search(r"<checkpoint.*?(?:/>|</checkpoint>)", text)[0]
+        text = text.replace(checkpoint, "")
+        early = checkpoint.replace('stride="200"', 'stride="5"')
+        text = re.sub(r"(<output [^>]*>)", rf"\1{early}", text)
+        return re.sub(
+            r'(<(?:properties|trajectory) )stride="1"', r'\1flush="1000" stride="1"', text
+        )
+
+    lengths = {"equilibrate": 20, "switch": 150, "cycles": 1}
+    rr.oscillator_run(tmp_path / "whole", edit=edit, **lengths)
+    rr.oscillator_run(tmp_path / "broken", edit=edit, **lengths)
+    assert rr.command("run", tmp_path / "whole").returncode == 0
+    supervisor = rr.start("run", tmp_path / "broken", log=tmp_path / "run.log")
+    for _ in range(3):
+        rr.wait_for_step(tmp_path / "broken" / "run.out", 30, supervisor)
+        kill_children(supervisor)
+        supervisor = rr.start("run", tmp_path / "broken", log=tmp_path / "run.log")
+    assert supervisor.wait(rr.LIMIT) == 0, (tmp_path / "run.log").read_text()
+    assert outputs(tmp_path / "broken") == outputs(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [(">300.0<", ">900.0<", "temperature"), (">2.0</timestep>", ">5.0</timestep>", "timestep")],
+)
+def test_an_edited_condition_is_refused_on_resume(tmp_path, old, new, word):
+    path = rr.oscillator_run(tmp_path / "a", **LENGTHS)
+    assert rr.command("run", tmp_path / "a").returncode == 0
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    done = rr.command("run", tmp_path / "a")
+    assert done.returncode == 2
+    assert word in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def masses_in(folder) -> list[float]:
+    """Masses (u) of the atoms in the RESTART."""
+    text = (folder / "RESTART").read_text()
+    numbers = re.search(r"<m [^>]*>\s*\[(.*?)\]", text, re.S)[1].split(",")
+    return [float(x) / 1822.8885 for x in numbers]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "parameters", "expected"),
+    [
+        ("pimd-fixed", {"lambda_": 0.5, "beads": 2}, 63.546),  # fixed: several beads
+        ("nvt-fixed", {"lambda_": 0.5, "masses": "interpolate"}, 0.5 * (63.546 + 196.966569)),
+        ("nvt-fixed", {"lambda_": 0.5, "masses": "fixed"}, 63.546),
+    ],
+)
+def test_masses_that_move_are_those_the_input_means(tmp_path, protocol, parameters, expected):
+    rr.oscillator_run(tmp_path / "a", protocol, steps=3, **parameters)
+    assert rr.command("run", tmp_path / "a").returncode == 0
+    assert masses_in(tmp_path / "a") == pytest.approx([expected] * 4, rel=1e-6)
+
+
+def test_isotopes_are_used_and_a_contradiction_is_refused(tmp_path):
+    content = {"initial": [62.93] * 4, "final": [197.0] * 4}
+    (tmp_path / "masses.json").write_text(json.dumps(content))
+    given = {"lambda_": 0.0, "masses": "fixed", "masses_file": tmp_path / "masses.json"}
+    path = rr.oscillator_run(tmp_path / "a", "nvt-fixed", steps=3, **given)
+    assert rr.command("run", tmp_path / "a").returncode == 0
+    assert masses_in(tmp_path / "a") == pytest.approx([62.93] * 4, rel=1e-6)
+    (tmp_path / "a" / "RESTART").unlink()
+    path.write_text(re.sub(r"<masses.*?</masses>", "", path.read_text(), flags=re.S))
+    done = rr.command("run", tmp_path / "a")
+    assert done.returncode == 2
+    assert "62.93 u" in done.stderr
+
+
+def test_a_hangup_stops_cleanly(tmp_path):
+    """A closed terminal must not leave servers behind."""
+    rr.oscillator_run(tmp_path / "a", equilibrate=500, switch=500, cycles=1)
+    supervisor = rr.start("run", tmp_path / "a", log=tmp_path / "run.log")
+    rr.wait_for_step(tmp_path / "a" / "run.out", 20, supervisor)
+    supervisor.send_signal(signal.SIGHUP)
+    assert supervisor.wait(rr.LIMIT) == 130
+    assert (tmp_path / "a" / "RESTART").exists()
