@@ -71,14 +71,14 @@ def prepare(
     alchemy: Annotated[str, typer.Option(help="e.g. 'Pb->Sn' or 'Fe[12]->void'")],
     model: Annotated[str, typer.Option(help="Name or file; see 'alchemdriver models'.")],
     temperature: Annotated[float, typer.Option(help="K")],
-    pressure: Annotated[float | None, typer.Option(help="bar")] = None,
+    pressure: Annotated[float | None, typer.Option(help="bar; mandatory for npt.")] = None,
     supercell: Annotated[str, typer.Option(help="e.g. 2x2x2")] = "1x1x1",
     timestep: Annotated[float | None, typer.Option(help="fs")] = None,
     equilibrate: Annotated[int | None, typer.Option(help="Steps of each hold.")] = None,
     switch: Annotated[int | None, typer.Option(help="Steps of each switch.")] = None,
     cycles: Annotated[int | None, typer.Option(help="Forward/backward pairs.")] = None,
     schedule: Annotated[str | None, typer.Option(help="poly9, linear or a table file.")] = None,
-    lam: Annotated[float | None, typer.Option("--lambda", help="Fixed λ.")] = None,
+    lam: Annotated[float | None, typer.Option("--lambda", help="Mandatory for fixed λ.")] = None,
     steps: Annotated[int | None, typer.Option(help="Length at fixed λ.")] = None,
     beads: Annotated[int | None, typer.Option(help="Path-integral beads.")] = None,
     tether: Annotated[float | None, typer.Option(help="eV/Å^2, for atoms to void.")] = None,
@@ -92,6 +92,7 @@ def prepare(
 ) -> None:
     """Write a run folder for your structure from one of the protocols."""
     from . import prepare as p
+    from .inputs import read_input
 
     given = {
         "model": model,
@@ -113,7 +114,23 @@ def prepare(
     atoms = p.read_structure(structure, parse_supercell(supercell))
     folders = p.prepare(protocol, atoms, folder, parameters, settings, replicas)
     typer.echo(f"{len(atoms)} atoms, {len(folders)} run(s) in {folder}")
+    typer.echo(describe_run(read_input(folders[0])))
     typer.echo(f"start with: alchemdriver run {folder}")
+
+
+def describe_run(run) -> str:
+    """One line that says what a prepared input will do, its template's own choices included."""
+    parts = [run.ensemble, f"{run.temperature:g} K"]
+    if run.pressure is not None:
+        parts.append(f"{run.pressure:g} bar")
+    parts += [f"{run.timestep:g} fs", f"{run.beads} bead(s)"]
+    q = run.parameters
+    if run.schedule is None:
+        parts.append(f"lambda {q.lam:g}, {run.total_steps} steps")
+    else:
+        parts.append(f"{q.cycles} x 2 x ({q.equilibrate} held + {q.switch} switched, {q.schedule})")
+    parts.append("masses " + ("interpolated" if run.interpolates_masses else "fixed"))
+    return ", ".join(parts)
 
 
 def parse_supercell(text: str) -> tuple[int, int, int]:

@@ -369,8 +369,9 @@ def conditions(system: dict) -> Conditions:
     motion = many(child(system, "motion"))
     dynamics = child(motion[0], "dynamics") if motion else None
     ensemble = child(system, "ensemble")
+    given = bool(motion) and isinstance(motion[0], dict) and "dynamics" in motion[0]
     return Conditions(
-        child(dynamics, "@mode") or "",
+        child(dynamics, "@mode") or ("nve" if given else ""),  # i-PI's default, left out on writing
         _positive(child(ensemble, "temperature"), "temperature", "temperature"),
         _quantity(child(ensemble, "pressure"), "pressure", "pressure"),
         _positive(child(dynamics, "timestep"), "time", "timestep"),

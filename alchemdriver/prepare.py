@@ -183,10 +183,6 @@ def prepare(
     anything is written; a folder that already holds an input is never overwritten.
     """
     settings = settings or Settings()
-    if "npt" in protocol and settings.pressure is None:
-        raise InputError(f"protocol '{protocol}' needs a pressure (bar), e.g. --pressure 1")
-    if protocol.endswith("-fixed") and "lambda" not in parameters:
-        raise InputError(f"protocol '{protocol}' needs a lambda, e.g. --lambda 0.5")
     for key in parameters:
         if key not in KEYS:
             raise InputError(f"unknown parameter '{key}'{did_you_mean(key, KEYS)}")
@@ -204,6 +200,11 @@ def prepare(
         raise InputError(
             f"steps: protocol '{protocol}' takes its length from equilibrate, switch and cycles"
         )
+    # What decides the physics is never taken from a template unasked.
+    if "pressure" in template["system"]["ensemble"] and settings.pressure is None:
+        raise InputError(f"protocol '{protocol}' needs a pressure (bar), e.g. --pressure 1")
+    if "schedule" not in own and "lambda" not in parameters:
+        raise InputError(f"protocol '{protocol}' needs a lambda, e.g. --lambda 0.5")
     merged = {**own, **parameters}
     sources = _sources(merged, parameters)
     merged |= {key: source.name for key, source in sources.items() if key in KEYS}

@@ -25,7 +25,9 @@ TEMPLATE = """<simulation floatformat='%24.16e'>
   </ffsocket>
   <system>
     <initialize nbeads='{beads}'><file mode='xyz' units='angstrom'>start.xyz</file></initialize>
-    <forces><force forcefield='alchemy'><interpolate_extras>[dHdlambda]</interpolate_extras></force></forces>
+    <forces><force forcefield='alchemy'>
+      <interpolate_extras>[dHdlambda]</interpolate_extras>
+    </force></forces>
     <ensemble><temperature units='kelvin'>{temperature}</temperature>{pressure}</ensemble>
     <motion mode='dynamics'>
       <fixcom>{fixcom}</fixcom>

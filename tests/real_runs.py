@@ -50,7 +50,12 @@ def oscillator_run(
     values = {"model": str(folder.parent / "osc.json"), "alchemy": "Cu->Au"}
     values |= {key.rstrip("_"): str(value) for key, value in parameters.items()}
     settings = Settings(
-        temperature=temperature, timestep=timestep, seed=seed, beads=beads, total_steps=steps
+        pressure=1.0 if "npt" in protocol else None,
+        temperature=temperature,
+        timestep=timestep,
+        seed=seed,
+        beads=beads,
+        total_steps=steps,
     )
     prepare(protocol, structure, folder, values, settings)
     if edit is not None:

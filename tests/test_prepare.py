@@ -94,7 +94,7 @@ def test_replicas_differ_in_their_seeds_only(tmp_path):
 
 
 def test_masses_of_a_fixed_lambda_are_written(tmp_path):
-    path = prepared(tmp_path / "a", "nvt-fixed")
+    path = rr.oscillator_run(tmp_path / "a", "nvt-fixed", lambda_=0.25, masses="interpolate")
     text = path.read_text()
     listed = json.loads(re.search(r"<masses [^>]*>(.*?)</masses>", text)[1])
     assert listed == pytest.approx(0.75 * np.array([63.546] * 4) + 0.25 * 196.96657)
