@@ -91,6 +91,11 @@ def read_structure(path: Path | str, supercell: tuple[int, int, int] = (1, 1, 1)
     total = len(atoms) * math.prod(supercell)
     if not 0 < total <= _MOST_ATOMS:
         raise InputError(f"expected 1 to {_MOST_ATOMS} atoms, got {total}: check the supercell")
+    if not atoms.pbc.all():
+        raise InputError(
+            f"structure {path} is not periodic along all three axes, but i-PI's cell is: put "
+            "vacuum into the cell and set pbc to T T T"
+        )
     atoms = atoms.repeat(supercell)
     structure = Structure(
         tuple(atoms.get_chemical_symbols()), atoms.positions.copy(), np.array(atoms.cell)

@@ -2,7 +2,8 @@
 
 Inside alchemdriver: eV, Å, fs, u, K, GPa.  On the wire and in extras: atomic units.  Files and
 the socket are written by i-PI with i-PI's constants, so ours must be the same numbers, not the
-same quantities from another CODATA release (1e-8 to 1e-6 apart).  ``tests/test_units.py`` compares.
+same quantities from another CODATA release (1e-8 to 1e-6 apart, the bar 3e-5).
+``tests/test_units.py`` compares.
 """
 
 ANGSTROM = 1.8897261  # bohr
@@ -18,4 +19,3 @@ HBAR_EV_FS = 1.0 / (ELECTRONVOLT * FEMTOSECOND)  # reduced Planck constant, eV f
 BAR_EV_PER_ANGSTROM3 = BAR * ANGSTROM**3 / ELECTRONVOLT  # eV / Å^3 per bar
 # u Å^2 / fs^2 in eV: kinetic energies and harmonic frequencies from masses in u
 DALTON_ANGSTROM2_PER_FS2_EV = DALTON * (ANGSTROM / FEMTOSECOND) ** 2 / ELECTRONVOLT
-EV_PER_ANGSTROM3_GPA = 160.21766208

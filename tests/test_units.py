@@ -40,7 +40,6 @@ def test_units_of_an_input_are_read_as_ipi_reads_them(family, ours):
         (units.HBAR_EV_FS, 0.6582119569),  # eV fs
         (units.DALTON_ANGSTROM2_PER_FS2_EV, 103.6426965),  # u Å²/fs² in eV
         (units.BAR_EV_PER_ANGSTROM3, 6.241509074e-7),  # i-PI's bar is 3e-5 off
-        (units.EV_PER_ANGSTROM3_GPA, 160.2176634),
     ],
 )
 def test_derived_constants_are_what_they_are_called(ours, codata):
