@@ -50,7 +50,8 @@ def analyze(
     folders        each with input.xml (or the input file itself) and i-PI's outputs
     out            where result.json goes; default: the folder, or the first one's parent
     partial        analyse the complete pairs of unfinished runs; the result is labelled 'partial'
-    formula_units  in the cell; default: greatest common divisor of the initial composition
+    formula_units  in the cell; default: greatest common divisor of the initial composition, but 1
+                   where atoms are removed
     n_ws           N_WS of eq. 19 for einstein->model; default: by spglib from the anchors.  Give
                    the perfect crystal's for a crystal with a vacancy
     pressure       bar; adds P V at constant volume (eq. 20), so that the total is a Gibbs energy
@@ -67,7 +68,9 @@ def analyze(
     _check_same(inputs)
     first = inputs[0]
     if formula_units is None:
-        formula_units = c.formula_units(first.structure.symbols)
+        # one vacancy in a large cell: sharing its free energy among formula units means nothing
+        voids = first.transformation.voids
+        formula_units = 1 if voids else c.formula_units(first.structure.symbols)
     if formula_units < 1:
         raise AnalysisError(f"formula_units must be at least 1, got {formula_units}")
     if first.schedule is None:
@@ -527,6 +530,11 @@ def _warnings(
                 f"partial: {run.folder.name} stopped at step {run.last_step} of {run.total_steps}, "
                 f"{run.pairs} of {run.cycles} pairs analysed"
             )
+    if inputs[0].ensemble == "nve":
+        yield (
+            "switches at constant energy: eq. 11 and BAR hold for canonical starts, so each switch "
+            "must begin from a thermostatted hold"
+        )
     yield from pooled.warnings
     missing = _missing(terms)
     if missing:

@@ -466,3 +466,17 @@ def test_public_names_exist():
         assert getattr(analysis, name) is not None
     with pytest.raises(AttributeError):
         analysis.nothing  # noqa: B018
+
+
+def test_a_removed_atom_is_not_shared_among_formula_units(tmp_path):
+    folder = replica(tmp_path / "r", [0.1], [-0.05], alchemy="Cu[2]->void, tether: 4.2")
+    result = analysis.analyze(folder, n_ws=4, write=False)
+    assert result.formula_units == 1
+    assert result.total("eq. 11").per_formula_unit == result.total("eq. 11").value
+
+
+def test_switches_at_constant_energy_are_warned_about(tmp_path):
+    folder = replica(tmp_path / "r", [0.1], [-0.05], ensemble="nve")
+    assert any("canonical" in w for w in analysis.analyze(folder, write=False).warnings)
+    folder = replica(tmp_path / "s", [0.1], [-0.05])
+    assert not any("canonical" in w for w in analysis.analyze(folder, write=False).warnings)
