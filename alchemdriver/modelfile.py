@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 
 from .errors import ModelError
 
-__all__ = ["ModelFileError", "file_sha256", "load_model", "save_model"]
+__all__ = ["ModelFileError", "load_model", "save_model"]
 
 FORMAT = "alchemdriver-model-1"
 
@@ -98,13 +98,6 @@ def load_model(
             f"model {json_path} does not describe a ScaleShiftMACE: {reason}"
         ) from error
     return model.to(device=device, dtype=dtype).eval(), content["metadata"]
-
-
-def file_sha256(json_path: Path) -> str:
-    """One SHA-256 over the description and the weights: the identity of a model."""
-    json_path = Path(json_path)
-    _, weights_path = _read_description(json_path)
-    return _sha256(json_path.read_bytes() + weights_path.read_bytes())
 
 
 def _read_description(json_path: Path) -> tuple[dict[str, Any], Path]:

@@ -305,7 +305,6 @@ def serve(
     *,
     restart: Path | None = None,
     sockets_prefix: str | None = None,
-    verbosity: str | None = None,
 ) -> None:
     """Run i-PI on *input_file* until it is done, stopped or fails; ends the process as i-PI does.
 
@@ -344,7 +343,6 @@ def serve(
             simulation = load_exactly(
                 xml,
                 hook,
-                custom_verbosity=verbosity,
                 sockets_prefix=sockets_prefix or run.socket.prefix,
             )
         except (OSError, RuntimeError) as err:

@@ -17,7 +17,8 @@ from mace.tools import torch_geometric, utils
 
 import alchemdriver
 from alchemdriver.errors import AlchemdriverError
-from alchemdriver.modelfile import ModelFileError, file_sha256, load_model, save_model
+from alchemdriver.modelfile import ModelFileError, load_model, save_model
+from alchemdriver.shelf import model_digest
 
 MODELS = Path(alchemdriver.__file__).parent / "models"
 DATA = Path(__file__).parent / "data"
@@ -135,11 +136,11 @@ def test_stem_may_contain_dots(tmp_path):
 
 def test_digest_covers_description_and_weights(copied):
     path = copied
-    first = file_sha256(path)
+    first = model_digest(path.name, path.parent)
     edit(path, lambda content: content["metadata"].update(note="b"))
-    second = file_sha256(path)
+    second = model_digest(path.name, path.parent)
     flip_a_bit(path)
-    assert len({first, second, file_sha256(path)}) == 3
+    assert len({first, second, model_digest(path.name, path.parent)}) == 3
 
 
 def test_a_model_of_another_class_is_refused(tmp_path):
@@ -209,13 +210,15 @@ def test_embedded_models_are_small():
     assert sum(f.stat().st_size for f in MODELS.glob("demo*")) < 2_000_000
 
 
-@pytest.mark.parametrize(
-    ("name", "energy_limit", "force_limit"), [("demo", 2.0, 36.0), ("demo-fe", 2.5, 55.0)]
-)
-def test_embedded_model_reproduces_chgnet(name, energy_limit, force_limit):
-    """Held-out molecular-dynamics frames: per-atom energy in meV, force components in meV/Å."""
-    model, _ = load_model(MODELS / f"{name}.json")
+@pytest.mark.parametrize("name", ["demo", "demo-fe"])
+def test_embedded_model_has_the_accuracy_it_claims(name):
+    """Held-out CHGNet frames against the errors in the model's own file (those of the README).
+
+    20 % more is allowed, since these are some ten of the frames that the claim rests on.
+    """
+    model, metadata = load_model(MODELS / f"{name}.json")
     calculator = MACECalculator(models=[model], device="cpu", default_dtype="float64")
+    claimed = metadata["accuracy"]["all"]
     energy_errors, force_errors = [], []
     for frame in read(DATA / f"{name}_heldout.extxyz", ":"):
         atoms = Atoms(frame.symbols, frame.positions, cell=frame.cell, pbc=True)
@@ -223,5 +226,8 @@ def test_embedded_model_reproduces_chgnet(name, energy_limit, force_limit):
         difference = atoms.get_potential_energy() - frame.info["REF_energy"]
         energy_errors.append(1e3 * difference / len(atoms))
         force_errors.append(1e3 * (atoms.get_forces() - frame.arrays["REF_forces"]).ravel())
-    assert np.sqrt(np.mean(np.square(energy_errors))) < energy_limit
-    assert np.sqrt(np.mean(np.square(np.concatenate(force_errors)))) < force_limit
+    assert np.sqrt(np.mean(np.square(energy_errors))) < 1.2 * claimed["energy_meV_per_atom"]
+    assert (
+        np.sqrt(np.mean(np.square(np.concatenate(force_errors))))
+        < 1.2 * claimed["forces_meV_per_A"]
+    )
