@@ -51,8 +51,9 @@ class AlchemicalSites:
     node_weight: np.ndarray = field(init=False, repr=False, compare=False)  # [n] α, 0: ordinary
     node_number: np.ndarray = field(init=False, repr=False, compare=False)  # [n] atomic number
     _node_of: np.ndarray = field(init=False, repr=False, compare=False)  # [N, 1+k] node or −1
-    _connected: np.ndarray = field(init=False, repr=False, compare=False)  # [1+k, 1+k]
-    _weighted: np.ndarray = field(init=False, repr=False, compare=False)  # [1+k, 1+k]
+    # over α of sender and receiver [1+k, 1+k]: is there an edge; is ω the sender's λ
+    connected: np.ndarray = field(init=False, repr=False, compare=False)
+    weighted: np.ndarray = field(init=False, repr=False, compare=False)
 
     # --- construction -----------------------------------------------------------------------
 
@@ -118,8 +119,8 @@ class AlchemicalSites:
             "node_weight": weight,
             "node_number": number,
             "_node_of": node_of,
-            "_connected": connected,
-            "_weighted": weighted,
+            "connected": connected,
+            "weighted": weighted,
         }
         for name, array in arrays.items():
             array.setflags(write=False)
@@ -157,13 +158,13 @@ class AlchemicalSites:
         """
         from_node = self._node_of[senders][:, :, None]  # [E, 1+k, 1]
         to_node = self._node_of[receivers][:, None, :]  # [E, 1, 1+k]
-        exists = (from_node >= 0) & (to_node >= 0) & self._connected
+        exists = (from_node >= 0) & (to_node >= 0) & self.connected
         origin, a, b = np.nonzero(exists)
         return ExpandedEdges(
             senders=self._node_of[senders[origin], a],
             receivers=self._node_of[receivers[origin], b],
             origin=origin,
-            weight=np.where(self._weighted[a, b], a, 0),
+            weight=np.where(self.weighted[a, b], a, 0),
         )
 
     # --- limits -----------------------------------------------------------------------------

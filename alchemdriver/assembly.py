@@ -9,6 +9,7 @@ from . import hamiltonian, inputs, shelf
 from .client import Address
 from .errors import InputError
 from .inputs import RunInput
+from .testing import check_evaluator, check_limits
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +24,18 @@ def digest(run: RunInput) -> str:
     return inputs.digest(run, model_digest(run))
 
 
-def hamiltonian_of(run: RunInput, device: str, dtype: str | None = None) -> hamiltonian.Hamiltonian:
-    """H(x, λ) of *run*, its exact limits verified on the user's own structure.
+def hamiltonian_of(
+    run: RunInput, device: str, dtype: str | None = None, evaluator: str = "auto"
+) -> hamiltonian.Hamiltonian:
+    """H(x, λ) of *run*, its evaluator and exact limits verified on the user's own structure.
 
-    dtype: overrides the input's.  Raises InputError for a bad input, ModelError for a model that
-    is missing, unsupported, does not know an element, or fails a limit.
+    dtype: overrides the input's; evaluator: of a MACE model, see ``MaceBackend``.  Raises
+    InputError for a bad input, ModelError for a model that is missing, unsupported, does not know
+    an element, or fails a limit.
     """
     p = run.parameters
-    backend = shelf.open_model(p.model, run.folder, device, dtype or p.dtype)
+    backend = shelf.open_model(p.model, run.folder, device, dtype or p.dtype, evaluator)
+    check_evaluator(backend, run.transformation, run.structure)
     springs = hamiltonian.read_springs(run.folder / p.springs, run.structure) if p.springs else None
     built = hamiltonian.build(
         run.transformation,
@@ -39,10 +44,10 @@ def hamiltonian_of(run: RunInput, device: str, dtype: str | None = None) -> hami
         interpolation=p.interpolation,
         springs=springs,
         tether=p.tether,
+        scale=p.scale,
+        pressure=run.pressure if run.constant_pressure else None,
     )
     if run.transformation.changed and p.interpolation == "alchemical":
-        from .testing import check_limits
-
         worst = check_limits(backend, run.transformation, run.structure)
         log.info("exact limits hold to %.1e (relative) on this structure", worst)
     return built
@@ -95,11 +100,10 @@ def address_of(
     prefix: str | None = None,
 ) -> Address:
     """Where the input's server listens, with the command line's overrides."""
+    shared = run.socket.mode == "shm"
     if unix is not None:
-        return Address.unix(unix, prefix or run.socket.prefix)
+        return Address.unix(unix, prefix or run.socket.prefix, shared_memory=shared)
     if host is not None or port is not None or run.socket.mode == "inet":
         host = run.socket.address if host is None else host
         return Address.tcp(host, run.socket.port if port is None else port)
-    if run.socket.mode == "shm":
-        raise InputError("<ffsocket mode='shm'> is not supported yet: use 'unix' or 'inet'")
-    return Address.unix(run.socket.address, prefix or run.socket.prefix)
+    return Address.unix(run.socket.address, prefix or run.socket.prefix, shared_memory=shared)

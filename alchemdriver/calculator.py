@@ -17,7 +17,9 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from .alchemy import AlchemicalSites
 from .errors import InputError, RunError
+from .records import Structure
 from .shelf import open_model
+from .testing import check_evaluator
 
 if TYPE_CHECKING:
     from .backends.base import Backend
@@ -40,7 +42,8 @@ class AlchemicalCalculator(Calculator):
     The elements that *atoms* carry at alchemical sites do not enter the energy, but must stay the
     same: later atoms must have the species of the first.  ``model`` is a name, a path (relative
     to the working directory) or a Backend.  ``groups`` (k,) says which states compete for sites;
-    by default all are one group.
+    by default all are one group.  ``evaluator`` of a named MACE model is 'auto', 'fast' or 'stock',
+    see ``MaceBackend``; a fast one is compared with stock modules on *atoms* first.
 
     Raises InputError for wrong sites, states or weights, ModelError for the model.
     """
@@ -56,6 +59,7 @@ class AlchemicalCalculator(Calculator):
         device: str = "cpu",
         dtype: str = "float64",
         groups: Sequence[int] | None = None,
+        evaluator: str = "auto",
     ):
         super().__init__()
         self._numbers = atoms.numbers.copy()
@@ -63,7 +67,10 @@ class AlchemicalCalculator(Calculator):
         self._n_weights = sites.n_weights
         self.set_weights(weights)
         if isinstance(model, (str, Path)):
-            model = open_model(str(model), Path("."), device, dtype)
+            model = open_model(str(model), Path("."), device, dtype, evaluator)
+        symbols = tuple(atoms.get_chemical_symbols())
+        structure = Structure(symbols, atoms.positions, atoms.cell.array, tuple(atoms.pbc))
+        check_evaluator(model, sites, structure)
         self._potential = model.potential(sites)
 
     @property

@@ -36,8 +36,10 @@ _SHARED = (
     "equilibrate",
     "switch",
     "masses",
+    "mass_point",
     "interpolation",
     "tether",
+    "scale",
     "springs",
 )
 

@@ -7,12 +7,14 @@ import os
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from . import __version__
+from .composition import cli as composition
 from .errors import AlchemdriverError, InputError
 
 app = typer.Typer(
@@ -24,8 +26,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+TRY_AGAIN = 75  # exit status EX_TEMPFAIL: all is well, but not done
+
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps")]
 Dtype = Annotated[str | None, typer.Option(help="float64 or float32; default: the input's")]
+Evaluator = Annotated[str, typer.Option(help="auto, fast or stock; of MACE models.")]
 Prefix = Annotated[str | None, typer.Option(help="Prefix of unix socket names.")]
 
 
@@ -64,22 +69,34 @@ def demo(
 def prepare(
     protocol: Annotated[
         str,
-        typer.Argument(help="nvt-fixed, switch-nvt, switch-npt, switch-npt-flexible or pimd-fixed"),
+        typer.Argument(
+            help="A calculation in stages: crystal, vacancy, transmute. Or one run: nvt, npt, "
+            "npt-flexible, nvt-fixed, switch-nvt, switch-npt, switch-npt-flexible, pimd-fixed, "
+            "pimd-fixed-npt, switch-pimd, switch-pimd-npt, scaling-nvt, scaling-npt; or several: "
+            "windows-nvt, windows-npt"
+        ),
     ],
     structure: Annotated[Path, typer.Argument(help="Anything ASE reads.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write.")],
-    alchemy: Annotated[str, typer.Option(help="e.g. 'Pb->Sn' or 'Fe[12]->void'")],
     model: Annotated[str, typer.Option(help="Name or file; see 'alchemdriver models'.")],
-    temperature: Annotated[float, typer.Option(help="K")],
-    pressure: Annotated[float | None, typer.Option(help="bar; mandatory for npt.")] = None,
+    temperature: Annotated[str, typer.Option(help="K; stages take several, e.g. '100 300'")],
+    alchemy: Annotated[str | None, typer.Option(help="e.g. 'Pb->Sn' or 'Fe[12]->void'")] = None,
+    pressure: Annotated[
+        float | None, typer.Option(help="bar; mandatory for npt and stages.")
+    ] = None,
     supercell: Annotated[str, typer.Option(help="e.g. 2x2x2")] = "1x1x1",
-    timestep: Annotated[float | None, typer.Option(help="fs")] = None,
+    timestep: Annotated[float | None, typer.Option(help="fs; mandatory for stages.")] = None,
     equilibrate: Annotated[int | None, typer.Option(help="Steps of each hold.")] = None,
     switch: Annotated[int | None, typer.Option(help="Steps of each switch.")] = None,
     cycles: Annotated[int | None, typer.Option(help="Forward/backward pairs.")] = None,
     schedule: Annotated[str | None, typer.Option(help="poly9, linear or a table file.")] = None,
     lam: Annotated[float | None, typer.Option("--lambda", help="Mandatory for fixed λ.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Length at fixed λ.")] = None,
+    windows: Annotated[
+        int | None, typer.Option(help="Gauss–Legendre windows, for windows-nvt and windows-npt.")
+    ] = None,
+    lambdas: Annotated[str | None, typer.Option(help="Windows by hand, e.g. '0 0.5 1'.")] = None,
+    scale: Annotated[float | None, typer.Option(help="T0/T, for scaling-nvt and -npt.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Length at fixed λ, and of averages.")] = None,
     beads: Annotated[int | None, typer.Option(help="Path-integral beads.")] = None,
     tether: Annotated[float | None, typer.Option(help="eV/Å^2, for atoms to void.")] = None,
     springs: Annotated[Path | None, typer.Option(help="extxyz of the Einstein crystal.")] = None,
@@ -87,32 +104,57 @@ def prepare(
     masses_file: Annotated[Path | None, typer.Option(help="JSON of isotopic masses.")] = None,
     interpolation: Annotated[str | None, typer.Option(help="alchemical or linear")] = None,
     dtype: Annotated[str | None, typer.Option(help="float64 or float32")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the first replica.")] = None,
-    replicas: Annotated[int, typer.Option(help="Independent runs, seeds counted up.")] = 1,
+    seed: Annotated[int | None, typer.Option(help="Of the first run.")] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="Independent runs, seeds counted up; stages: 4.")
+    ] = None,
+    route: Annotated[
+        str | None, typer.Option(help="Stages: both, alchemical or frenkel-ladd")
+    ] = None,
+    site: Annotated[str | None, typer.Option(help="vacancy: atoms, e.g. 0 or '0;5'")] = None,
+    chemical_potential: Annotated[
+        str | None, typer.Option(help="vacancy in a compound: eV per atom, e.g. 'I=-1.5'")
+    ] = None,
+    second_phase: Annotated[
+        Path | None, typer.Option(help="transmute: the other phase, for ΔΔG.")
+    ] = None,
+    second_supercell: Annotated[str, typer.Option(help="Of the other phase.")] = "1x1x1",
+    n_ws: Annotated[
+        int | None, typer.Option(min=1, help="N_WS of eq. 19, stages; default: by spglib.")
+    ] = None,
+    formula_units: Annotated[
+        int | None, typer.Option(min=1, help="Stages; default: from the elements.")
+    ] = None,
 ) -> None:
-    """Write a run folder for your structure from one of the protocols."""
+    """Write a run folder, or the stages of a free energy, for your structure."""
+    given = {k: v for k, v in locals().items() if v is not None}
     from . import prepare as p
+    from . import windows as w
+    from .workflow.command import prepare_stages, stages_only
+
+    if protocol in p.STAGED:
+        prepare_stages(given)
+        return
+    p.template_path(protocol)
+    stages_only(given)
     from .inputs import read_input
 
-    given = {
-        "model": model,
-        "alchemy": alchemy,
-        "schedule": schedule,
-        "equilibrate": equilibrate,
-        "switch": switch,
-        "cycles": cycles,
-        "lambda": lam,
-        "tether": tether,
-        "springs": springs,
-        "masses": masses,
-        "masses_file": masses_file,
-        "interpolation": interpolation,
-        "dtype": dtype,
+    if alchemy is None and protocol not in (*p.PLAIN, *p.SCALING):
+        raise InputError(f"protocol '{protocol}' needs an alchemy, e.g. --alchemy 'Pb->Sn'")
+    parameters = {
+        "lambda" if k == "lam" else k: str(v) for k, v in given.items() if k == "lam" or k in p.KEYS
     }
-    parameters = {k: str(v) for k, v in given.items() if v is not None}
-    settings = p.Settings(temperature, pressure, timestep, steps, beads, seed)
+    (kelvin,) = parse_numbers(temperature, "temperature", 1)
+    settings = p.Settings(kelvin, pressure, timestep, steps, beads, seed)
     atoms = p.read_structure(structure, parse_supercell(supercell))
-    folders = p.prepare(protocol, atoms, folder, parameters, settings, replicas)
+    replicas = 1 if replicas is None else replicas
+    if protocol in w.PROTOCOLS:
+        at = w.nodes(windows, lambdas)
+        folders = w.prepare_windows(protocol, atoms, folder, parameters, at, settings, replicas)
+    elif windows is not None or lambdas is not None:
+        raise InputError(f"--windows and --lambdas belong to {' and '.join(w.PROTOCOLS)}")
+    else:
+        folders = p.prepare(protocol, atoms, folder, parameters, settings, replicas)
     typer.echo(f"{len(atoms)} atoms, {len(folders)} run(s) in {folder}")
     typer.echo(describe_run(read_input(folders[0])))
     typer.echo(f"start with: alchemdriver run {folder}")
@@ -121,6 +163,8 @@ def prepare(
 def describe_run(run) -> str:
     """One line that says what a prepared input will do, its template's own choices included."""
     parts = [run.ensemble, f"{run.temperature:g} K"]
+    if run.parameters.scale is not None:
+        parts[1] += f", scaled to {run.temperature / run.parameters.scale:g} K"
     if run.pressure is not None:
         parts.append(f"{run.pressure:g} bar")
     parts += [f"{run.timestep:g} fs", f"{run.beads} bead(s)"]
@@ -133,12 +177,42 @@ def describe_run(run) -> str:
     return ", ".join(parts)
 
 
+def parse_numbers(text: str, name: str, most: int | None = None) -> tuple[float, ...]:
+    """``100 300`` or ``100,300`` as numbers.  Raises InputError."""
+    try:
+        numbers = tuple(float(x) for x in text.replace(",", " ").split())
+    except ValueError:
+        raise InputError(f"{name}: expected numbers, got '{text}'") from None
+    if not numbers or (most is not None and len(numbers) > most):
+        raise InputError(f"{name}: expected {most or 'one or more'} number(s), got '{text}'")
+    return numbers
+
+
 def parse_supercell(text: str) -> tuple[int, int, int]:
     """``2x2x2`` as three numbers.  Raises InputError."""
     match = re.fullmatch(r"([1-9][0-9]{0,3})x([1-9][0-9]{0,3})x([1-9][0-9]{0,3})", text.lower())
     if not match:
         raise InputError(f"supercell: expected three positive numbers such as 2x2x2, got '{text}'")
     return tuple(int(n) for n in match.groups())
+
+
+@app.command("mass-leg")
+def mass_leg(
+    target: Annotated[Path, typer.Argument(help="A path-integral run, or its replicas.")],
+    steps: Annotated[int, typer.Option(help="Length of each point.")],
+    points: Annotated[int, typer.Option(help="Masses on the way.")] = 4,
+    seed: Annotated[int | None, typer.Option(help="Of the first point.")] = None,
+) -> None:
+    """Write the equilibrium runs that change the masses of a path-integral run."""
+    from .inputs import read_input
+    from .mass_leg import leg_folder, write_points
+    from .run import find_runs
+
+    first = read_input(find_runs(target)[0])
+    home = target.parent if target.is_file() else target
+    written = write_points(first, leg_folder(home), points, steps, seed)
+    typer.echo(f"{len(written)} points in {leg_folder(home)}, {steps} steps each")
+    typer.echo(f"start with: alchemdriver run {leg_folder(home)}")
 
 
 @app.command()
@@ -149,12 +223,35 @@ def run(
     threads: Annotated[int | None, typer.Option(help="CPU threads per client.")] = None,
     device: Device = "cpu",
     dtype: Dtype = None,
+    evaluator: Evaluator = "auto",
+    start_from: Annotated[
+        str | None, typer.Option("--from", help="Stage to run again, with all that follow.")
+    ] = None,
+    wall_time: Annotated[
+        str | None,
+        typer.Option(help="Stop by then, e.g. 23:50:00 or 2-12:00:00; exit status 75."),
+    ] = None,
 ) -> None:
     """Run server and clients to the end, resuming what is there, then analyse."""
     from .run import Options
     from .session import run_and_analyze
 
-    run_and_analyze(targets, Options(clients, jobs, device, dtype, threads))
+    stop_at = None if wall_time is None else time.monotonic() + parse_wall_time(wall_time)
+    options = Options(clients, jobs, device, dtype, threads, evaluator, stop_at)
+    if not run_and_analyze(targets, options, start_from):
+        raise typer.Exit(TRY_AGAIN)
+
+
+def parse_wall_time(text: str) -> float:
+    """Seconds in ``[[days-]hours:]minutes:seconds``.  Raises InputError."""
+    match = re.fullmatch(r"(?:(?:(\d{1,4})-)?(\d{1,4}):)?(\d{1,4}):(\d{1,2})", text.strip())
+    days, hours, minutes, seconds = (
+        (int(part or 0) for part in match.groups()) if match else [0] * 4
+    )
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if total <= 0:
+        raise InputError(f"wall-time: expected a time such as 23:50:00 or 2-12:00:00, got '{text}'")
+    return float(total)
 
 
 @app.command()
@@ -179,6 +276,7 @@ def client(
     device: Device = "cpu",
     dtype: Dtype = None,
     patience: Annotated[float, typer.Option(help="Seconds to wait for a server.")] = 60.0,
+    evaluator: Evaluator = "auto",
 ) -> None:
     """Compute energies, forces and ∂H/∂λ for a server, here or far away."""
     from . import assembly
@@ -190,11 +288,12 @@ def client(
     run = read_input(input_file)
     where = assembly.address_of(run, host=address, port=port, unix=unix, prefix=socket_prefix)
     lambda_of = assembly.lambda_reader(run, assembly.digest(run))
-    hamiltonian = assembly.hamiltonian_of(run, device, dtype)
+    hamiltonian = assembly.hamiltonian_of(run, device, dtype, evaluator)
     served = serve(
         where,
         n_atoms=len(run.structure),
         evaluate=hamiltonian.evaluate,
+        evaluate_batch=hamiltonian.evaluate_batch,
         lambda_of=lambda_of,
         patience=patience,
     )
@@ -216,11 +315,45 @@ def analyze(
         int | None,
         typer.Option(min=1, help="N_WS of eq. 19 for einstein->model; default: by spglib."),
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="model->scaled: absolute free energy at T0, eV per cell or result.json."),
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(help="model->scaled: result.json of an independent value on the path."),
+    ] = None,
+    device: Device = "cpu",
 ) -> None:
     """From output files to ΔG with its error: result.json, plots, and a table."""
     from .session import analyze_and_print
 
-    analyze_and_print(folders, out, formula_units, partial, n_ws)
+    analyze_and_print(
+        folders, out, formula_units, partial, n_ws, reference=reference, check=check, device=device
+    )
+
+
+@app.command()
+def gather(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of stages, finished or not.")],
+    out: Annotated[Path, typer.Option(help="Where tables and plots go.")] = Path("gathered"),
+) -> None:
+    """Many free energies in one table, and against temperature, size and switching time."""
+    from .session import gather_and_print
+
+    gather_and_print(folders, out)
+
+
+@app.command()
+def quantum(
+    folders: Annotated[list[Path], typer.Argument(help="Runs at different numbers of beads.")],
+    classical: Annotated[Path | None, typer.Option(help="The same with one bead.")] = None,
+    out: Annotated[Path, typer.Option(help="Where quantum.json and the plot go.")] = Path("."),
+) -> None:
+    """Convergence with the number of beads, and the quantum correction."""
+    from .session import compare_beads
+
+    compare_beads(folders, classical, out)
 
 
 @app.command()
@@ -233,13 +366,25 @@ def models() -> None:
 
 @app.command()
 def bench(
-    repeats: Annotated[int, typer.Option(min=1, help="Evaluations per measurement.")] = 20,
+    models: Annotated[
+        str, typer.Option(help="small, L=1, MPA-0-like (random weights), or names of models.")
+    ] = "small,L=1,MPA-0-like",
+    systems: Annotated[
+        str, typer.Option(help="Of the table; the first is the quickest to judge by.")
+    ] = "perovskite-135,perovskite-320,metal-108,alloy-32,vacancy-250",
+    dtypes: Annotated[str, typer.Option(help="float32, float64 or both.")] = "float32,float64",
+    rounds: Annotated[int, typer.Option(min=2, help="Evaluations of each variant.")] = 5,
     device: Device = "cpu",
+    out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
 ) -> None:
-    """Alchemical against stock evaluation, side by side, on the embedded model."""
+    """Our evaluation against stock, expanded and linear ones, side by side."""
     from .bench import run_bench
 
-    run_bench(repeats, device)
+    lists = [text.split(",") for text in (models, systems, dtypes)]
+    run_bench(*lists, rounds, device, out)
+
+
+composition.register(app)
 
 
 def main() -> None:

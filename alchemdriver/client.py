@@ -18,6 +18,7 @@ import numpy as np
 from . import protocol
 from .errors import InputError, RunError
 from .records import Evaluation
+from .shared_memory import Segments
 from .units import ANGSTROM, ELECTRONVOLT, EV_PER_ANGSTROM
 
 __all__ = ["Address", "Served", "connect", "serve"]
@@ -42,6 +43,7 @@ _ABSENT = {
 }
 
 Evaluate = Callable[[np.ndarray, np.ndarray, float], Evaluation]
+EvaluateBatch = Callable[[np.ndarray, np.ndarray, float], list[Evaluation]]
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,17 @@ class Address:
     path: str | None = None
     host: str | None = None
     port: int | None = None
+    shared_memory: bool = False  # unix only: numbers do not travel through the socket
 
     @classmethod
-    def unix(cls, name: str, prefix: str = "/tmp/ipi_") -> Address:
-        """The ``<address>`` of a unix ffsocket, with i-PI's prefix; or a full path."""
+    def unix(cls, name: str, prefix: str = "/tmp/ipi_", *, shared_memory: bool = False) -> Address:
+        """The ``<address>`` of a unix or shm ffsocket, with i-PI's prefix; or a full path."""
         if not name:
             raise InputError("expected the name of a unix socket, got an empty one")
         path = name if name.startswith("/") else prefix + name
         if len(path.encode()) > _MAX_UNIX_PATH:
             raise InputError(f"expected a socket path of at most {_MAX_UNIX_PATH} bytes: {path}")
-        return cls(path=path)
+        return cls(path=path, shared_memory=shared_memory)
 
     @classmethod
     def tcp(cls, host: str, port: int) -> Address:
@@ -150,6 +153,7 @@ def serve(
     n_atoms: int,
     evaluate: Evaluate,
     lambda_of: Callable[[dict[str, str]], float],
+    evaluate_batch: EvaluateBatch | None = None,
     extras_of: Callable[[float, Evaluation], Mapping[str, object]] | None = None,
     on_reply: Callable[[int, float, Evaluation], None] | None = None,
     patience: float = PATIENCE,
@@ -157,7 +161,9 @@ def serve(
     """Answer i-PI's requests until it sends EXIT.
 
     ``evaluate(positions Å, cell Å, λ)`` computes one structure.  ``lambda_of(parameters)`` checks
-    the parameters of a request and returns its λ.  ``extras_of(λ, evaluation)`` adds keys to the
+    the parameters of a request and returns its λ.  ``evaluate_batch(positions (B, N, 3) Å, cells
+    (B, 3, 3) Å, λ)`` computes what i-PI sends as one batch; without it, ``evaluate`` is called B
+    times.  ``extras_of(λ, evaluation)`` adds keys to the
     extras ``lambda`` and ``dHdlambda`` (atomic units, please).  ``on_reply(count, λ, evaluation)``
     is called after each answered structure.
 
@@ -165,14 +171,14 @@ def serve(
     has work.  Whatever ``evaluate`` or ``lambda_of`` raise closes the connection and is passed on.
     A result that is not finite does the same: i-PI would take NaN for a force.
     """
-    worker = _Worker(n_atoms, evaluate, lambda_of, extras_of, on_reply)
+    worker = _Worker(n_atoms, evaluate, evaluate_batch, lambda_of, extras_of, on_reply)
     sock = connect(address, patience)
     deadline = None
     while True:
         log.info("connected to i-PI at %s", address)
         since, before = time.monotonic(), worker.requests
         with sock:
-            reason = _converse(sock, worker)
+            reason = _converse(sock, worker, address.shared_memory)
         if reason is not None:
             log.info("i-PI sent %s after %d requests", reason, worker.requests)
             return Served(worker.requests, reason)
@@ -198,30 +204,42 @@ def serve(
 class _Worker:
     """From a POSDATA to the bytes of its reply: units, checks, counting."""
 
-    def __init__(self, n_atoms, evaluate, lambda_of, extras_of, on_reply):
+    def __init__(self, n_atoms, evaluate, evaluate_batch, lambda_of, extras_of, on_reply):
         self.n_atoms = n_atoms
         self.requests = 0
         self.lambda_of = lambda_of
         self._evaluate = evaluate
+        self._evaluate_batch = evaluate_batch
         self._extras_of = extras_of
         self._on_reply = on_reply
 
     def evaluate(self, data: protocol.PosData, lam: float, replica: int) -> list[Evaluation]:
-        results: list[Evaluation] = []
-        for b, (x, h) in enumerate(zip(data.positions, data.cells, strict=True)):
-            if results and _same(data, b, b - 1):  # i-PI pads a batch by repeating its last one
-                results.append(results[-1])
-                continue
-            where = f"at request {self.requests + b + 1} (replica {replica}, λ = {lam!r})"
-            if not (np.isfinite(x).all() and np.isfinite(h).all()):
-                raise RunError(f"i-PI sent positions or a cell that are not finite {where}")
-            result = self._evaluate(x / ANGSTROM, h / ANGSTROM, lam)
-            _check(result, self.n_atoms, where)
-            results.append(result)
-        return results
+        """One result per structure.  i-PI fills a batch up by repeating its last structure; those
+        repetitions are not computed again."""
+        total = len(data.positions)
+        real = total
+        while real > 1 and _same(data, real - 1, real - 2):
+            real -= 1
+        where = [
+            f"at request {self.requests + b + 1} (replica {replica}, λ = {lam!r})"
+            for b in range(real)
+        ]
+        for b in range(real):
+            if not (np.isfinite(data.positions[b]).all() and np.isfinite(data.cells[b]).all()):
+                raise RunError(f"i-PI sent positions or a cell that are not finite {where[b]}")
+        x, h = data.positions[:real] / ANGSTROM, data.cells[:real] / ANGSTROM
+        if self._evaluate_batch is not None and total > 1:
+            results = self._evaluate_batch(x, h, lam)
+            if len(results) != real:
+                raise RunError(f"expected {real} results of a batch, got {len(results)}")
+        else:
+            results = [self._evaluate(x[b], h[b], lam) for b in range(real)]
+        for result, place in zip(results, where, strict=True):
+            _check(result, self.n_atoms, place)
+        return results + results[-1:] * (total - real)
 
-    def reply(self, results: list[Evaluation], lam: float) -> bytes:
-        return protocol.encode_forces([self._convert(result, lam) for result in results])
+    def replies(self, results: list[Evaluation], lam: float) -> list[protocol.Reply]:
+        return [self._convert(result, lam) for result in results]
 
     def _convert(self, result: Evaluation, lam: float) -> protocol.Reply:
         extras = {"lambda": float(lam), "dHdlambda": float(result.dHdlambda) * ELECTRONVOLT}
@@ -245,36 +263,50 @@ class _Worker:
                 self._on_reply(self.requests, lam, result)
 
 
-def _converse(sock: socket.socket, worker: _Worker) -> str | None:
+def _converse(sock: socket.socket, worker: _Worker, shared_memory: bool) -> str | None:
     """Hold one conversation.  Returns why it ended, None if the peer vanished without a word."""
-    decoder = protocol.Decoder(worker.n_atoms)
+    decoder = protocol.Decoder(worker.n_atoms, shared_memory)
+    segments: Segments | None = None
     init, results, lam = None, [], 0.0
-    while True:
-        event = decoder.next_event()
-        if event is None:
-            data = _receive(sock)
-            if not data:
-                return None
-            decoder.feed(data)
-            continue
+    try:
+        while True:
+            event = decoder.next_event()
+            if event is None:
+                data = _receive(sock)
+                if not data:
+                    return None
+                decoder.feed(data)
+                continue
 
-        answer = b""
-        if isinstance(event, protocol.Status):
-            answer = protocol.encode_status(event.state)
-        elif isinstance(event, protocol.Init):
-            init, lam = event, worker.lambda_of(event.parameters)
-        elif isinstance(event, protocol.PosData):
-            results = worker.evaluate(event, lam, init.replica)
-        elif isinstance(event, protocol.GetForce):
-            answer = worker.reply(results, lam)
-        else:
-            return "EXIT"
+            answer = b""
+            if isinstance(event, protocol.Status):
+                answer = protocol.encode_status(event.state)
+            elif isinstance(event, protocol.Init):
+                init, lam = event, worker.lambda_of(event.parameters)
+            elif isinstance(event, protocol.PosData):
+                results = worker.evaluate(event, lam, init.replica)
+            elif isinstance(event, protocol.SharedPosData):
+                if segments is None:
+                    segments = Segments(event.names, event.batch_size, worker.n_atoms)
+                results = worker.evaluate(segments.read(), lam, init.replica)
+            elif isinstance(event, protocol.GetForce):
+                replies = worker.replies(results, lam)
+                if segments is None:
+                    answer = protocol.encode_forces(replies)
+                else:
+                    segments.write(replies)
+                    answer = protocol.encode_shared(replies)
+            else:
+                return "EXIT"
 
-        if answer and not _send(sock, answer):
-            return "EXIT during a request" if _said_exit(sock, decoder) else None
-        if isinstance(event, protocol.GetForce):
-            worker.count(results, lam)
-            results = []
+            if answer and not _send(sock, answer):
+                return "EXIT during a request" if _said_exit(sock, decoder) else None
+            if isinstance(event, protocol.GetForce):
+                worker.count(results, lam)
+                results = []
+    finally:
+        if segments is not None:
+            segments.close()
 
 
 def _receive(sock: socket.socket) -> bytes:

@@ -5,6 +5,7 @@
     ├── ModelError       a model is missing, unsupported or fails its exact limits
     ├── ProtocolError    the peer on the socket said something it must not
     ├── RunError         a run cannot start, continue or be trusted
+    ├── OutOfTime        the wall time that the user gave is over; all can go on later
     └── AnalysisError    output files do not contain what an estimate needs
 
 Messages are one line: what was expected, what came, what to do.  The command line prints that line
@@ -31,6 +32,10 @@ class ProtocolError(AlchemdriverError):
 
 
 class RunError(AlchemdriverError):
+    pass
+
+
+class OutOfTime(AlchemdriverError):
     pass
 
 

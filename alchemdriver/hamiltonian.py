@@ -8,6 +8,7 @@ The paths between end states are compositions, not modes:
 | linear (reference)    | (1−λ) U_initial + λ U_final                                   |
 | Einstein → model      | (1−λ) Σ ½ k_i abs(r_i − r_i0)² + λ U, Frenkel–Ladd            |
 | vacancy, eq. 21       | U_alch + λ Σ_void ½ k abs(r_i − r_i0)²                        |
+| reversible scaling    | s(λ) U + (s(λ) − 1) P V, s = 1 + λ (scale − 1)                |
 
 Signs and units: energies eV, lengths Å, forces −∂H/∂r, virial −∂H/∂ε for the homogeneous strain
 x → x(1 + ε), cell → cell(1 + ε).  Positions may arrive wrapped into the cell or not.
@@ -21,8 +22,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from . import units
 from .errors import InputError, RunError
-from .records import Evaluation, Structure, Transformation
+from .records import Evaluation, PotentialEvaluation, Structure, Transformation
 
 if TYPE_CHECKING:
     from .backends.base import Backend, Potential
@@ -31,6 +33,7 @@ __all__ = [
     "AlchemicalPotential",
     "Hamiltonian",
     "PlainPotential",
+    "PressureVolume",
     "Scaled",
     "Springs",
     "Term",
@@ -39,6 +42,7 @@ __all__ = [
     "growing",
     "minimum_image",
     "read_springs",
+    "scaling",
 ]
 
 _PERIODIC = (True, True, True)
@@ -50,6 +54,21 @@ class Term(Protocol):
     def evaluate(self, positions: np.ndarray, cell: np.ndarray, lam: float) -> Evaluation:
         """Evaluate at positions (N, 3) Å, cell (3, 3) Å (rows are vectors), λ."""
         ...
+
+    def evaluate_batch(
+        self, positions: np.ndarray, cells: np.ndarray, lam: float
+    ) -> list[Evaluation]:
+        """Evaluate B structures, positions (B, N, 3) Å and cells (B, 3, 3) Å, at one λ."""
+        ...
+
+
+class OneByOne:
+    """A batch is a loop over its structures."""
+
+    def evaluate_batch(
+        self, positions: np.ndarray, cells: np.ndarray, lam: float
+    ) -> list[Evaluation]:
+        return [self.evaluate(x, h, lam) for x, h in zip(positions, cells, strict=True)]
 
 
 # --- λ-weights ------------------------------------------------------------------------------
@@ -63,6 +82,16 @@ def fading(lam: float) -> tuple[float, float]:
 def growing(lam: float) -> tuple[float, float]:
     """w(λ) = λ and dw/dλ."""
     return lam, 1.0
+
+
+def scaling(scale: float, excess: bool = False) -> Callable[[float], tuple[float, float]]:
+    """The weight s(λ) = 1 + λ (scale − 1), or s(λ) − 1 if *excess*, and its slope."""
+
+    def weight(lam: float) -> tuple[float, float]:
+        return (0.0 if excess else 1.0) + lam * (scale - 1.0), scale - 1.0
+
+    weight.__name__ = "excess" if excess else "scaled"
+    return weight
 
 
 # --- terms ----------------------------------------------------------------------------------
@@ -80,9 +109,19 @@ class AlchemicalPotential:
 
     def evaluate(self, positions: np.ndarray, cell: np.ndarray, lam: float) -> Evaluation:
         weights = np.array([1.0 - lam, lam])
-        found = self.potential.evaluate(positions, cell, self.pbc, weights)
-        initial, final = found.weight_gradient
-        return Evaluation(found.energy, found.forces, found.virial, float(final - initial))
+        return _along(self.potential.evaluate(positions, cell, self.pbc, weights))
+
+    def evaluate_batch(
+        self, positions: np.ndarray, cells: np.ndarray, lam: float
+    ) -> list[Evaluation]:
+        weights = np.array([1.0 - lam, lam])
+        found = self.potential.evaluate_batch(positions, cells, self.pbc, weights)
+        return [_along(e) for e in found]
+
+
+def _along(found: PotentialEvaluation) -> Evaluation:
+    initial, final = found.weight_gradient
+    return Evaluation(found.energy, found.forces, found.virial, float(final - initial))
 
 
 class PlainPotential:
@@ -100,8 +139,14 @@ class PlainPotential:
         found = self.potential.evaluate(positions, cell, self.pbc, self.weights)
         return Evaluation(found.energy, found.forces, found.virial, 0.0)
 
+    def evaluate_batch(
+        self, positions: np.ndarray, cells: np.ndarray, lam: float
+    ) -> list[Evaluation]:
+        found = self.potential.evaluate_batch(positions, cells, self.pbc, self.weights)
+        return [Evaluation(e.energy, e.forces, e.virial, 0.0) for e in found]
 
-class Springs:
+
+class Springs(OneByOne):
     """E = Σ_i ½ k_i abs(d_i)², d_i the minimum image of r_i − r_i0; no λ of its own.
 
     The anchors keep their fractional coordinates in the current cell h: with s_i0 = r_i0 h_ref⁻¹,
@@ -156,6 +201,26 @@ class Springs:
         return Evaluation(0.5 * float(np.sum(pull * d)), forces, -(pull.T @ d), 0.0)
 
 
+class PressureVolume:
+    """E = P V, no forces, virial −∂E/∂ε = −P V 1; no λ of its own.
+
+    i-PI's barostat adds P V by itself; under reversible scaling this term, times s − 1, makes it
+    s P V (de Koning, Antonelli, Yip, Phys. Rev. Lett. 83, 3973 (1999)).  pressure: bar.
+    """
+
+    def __init__(self, pressure: float):
+        if not np.isfinite(pressure):
+            raise InputError(f"pressure: expected a finite number of bar, got {pressure}")
+        self.pressure = pressure * units.BAR_EV_PER_ANGSTROM3  # eV/Å³
+
+    def __repr__(self) -> str:
+        return "pressure times volume"
+
+    def evaluate(self, positions: np.ndarray, cell: np.ndarray, lam: float) -> Evaluation:
+        energy = self.pressure * float(abs(np.linalg.det(cell)))
+        return Evaluation(energy, np.zeros_like(positions), -energy * np.eye(3), 0.0)
+
+
 class Scaled:
     """w(λ) H_term: ∂/∂λ = w ∂H_term/∂λ + (dw/dλ) H_term.
 
@@ -170,8 +235,15 @@ class Scaled:
         return f"{self.weight.__name__} {self.term!r}"
 
     def evaluate(self, positions: np.ndarray, cell: np.ndarray, lam: float) -> Evaluation:
+        return self._scaled(self.term.evaluate(positions, cell, lam), lam)
+
+    def evaluate_batch(
+        self, positions: np.ndarray, cells: np.ndarray, lam: float
+    ) -> list[Evaluation]:
+        return [self._scaled(e, lam) for e in self.term.evaluate_batch(positions, cells, lam)]
+
+    def _scaled(self, e: Evaluation, lam: float) -> Evaluation:
         w, slope = self.weight(lam)
-        e = self.term.evaluate(positions, cell, lam)
         return Evaluation(
             w * e.energy, w * e.forces, w * e.virial, w * e.dHdlambda + slope * e.energy
         )
@@ -199,10 +271,24 @@ class Hamiltonian:
         atoms or a time step that is too long).
         """
         positions, cell = self._checked(positions, cell, lam)
+        return self._sum([term.evaluate(positions, cell, lam) for term in self.terms], lam)
+
+    def evaluate_batch(
+        self, positions: np.ndarray, cells: np.ndarray, lam: float
+    ) -> list[Evaluation]:
+        """As :meth:`evaluate` for B structures at one λ: positions (B, N, 3), cells (B, 3, 3).
+
+        Terms with a batch of their own evaluate it at once.
+        """
+        checked = [self._checked(x, h, lam) for x, h in zip(positions, cells, strict=True)]
+        positions, cells = (np.stack(part) for part in zip(*checked, strict=True))
+        parts = [term.evaluate_batch(positions, cells, lam) for term in self.terms]  # [term][b]
+        return [self._sum(list(of_one), lam) for of_one in zip(*parts, strict=True)]
+
+    def _sum(self, parts: list[Evaluation], lam: float) -> Evaluation:
         energy, slope = 0.0, 0.0
-        forces, virial = np.zeros_like(positions), np.zeros((3, 3))
-        for term in self.terms:
-            e = term.evaluate(positions, cell, lam)
+        forces, virial = np.zeros_like(parts[0].forces), np.zeros((3, 3))
+        for term, e in zip(self.terms, parts, strict=True):
             for name in ("energy", "forces", "virial", "dHdlambda"):
                 if not np.isfinite(getattr(e, name)).all():
                     raise RunError(
@@ -243,13 +329,17 @@ def build(
     interpolation: str = "alchemical",
     springs: tuple[np.ndarray, np.ndarray] | None = None,
     tether: float | None = None,
+    scale: float | None = None,
+    pressure: float | None = None,
 ) -> Hamiltonian:
     """The Hamiltonian of *transformation* for *structure* (its positions anchor the tethers).
 
     springs: anchors (N, 3) Å in the structure's cell, and constants (N,) eV/Å², for
     ``einstein->model`` only.  tether: eV/Å², for atoms that become void only.  interpolation
     'linear' mixes two ordinary evaluations instead of weighting the graph; for the Einstein path
-    both are the same.  A transformation that changes nothing gives the plain model.
+    both are the same.  scale: s at λ = 1, for ``model->scaled`` only; with *pressure* (bar; None at
+    constant volume) P V is scaled along, which no other path needs: i-PI's own P V has no λ.  A
+    transformation that changes nothing gives the plain model.
 
     Raises InputError for a missing, superfluous or unphysical argument, ModelError (from the
     backend) for an element that the model does not know.
@@ -268,6 +358,8 @@ def build(
     elif springs is not None:
         raise InputError("springs are only used by alchemy 'einstein->model': remove them")
     _check_tether(tether, transformation)
+    if transformation.scaled != (scale is not None):
+        raise InputError("scale and alchemy 'model->scaled' go together")
 
     def plain(symbols: Sequence[str | None]) -> PlainPotential:
         sites = AlchemicalSites.plain(symbols)
@@ -276,6 +368,10 @@ def build(
     terms: list[Term]
     if transformation.einstein:
         terms = [Scaled(anchored, fading), Scaled(plain(transformation.final), growing)]
+    elif transformation.scaled:
+        terms = [Scaled(plain(transformation.initial), scaling(scale))]
+        if pressure is not None:
+            terms.append(Scaled(PressureVolume(pressure), scaling(scale, excess=True)))
     elif not transformation.changed:
         terms = [plain(transformation.initial)]
     elif interpolation == "linear":

@@ -29,9 +29,10 @@ from .xyz import read_xyz
 
 KEYS = {
     "model": "embedded name, foundation name, or path relative to the XML",
-    "alchemy": "initial->final, e.g. 'Pb->Sn', 'Fe[12]->void', 'einstein->model'",
+    "alchemy": "'Pb->Sn', 'Fe[12]->void', 'einstein->model', 'model->scaled' or 'none'",
     "springs": "extxyz file with positions and spring_constant (eV/Å^2): the Einstein reference",
     "tether": "spring constant (eV/Å^2) of atoms going to void",
+    "scale": "final scale T0/T of 'model->scaled', e.g. 0.25 from 300 K to 1200 K",
     "lambda": "fixed λ, or the initial value under a schedule",
     "schedule": "poly9, linear, or a table file (tau, lambda)",
     "equilibrate": "steps of each hold",
@@ -42,7 +43,9 @@ KEYS = {
     "dtype": "float64 or float32",
     "digest": "written by prepare and run",
     "masses_file": "JSON with 'initial' and 'final' masses (u), one per atom",
+    "mass_point": "place on the mass leg, 0 (initial masses) to 1 (final), ln m linear",
 }
+CONSTANT_PRESSURE = ("npt", "nst", "nph", "scnpt")  # ensembles of i-PI
 _CHOICES = {
     "masses": ("interpolate", "fixed"),
     "interpolation": ("alchemical", "linear"),
@@ -66,8 +69,10 @@ class Parameters:
     dtype: str
     springs: str | None
     tether: float | None  # eV/Å^2
+    scale: float | None  # s at λ = 1, of model->scaled
     digest: str | None
     masses_file: str | None
+    mass_point: float | None  # 0 to 1
 
 
 @dataclass(frozen=True)
@@ -135,12 +140,23 @@ class RunInput:
         depend on the mass, so masses stay fixed unless asked for.
         """
         if self.parameters.masses is None:
-            return self.beads == 1
+            return self.beads == 1 and self.parameters.mass_point is None
         return self.parameters.masses == "interpolate"
+
+    @property
+    def constant_pressure(self) -> bool:
+        return self.ensemble in CONSTANT_PRESSURE
 
     def masses(self, lam: float) -> np.ndarray:
         """m(λ) = (1 − λ) m_initial + λ m_final, (N,) u; paper, Methods C."""
         return (1.0 - lam) * self.initial_masses + lam * self.final_masses
+
+    @property
+    def held_masses(self) -> np.ndarray:
+        """What moves where masses do not follow λ, (N,) u: the initial ones, or at *mass_point* s
+        m_initial^(1 − s) m_final^s."""
+        s = self.parameters.mass_point or 0.0
+        return self.initial_masses ** (1.0 - s) * self.final_masses**s
 
     def lam_at(self, step: int) -> float:
         """λ at an i-PI step."""
@@ -221,6 +237,17 @@ def check_parameters(values: Mapping[str, str]) -> Parameters:
     tether = _number(values["tether"], "tether") if "tether" in values else None
     if tether is not None and tether <= 0:
         raise InputError(f"parameter 'tether': expected a positive eV/Å^2, got {tether:g}")
+    scale = _number(values["scale"], "scale") if "scale" in values else None
+    if scale is not None and (scale <= 0 or scale == 1):
+        raise InputError(
+            f"parameter 'scale': expected a positive number other than 1 (T0/T), got {scale:g}"
+        )
+    point = _number(values["mass_point"], "mass_point") if "mass_point" in values else None
+    if point is not None:
+        if not 0.0 <= point <= 1.0:
+            raise InputError(f"parameter 'mass_point': expected a number in [0, 1], got {point:g}")
+        if schedule is not None or values.get("masses") == "interpolate":
+            raise InputError("'mass_point' is for runs at fixed lambda and fixed masses")
     return Parameters(
         model=values["model"],
         alchemy=values["alchemy"],
@@ -231,8 +258,10 @@ def check_parameters(values: Mapping[str, str]) -> Parameters:
         dtype=values.get("dtype", "float64"),
         springs=values.get("springs"),
         tether=tether,
+        scale=scale,
         digest=values.get("digest"),
         masses_file=values.get("masses_file"),
+        mass_point=point,
         **lengths,
     )
 
@@ -469,6 +498,8 @@ def interpret(root: dict, path: Path) -> RunInput:
 
     schedule = None
     if parameters.schedule is not None:
+        if transformation.plain:
+            raise InputError("'alchemy: none' changes nothing: remove 'schedule', or say what does")
         schedule = Schedule(
             shape(parameters.schedule, folder),
             parameters.equilibrate,
@@ -507,6 +538,7 @@ def interpret(root: dict, path: Path) -> RunInput:
         extras=extras,
     )
     _check_switching(run)
+    _check_scaled(run)
     if schedule is not None:
         _check_forces(ff, system)
     return run
@@ -543,6 +575,26 @@ def _check_switching(run: RunInput) -> None:
         )
 
 
+def _check_scaled(run: RunInput) -> None:
+    """What reversible scaling needs: s, a thermostat, one bead, a hydrostatic pressure."""
+    if run.transformation.scaled != (run.parameters.scale is not None):
+        raise InputError("'scale' (T0/T at λ = 1) and 'alchemy: model->scaled' go together")
+    if not run.transformation.scaled:
+        return
+    if run.beads > 1:
+        raise InputError(
+            f"model->scaled is for classical nuclei, got {run.beads} beads: at another temperature "
+            "the ring-polymer springs differ too"
+        )
+    if run.ensemble not in ("nvt", "npt") or run.temperature is None:
+        raise InputError(
+            "model->scaled needs <dynamics mode='nvt'> or 'npt' and a <temperature>, got "
+            f"'{run.ensemble}': a stress tensor cannot be scaled by a volume term"
+        )
+    if run.constant_pressure and run.pressure is None:
+        raise InputError("model->scaled at constant pressure needs a <pressure> to scale P V with")
+
+
 def _check_forces(ff: dict, system: dict) -> None:
     """What a schedule needs from the socket, the force components and the time stepping."""
     try:
@@ -562,19 +614,28 @@ def _check_forces(ff: dict, system: dict) -> None:
             f"a schedule needs <force forcefield='{name}'> with <interpolate_extras>[dHdlambda]"
             "</interpolate_extras>, or weights and contraction miss the work"
         )
-    nmts = text_of(child(many(child(system, "motion"))[0], "dynamics", "nmts"))
-    if any(int(n) > 1 for n in re.findall(r"\d+", nmts)):
+    nmts = _numbers(child(many(child(system, "motion"))[0], "dynamics", "nmts"))
+    weights = [_numbers(f.get("mts_weights")) for f in ours]
+    outermost = nmts[:1] == [1.0] and all(w and not any(w[1:]) for w in weights)
+    if any(n > 1 for n in nmts) and not outermost:
         raise InputError(
-            "multiple time steps (<nmts>) are not supported under a schedule: lambda would jump "
-            "inside the outer step, where eq. 9 does not see it"
+            f"multiple time steps (<nmts>) under a schedule: forcefield '{name}' must act in the "
+            "outermost one alone (<nmts>[1, 4]</nmts> with <mts_weights>[1, 0]</mts_weights>), or "
+            "lambda jumps inside the outer step, where eq. 9 does not see it"
         )
+
+
+def _numbers(node: Any) -> list[float]:
+    """The numbers of an i-PI list such as ``[1, 4]``; empty if there is none."""
+    return [float(n) for n in re.findall(r"-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?", text_of(node))]
 
 
 def digest(run: RunInput, model_digest: str) -> str:
     """Fingerprint of what server, client and analysis must agree on.
 
     Covers the order of species, the transformation, both sets of masses, interpolation, tether,
-    the bytes of the springs file, the anchors of tethers, and *model_digest* (sha256 of the model).
+    the bytes of the springs file, the anchors of tethers, the final scale and the pressure that is
+    scaled with it, and *model_digest* (sha256 of the model).
     The prefix keeps i-PI from reading a digest such as 1e5… as a number.
     """
     t, p = run.transformation, run.parameters
@@ -592,6 +653,10 @@ def digest(run: RunInput, model_digest: str) -> str:
         "tether": p.tether,
         "springs": springs,
     }
+    if t.scaled:
+        content["scale"] = repr(p.scale)
+        if run.constant_pressure:
+            content["scaled_pressure"] = repr(run.pressure)
     if t.voids or t.einstein:  # the cell that anchors refer to
         content["cell"] = [repr(float(x)) for x in run.structure.cell.ravel()]
     if t.voids:

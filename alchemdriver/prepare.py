@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from xml.sax.saxutils import unescape
+from xml.sax.saxutils import escape, unescape
 
 import numpy as np
 import xmltodict
@@ -23,19 +23,33 @@ import xmltodict
 from . import inputs, shelf
 from .assembly import digest
 from .errors import AlchemdriverError, InputError, did_you_mean
+from .hamiltonian import read_springs
 from .inputs import KEYS, child, parse_xml, split_parameters, text_of
 from .records import Structure, Transformation
 from .schedule import SHAPES
-from .transformation import element, parse_alchemy
+from .transformation import NONE, element, parse_alchemy
 from .xyz import read_xyz, standard_orientation, write_xyz
 
 TEMPLATES = {
+    "nvt": "nvt.xml",
+    "npt": "npt.xml",
+    "npt-flexible": "npt_flexible.xml",
     "nvt-fixed": "nvt_fixed.xml",
     "switch-nvt": "switch_nvt.xml",
     "switch-npt": "switch_npt.xml",
     "switch-npt-flexible": "switch_npt_flexible.xml",
     "pimd-fixed": "pimd_fixed.xml",
+    "windows-nvt": "windows_nvt.xml",
+    "windows-npt": "windows_npt.xml",
+    "scaling-nvt": "scaling_nvt.xml",
+    "scaling-npt": "scaling_npt.xml",
+    "pimd-fixed-npt": "pimd_fixed_npt.xml",
+    "switch-pimd": "switch_pimd.xml",
+    "switch-pimd-npt": "switch_pimd_npt.xml",
 }
+STAGED = ("crystal", "vacancy", "transmute")  # several runs each, see alchemdriver.workflow
+PLAIN = ("nvt", "npt", "npt-flexible")  # dynamics of the model, no λ
+SCALING = ("scaling-nvt", "scaling-npt")  # of the model alone
 _FILE_KEYS = ("springs", "masses_file")  # parameters that name files to be copied along
 _MOST_ATOMS = 1_000_000  # far more than one GPU holds; keeps a typing error out of memory
 
@@ -56,8 +70,8 @@ def template_path(protocol: str) -> Path:
     """The XML file of a protocol.  Raises InputError with a suggestion for an unknown one."""
     if protocol not in TEMPLATES:
         raise InputError(
-            f"unknown protocol '{protocol}'{did_you_mean(protocol, TEMPLATES)}; "
-            f"known: {', '.join(TEMPLATES)}"
+            f"unknown protocol '{protocol}'{did_you_mean(protocol, [*TEMPLATES, *STAGED])}; "
+            f"known: {', '.join([*TEMPLATES, *STAGED])}"
         )
     return Path(str(resources.files("alchemdriver.ipi_inputs") / TEMPLATES[protocol]))
 
@@ -193,7 +207,7 @@ def prepare(
             raise InputError(f"unknown parameter '{key}'{did_you_mean(key, KEYS)}")
     if replicas < 1:
         raise InputError(f"replicas: expected at least 1, got {replicas}")
-    _check_settings(settings)
+    check_settings(settings)
     template = parse_xml(template_path(protocol).read_text(), protocol)
     ff = inputs.alchemical_forcefield(template)
     own = split_parameters(text_of(ff["parameters"]))
@@ -208,8 +222,16 @@ def prepare(
     # What decides the physics is never taken from a template unasked.
     if "pressure" in template["system"]["ensemble"] and settings.pressure is None:
         raise InputError(f"protocol '{protocol}' needs a pressure (bar), e.g. --pressure 1")
-    if "schedule" not in own and "lambda" not in parameters:
+    plain = own.get("alchemy") == NONE
+    if plain and parameters.get("alchemy", NONE) != NONE:
+        raise InputError(
+            f"protocol '{protocol}' is plain dynamics of the model: remove the alchemy, or use "
+            f"{protocol}-fixed or switch-{protocol}"
+        )
+    if "schedule" not in own and "lambda" not in parameters and not plain:
         raise InputError(f"protocol '{protocol}' needs a lambda, e.g. --lambda 0.5")
+    if "scale" in own and "scale" not in parameters:
+        raise InputError(f"protocol '{protocol}' needs a scale T0/T, e.g. --scale 0.25")
     merged = {**own, **parameters}
     sources = _sources(merged, parameters)
     merged |= {key: source.name for key, source in sources.items() if key in KEYS}
@@ -217,7 +239,7 @@ def prepare(
         raise InputError("parameter values cannot contain commas: i-PI splits its dictionary there")
     checked = inputs.check_parameters(merged)
     transformation = parse_alchemy(checked.alchemy, structure.symbols)
-    _check_elements(checked.model, transformation)
+    check_elements(checked.model, transformation)
 
     folder = Path(folder)
     targets = [folder] if replicas == 1 else [folder / f"replica-{r + 1}" for r in range(replicas)]
@@ -249,7 +271,21 @@ def prepare(
     return targets
 
 
-def _check_settings(s: Settings) -> None:
+def _onto_anchors(run: inputs.RunInput) -> Structure:
+    """The start of an einstein->model run, moved as a whole so that its mass centre is the
+    anchors': eq. 19 assumes it, and the fixed centre of mass stays there for the whole run.
+
+    Atoms are counted in the images nearest to their anchors.
+    """
+    start = run.structure
+    anchors, _ = read_springs(run.folder / run.parameters.springs, start)
+    away = (start.positions - anchors) @ np.linalg.inv(start.cell)
+    away = (away - np.round(away)) @ start.cell
+    shift = run.initial_masses @ away / run.initial_masses.sum()
+    return replace(start, positions=start.positions - shift)
+
+
+def check_settings(s: Settings) -> None:
     for name, value, unit in (
         ("temperature", s.temperature, "K"),
         ("timestep", s.timestep, "fs"),
@@ -290,7 +326,7 @@ def _sources(merged: dict[str, str], parameters: dict[str, str]) -> dict[str, Pa
     return sources
 
 
-def _check_elements(model: str, transformation: Transformation) -> None:
+def check_elements(model: str, transformation: Transformation) -> None:
     """Elements that a model from the shelf does not know; of files, the client knows."""
     card = next((card for card in shelf.catalogue() if card.name == model), None)
     known = set(card.elements) if card else set()
@@ -315,19 +351,59 @@ def _write_input(path: Path, template: dict, merged: dict[str, str], settings: S
     """Render, read back, and render again with the digest and the masses that i-PI must move.
 
     Under a schedule with interpolated masses the server sets them; else they stand in the XML
-    wherever they may differ from the elements' own.
+    wherever they differ from those that i-PI gives the elements.
     """
     root = render(template, "start.xyz", merged, settings)
     run = inputs.interpret(root, path)
+    if run.transformation.einstein:
+        write_xyz(path.parent / "start.xyz", _onto_anchors(run))
+        run = inputs.interpret(root, path)
     masses = None
-    if run.schedule is None and run.interpolates_masses:
-        masses = run.masses(run.parameters.lam) if run.parameters.lam != 0.0 else None
-    if run.parameters.masses_file and masses is None:
-        masses = run.initial_masses
+    if run.schedule is None or not run.interpolates_masses:
+        meant = run.masses(run.parameters.lam) if run.interpolates_masses else run.held_masses
+        masses = None if _ipi_masses_are(meant, run.structure.symbols) else meant
     root = render(template, "start.xyz", {**merged, "digest": digest(run)}, settings, masses)
     write_xml(path, root)
     inputs.read_input(path)
     return root
+
+
+def _ipi_masses_are(masses: np.ndarray, symbols: tuple[str, ...]) -> bool:
+    """Whether i-PI's own table, which is older than ASE's, gives *masses* (N,) u to *symbols*."""
+    from ipi.utils.units import Elements
+
+    table = [Elements.mass_list.get(s, 0.0) for s in symbols]
+    return bool(np.allclose(masses, table, rtol=1e-6, atol=0.0))
+
+
+def edit_parameters(path: Path, changes: dict[str, str | None]) -> None:
+    """Change keys of the ``<parameters>`` of an input in place; None removes one.
+
+    Everything else of the file stays as it is, comments included.  Raises InputError, with the
+    file as it was, if the result does not read back.
+    """
+    text = path.read_text()
+    start = text.index("{", text.index("<parameters"))
+    end = text.index("}", start) + 1
+    old = split_parameters(unescape(text[start:end]))
+    new = {k: v for k, v in {**old, **changes}.items() if v is not None}
+    body = "{" + ", ".join(f"{k}: {v}" for k, v in new.items()) + "}"
+    path.write_text(text[:start] + escape(body) + text[end:])
+    try:
+        ff = inputs.alchemical_forcefield(parse_xml(path.read_text(), str(path)))
+        same = split_parameters(text_of(ff["parameters"])) == new
+    except InputError:
+        same = False
+    if not same:
+        path.write_text(text)
+        given = ", ".join(f"{k}: {v}" for k, v in changes.items())
+        raise InputError(f"{path}: cannot change its <parameters>; write by hand: {given}")
+
+
+def parameters_of(path: Path) -> dict[str, str]:
+    """The ``<parameters>`` of an input as they stand, unchecked."""
+    ff = inputs.alchemical_forcefield(parse_xml(path.read_text(), str(path)))
+    return split_parameters(text_of(ff["parameters"]))
 
 
 def sign(path: Path) -> str:
@@ -339,13 +415,7 @@ def sign(path: Path) -> str:
     run = inputs.read_input(path)
     expected = digest(run)
     if run.parameters.digest is None:
-        text = run.path.read_text()
-        start = text.index("{", text.index("<parameters"))
-        end = text.index("}", start)
-        run.path.write_text(text[:end] + f", digest: {expected}" + text[end:])
-        if inputs.read_input(run.path).parameters.digest != expected:
-            run.path.write_text(text)
-            raise InputError(f"{run.path}: cannot add the digest; write it by hand: {expected}")
+        edit_parameters(run.path, {"digest": expected})
     elif run.parameters.digest != expected:
         raise InputError(
             f"{run.path}: digest {run.parameters.digest} does not match {expected}: model file, "

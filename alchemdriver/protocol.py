@@ -24,6 +24,7 @@ piece; an atom count other than its own, or extras that are not UTF-8, end its p
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,10 +41,12 @@ __all__ = [
     "Init",
     "PosData",
     "Reply",
+    "SharedPosData",
     "State",
     "Status",
     "encode_extras",
     "encode_forces",
+    "encode_shared",
     "encode_status",
     "parse_parameters",
 ]
@@ -51,6 +54,9 @@ __all__ = [
 HEADER = 12  # bytes of a message name, padded with blanks
 MAX_INIT = 1 << 20  # bytes of an INIT string; i-PI's own are some hundred
 MAX_BATCH = 4096  # structures in one POSDATA
+SEGMENTS = 6  # of shared memory per client
+MAX_NAME = 250  # bytes of a segment's name
+_SEGMENT_NAME = re.compile(rb"[A-Za-z0-9_.-]+")  # no path
 
 _INT = struct.Struct("=i")  # i-PI sends native integers and doubles, so both ends share endianness
 _TWO_INTS = struct.Struct("=ii")
@@ -92,6 +98,14 @@ class PosData:
 
 
 @dataclass(frozen=True)
+class SharedPosData:
+    """Structures to evaluate stand in shared memory (``mode='shm'``)."""
+
+    names: tuple[str, ...]  # of i-PI's six segments: pos, h, ih, pot, force, vir
+    batch_size: int
+
+
+@dataclass(frozen=True)
 class GetForce:
     """i-PI wants the result; answer with ``encode_forces``."""
 
@@ -101,7 +115,7 @@ class Exit:
     """i-PI says goodbye."""
 
 
-Event = Status | Init | PosData | GetForce | Exit
+Event = Status | Init | PosData | SharedPosData | GetForce | Exit
 
 # The whole state machine: state × message → next state.  What is not here is a protocol error.
 TRANSITIONS = {
@@ -134,11 +148,14 @@ class Decoder:
     """Turns the byte stream from i-PI into events and keeps the client's state.
 
     Nothing is allocated on the word of a length field: the atom count must equal ``n_atoms``, an
-    INIT string has a limit, and the buffer holds only bytes that did arrive.
+    INIT string has a limit, and the buffer holds only bytes that did arrive.  With
+    ``shared_memory``, POSDATA brings names of segments instead of numbers.
     """
 
-    def __init__(self, n_atoms: int):
+    def __init__(self, n_atoms: int, shared_memory: bool = False):
         self.n_atoms = n_atoms
+        self._shared_memory = shared_memory
+        self._segments: tuple[str, ...] | None = None
         self.state = State.NEEDINIT
         self._batch_size = 1
         self._buffer = bytearray()
@@ -168,7 +185,7 @@ class Decoder:
         if name == "INIT":
             parsed = self._parse_init()
         elif name == "POSDATA":
-            parsed = self._parse_posdata()
+            parsed = self._parse_shared() if self._shared_memory else self._parse_posdata()
         elif name == "STATUS":
             parsed = Status(self.state), HEADER
         elif name == "GETFORCE":
@@ -223,7 +240,7 @@ class Decoder:
         if got != n:
             self._fail(
                 f"expected {n} atoms, i-PI announces {got}: "
-                "give client and server the same input (mode='shm' is not supported)"
+                "give client and server the same input, the mode of <ffsocket> included"
             )
         end = positions + b * n * 3 * _DOUBLE
         if len(self._buffer) < end:
@@ -232,6 +249,34 @@ class Decoder:
         h = np.frombuffer(bytes(self._buffer[cells : cells + b * _CELLS])).reshape(b, 2, 3, 3)[:, 0]
         x = np.frombuffer(bytes(self._buffer[positions:end])).reshape(b, n, 3)
         return PosData(positions=x, cells=h.transpose(0, 2, 1)), end
+
+    def _parse_shared(self):
+        # header, int32 N, and in the first of a connection 6 × [int32 length, name]
+        at = HEADER + _INT.size
+        if len(self._buffer) < at:
+            return None
+        (got,) = _INT.unpack_from(self._buffer, HEADER)
+        if got != self.n_atoms:
+            self._fail(f"expected {self.n_atoms} atoms, i-PI announces {got} (mode='shm')")
+        names = self._segments
+        if names is None:
+            found = []
+            for _ in range(SEGMENTS):
+                if len(self._buffer) < at + _INT.size:
+                    return None
+                (length,) = _INT.unpack_from(self._buffer, at)
+                if not 0 < length <= MAX_NAME:
+                    self._fail(f"expected a name of 1 to {MAX_NAME} bytes, got length {length}")
+                at += _INT.size
+                if len(self._buffer) < at + length:
+                    return None
+                raw = bytes(self._buffer[at : at + length])
+                if not _SEGMENT_NAME.fullmatch(raw):
+                    self._fail(f"expected the name of a shared memory segment, got {raw!r}")
+                found.append(raw.decode("ascii"))
+                at += length
+            names = self._segments = tuple(found)
+        return SharedPosData(names, self._batch_size), at
 
     def _fail(self, message: str):
         self._error = message  # the stream is out of step for good
@@ -286,6 +331,15 @@ def encode_forces(replies: Sequence[Reply]) -> bytes:
     parts = [_header("FORCEREADY"), _doubles([r.energy for r in replies]), _INT.pack(n)]
     parts += [_doubles(r.forces, (n, 3)) for r in replies]
     parts += [_doubles(r.virial, (3, 3)) for r in replies]
+    for r in replies:
+        parts += [_INT.pack(len(r.extras)), r.extras]
+    return b"".join(parts)
+
+
+def encode_shared(replies: Sequence[Reply]) -> bytes:
+    """The answer to GETFORCE where the numbers stand in shared memory: FORCEREADY and B ×
+    (length, extras)."""
+    parts = [_header("FORCEREADY")]
     for r in replies:
         parts += [_INT.pack(len(r.extras)), r.extras]
     return b"".join(parts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,11 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import checkpoints
-from .errors import InputError, RunError
+from .errors import InputError, OutOfTime, RunError
 from .inputs import RunInput, read_input
 from .lock import only_server
 from .prepare import sign
 from .progress import Progress, read_progress
+from .workflow.manifest import is_workflow
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ POLL = 0.2  # s between looks at the processes
 GRACE = 60.0  # s a server may take to write its RESTART
 FAREWELL = 10.0  # s between a client's EXIT message and the end of its server
 MAX_DEATHS = 5  # of clients in a row, without a step done in between
+_HUNG = re.compile(rb"client process (\d+) hung")  # what the server logs
 
 
 @dataclass(frozen=True)
@@ -43,26 +46,38 @@ class Options:
     device: str = "cpu"
     dtype: str | None = None
     threads: int | None = None  # per client; default: cores shared among all clients
+    evaluator: str = "auto"  # of MACE models
+    stop_at: float | None = None  # time.monotonic() at which all is stopped, RESTART written
 
 
 def find_runs(target: Path) -> list[Path]:
-    """The inputs that *target* stands for: an XML, a folder with input.xml, or of replicas."""
+    """The inputs of *target*: an XML, a folder with input.xml, of replicas, of windows, or of the
+    points of a mass leg."""
     target = Path(target)
     if target.is_file():
         return [target]
     if (target / "input.xml").is_file():
         return [target / "input.xml"]
-    replicas = sorted(target.glob("replica-*/input.xml"), key=_replica_number)
-    if not replicas:
-        raise InputError(
-            f"{target}: expected an input file, or a folder with input.xml or replica-*"
-        )
-    return replicas
+    for pattern in ("replica-*/input.xml", "window-*/input.xml", "point-*/input.xml"):
+        found = sorted(target.glob(pattern), key=_in_order)
+        if found:
+            return found
+    raise InputError(
+        f"{target}: expected an input file, or a folder with input.xml, replica-*, window-* or "
+        "point-*"
+    )
 
 
-def _replica_number(path: Path) -> tuple[int, str]:
-    tail = path.parent.name.partition("-")[2]
-    return (int(tail), "") if tail.isdigit() else (sys.maxsize, tail)
+def _in_order(path: Path) -> list[tuple[int, str]]:
+    """Sorts window-2 before window-10."""
+    parts = path.parent.name.split("-")[1:]
+    return [(int(p), "") if p.isdigit() else (sys.maxsize, p) for p in parts]
+
+
+def _name(folder: Path) -> str:
+    """A folder's own name; of a stage, its path below the workflow."""
+    root = next((up for up in folder.parents if is_workflow(up)), folder.parent)
+    return str(folder.relative_to(root))
 
 
 def cores() -> int:
@@ -77,19 +92,17 @@ class Replica:
     run: RunInput
     options: Options
     threads: int
+    name: str  # what the display calls it
     server: subprocess.Popen | None = None
     clients: list[subprocess.Popen] = field(default_factory=list)
     dismissed: dict[int, float] = field(default_factory=dict)  # client → when it was sent away
     log_starts: dict[str, int] = field(default_factory=dict)  # bytes of earlier starts in a log
+    log_seen: int = 0  # bytes of server.log that were searched
     deaths: int = 0  # of clients since the last step forward
     last_step: int = -1
     resumed_from: int = 0
 
     prefix: str = ""  # of unix sockets
-
-    @property
-    def name(self) -> str:
-        return self.run.folder.name
 
     @property
     def finished(self) -> bool:
@@ -119,10 +132,13 @@ class Replica:
         self.clients = [self._start_client(i) for i in range(self.options.clients)]
 
     def _start_client(self, i: int) -> subprocess.Popen:
-        command = ["client", str(self.run.path), "--socket-prefix", self.prefix]
+        # its log says what computed the run
+        command = ["--verbose", "client", str(self.run.path), "--socket-prefix", self.prefix]
         command += ["--device", self.options.device]
         if self.options.dtype:
             command += ["--dtype", self.options.dtype]
+        if self.options.evaluator != "auto":
+            command += ["--evaluator", self.options.evaluator]
         return self._spawn(command, f"client-{i + 1}.log", self.threads)
 
     def _spawn(self, command: list[str], logfile: str, threads: int) -> subprocess.Popen:
@@ -154,6 +170,7 @@ class Replica:
                     raise RunError(f"{self.name}: stopped by an EXIT file; run again to continue")
                 raise RunError(f"{self.name}: {self._last_words('server.log')}")
             return progress
+        self._kill_hung()
         for i, client in enumerate(self.clients):
             if client.poll() is not None:
                 if client.returncode == 0 and not self._dismissed_long_ago(i):
@@ -167,6 +184,20 @@ class Replica:
                 log.warning("%s: client %d died (%s), starting another", self.name, i + 1, words)
                 self.clients[i] = self._start_client(i)
         return progress
+
+    def _kill_hung(self) -> None:
+        """SIGKILL for local clients that the server has given up: nothing else ends them."""
+        with open(self.run.folder / "server.log", "rb") as f:
+            f.seek(max(self.log_seen, self.log_starts["server.log"]))
+            lines = f.read()
+        lines = lines[: lines.rfind(b"\n") + 1]  # the rest is still being written
+        self.log_seen = max(self.log_seen, self.log_starts["server.log"]) + len(lines)
+        named = {int(pid) for pid in _HUNG.findall(lines)}
+        for client in self.clients:
+            if client.pid in named and client.poll() is None:
+                log.warning("%s: client process %d hangs, killed", self.name, client.pid)
+                client.kill()
+                client.wait()
 
     def _dismissed_long_ago(self, i: int) -> bool:
         """Whether client *i* was sent away and the server still runs some time later."""
@@ -220,32 +251,45 @@ def stop_all(replicas: list[Replica]) -> None:
 
 
 def execute(
-    inputs: list[Path], options: Options, report: Callable[[str, Progress, bool], None]
-) -> list[Path]:
-    """Run every input that is not finished; returns their folders.
+    inputs: list[Path],
+    options: Options,
+    report: Callable[[str, Progress, bool], None],
+    *,
+    more: Callable[[Path], list[Path]] | None = None,
+) -> None:
+    """Run every input that is not finished.
 
-    report(name, progress, resumed) is called as replicas move on.  Raises RunError or InputError
-    with everything stopped; KeyboardInterrupt after a clean stop with RESTART files.
+    report(name, progress, resumed) is called as replicas move on.  more(input) is called when one
+    is finished, or was from the start, and returns inputs that can run now.  Raises RunError or
+    InputError with everything stopped; KeyboardInterrupt, or OutOfTime at ``options.stop_at``,
+    after a clean stop with RESTART files.
     """
-    runs = [read_input(path) for path in dict.fromkeys(path.resolve() for path in inputs)]
     if options.clients < 0:
         raise InputError(f"clients: expected 0 or more, got {options.clients}")
     for name, value in (("jobs", options.jobs), ("threads", options.threads)):
         if value is not None and value < 1:
             raise InputError(f"{name}: expected 1 or more, got {value}")
-    if options.clients == 0 and any(run.socket.mode != "inet" for run in runs):
-        raise InputError("without local clients, <ffsocket> needs mode='inet' for remote ones")
-    at_once = min(len(runs), options.jobs or cores())
+    paths = list(dict.fromkeys(path.resolve() for path in inputs))
+    at_once = options.jobs or cores()
+    if more is None:
+        at_once = min(len(paths), at_once)
     threads = options.threads or max(1, cores() // (at_once * max(1, options.clients)))
-    waiting = [Replica(run, options, threads) for run in runs]
-    waiting = [replica for replica in waiting if not replica.finished]
+    waiting = _replicas(paths, options, threads)
     active: list[Replica] = []
     try:
         while waiting or active:
             while waiting and len(active) < at_once:
-                active.append(waiting.pop(0))
-                active[-1].start()
+                replica = waiting.pop(0)
+                if not replica.finished:
+                    active.append(replica)
+                    replica.start()
+                elif more is not None:
+                    waiting += _replicas(more(replica.run.path), options, threads)
+            if not active:
+                continue
             time.sleep(POLL)
+            if options.stop_at is not None and time.monotonic() > options.stop_at:
+                raise OutOfTime("wall time over, restart files written")
             for replica in list(active):
                 progress = replica.watch()
                 if progress is not None:
@@ -253,6 +297,14 @@ def execute(
                 if not replica.running:
                     replica.wait(time.monotonic() + GRACE)
                     active.remove(replica)
+                    if more is not None:
+                        waiting += _replicas(more(replica.run.path), options, threads)
     finally:
         stop_all(active)
-    return [run.folder for run in runs]
+
+
+def _replicas(inputs: list[Path], options: Options, threads: int) -> list[Replica]:
+    runs = [read_input(path) for path in inputs]
+    if options.clients == 0 and any(run.socket.mode != "inet" for run in runs):
+        raise InputError("without local clients, <ffsocket> needs mode='inet' for remote ones")
+    return [Replica(run, options, threads, _name(run.folder)) for run in runs]

@@ -13,25 +13,24 @@ Order within a run (design: forces at x(t_k) belong to λ(t_k)):
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from . import checkpoints, units
 from .client import Address
+from .drivers import checked_drivers
 from .errors import InputError, RunError
 from .inputs import RunInput, read_input
 from .lock import only_server
 
 log = logging.getLogger(__name__)
-
-SILENCE = 10.0  # s that a client may take to answer a question about its status
 
 
 class LambdaClock:
@@ -50,10 +49,13 @@ class LambdaClock:
         return float(self.forcefield.pars["lambda"])
 
     def install(self) -> None:
-        """Wrap ``run_step`` on the instance, so that every step starts with :meth:`set`."""
+        """Wrap ``run_step`` on the instance, so that every step starts with :func:`settle` and
+        :meth:`set`."""
         stock_step = self.simulation.run_step
 
         def run_step(step: int) -> None:
+            for system in self.simulation.syslist:
+                settle(system)
             self.set(step + 1)
             stock_step(step)
 
@@ -76,7 +78,7 @@ class LambdaClock:
     def check_masses(self) -> None:
         """RunError if i-PI moves other masses than the input means (and the analysis assumes)."""
         run = self.run
-        meant = run.masses(self.lam) if run.interpolates_masses else run.initial_masses
+        meant = run.masses(self.lam) if run.interpolates_masses else run.held_masses
         for system in self.simulation.syslist:
             used = np.asarray(system.beads.m) / units.DALTON
             wrong = np.abs(used / meant - 1.0) > 1e-6  # i-PI's table of elements is not ASE's
@@ -95,6 +97,45 @@ class LambdaClock:
         for system in self.simulation.syslist:
             system.forces.f  # noqa: B018  (a depend object: reading it evaluates)
             system.forces.extras  # noqa: B018
+
+
+def settle(system) -> None:
+    """Bring *system* into the state that a restart from here would be in, to the last bit.
+
+    With several beads i-PI moves normal modes and computes beads from them, while a checkpoint
+    holds beads: a resumed run has modes that were transformed once more.  So here the modes follow
+    from the beads at every step; positions do not change, and nothing is evaluated again.  The heat
+    of a thermostat is kept per mode and stored as a sum: it is collected in the first mode.
+    """
+    if system.beads.nbeads == 1:
+        return
+    for bead, mode in ((system.beads._q, system.nm._qnm), (system.beads._p, system.nm._pnm)):
+        bead.get()  # up to date before it becomes the source
+        bead._synchro.manual = bead._name
+        mode.taint()
+    for thermostat in thermostats(system.motion):
+        collect_heat(thermostat, thermostat.ethermo)
+
+
+def collect_heat(thermostat, total: float) -> None:
+    """Let *total* (hartree) be the heat of a thermostat, exactly."""
+    parts = getattr(thermostat, "_thermos", None)
+    if not parts:
+        return  # one bath: its heat is stored as it is
+    for part in parts:
+        part.ethermo = 0.0
+    parts[0].ethermo = total
+
+
+def thermostats(motion) -> Iterator:
+    """Every thermostat of the beads, also inside multi-motions and multi-thermostats."""
+    for sub in getattr(motion, "mlist", []):
+        yield from thermostats(sub)
+    stack = [getattr(motion, "thermostat", None)]
+    for thermostat in stack:
+        stack += getattr(thermostat, "tlist", [])
+        if hasattr(thermostat, "ethermo") and not hasattr(thermostat, "tlist"):
+            yield thermostat
 
 
 def set_masses(system, masses: np.ndarray) -> None:
@@ -142,120 +183,33 @@ def integrators(motion) -> Iterator:
         yield integrator
 
 
-def check_reply(result: list, lam: float, natoms: int, needs_gradient: bool) -> str | None:
-    """What is wrong with a client's [energy, forces, virial, extras]; None if nothing.
-
-    i-PI marks a request done, NaN included, before anything above sees it; this is the gate.
-    """
-    energy, forces, virial, extras = result
-    if len(forces) != 3 * natoms:
-        return f"forces for {len(forces) // 3} atoms, expected {natoms}"
-    if not (np.isfinite(energy) and np.isfinite(forces).all() and np.isfinite(virial).all()):
-        return "energy, forces or virial are not finite"
-    if not needs_gradient:
-        return None
-    for key in ("lambda", "dHdlambda"):
-        if not isinstance(extras.get(key), (int, float)) or not np.isfinite(extras[key]):
-            return f"extras without a finite '{key}': is this an alchemdriver client?"
-    if extras["lambda"] != lam:  # λ travels as repr(float) both ways: the echo is exact
-        return f"answered for lambda = {extras['lambda']!r}, asked for {lam!r}"
-    return None
-
-
-@contextmanager
-def checked_drivers(clock: list) -> Iterator[None]:
-    """While active, i-PI's driver sockets announce the clock and refuse bad replies.
-
-    *clock* is a list that will hold the LambdaClock once i-PI has created the simulation.  A reply
-    that fails :func:`check_reply` is treated as a disconnect: i-PI drops the client and hands the
-    work to another one.
-    """
-    from ipi.interfaces import sockets
-
-    def ours(driver) -> bool:
-        """Whether *driver* serves the alchemical forcefield; others are none of our business."""
-        return driver in clock[0].forcefield.socket.clients
-
-    def gate(driver, results: list) -> list:
-        if not ours(driver):
-            return results
-        run = clock[0].run
-        for result in results:
-            wrong = check_reply(result, clock[0].lam, len(run.structure), run.schedule is not None)
-            if wrong:
-                log.error("client dropped: %s", wrong)
-                raise sockets.Disconnected()
-        return results
-
-    def wrap(stock, *, batched: bool):
-        def receive(driver, *args):
-            try:
-                reply = stock(driver, *args)
-            except (sockets.InvalidSize, ValueError, OSError) as err:
-                # i-PI would let these end its polling thread and wait forever
-                log.error("client dropped: broken reply (%s)", err or "wrong atom count")
-                raise sockets.Disconnected() from None
-            return gate(driver, reply) if batched else gate(driver, [reply])[0]
-
-        return receive
-
-    def initialize(driver, rid, pars):
-        # Tells the client that λ follows i-PI's step; stock i-pi cannot say this, so an input with
-        # a schedule is refused there.
-        if ours(driver):
-            pars = pars.rstrip(" ,") + " , clock : alchemdriver"
-        stock_initialize(driver, rid, pars)
-
-    def get_status(driver):
-        # With consolidated messages a client is only asked when it has nothing to compute; i-PI
-        # would wait for a silent one forever, and serve nobody else meanwhile.
-        if not clock[0].forcefield.socket.consolidate_messages:
-            return stock_get_status(driver)
-        deadline = time.monotonic() + SILENCE
-        status = sockets.Status.Busy
-        while status & sockets.Status.Busy and time.monotonic() < deadline:
-            status = driver._getstatus()
-        if status & sockets.Status.Busy:
-            log.error("client dropped: silent for %g s", SILENCE)
-            status = sockets.Status.Disconnected
-        driver.status = status
-        return status
-
-    stock_initialize = sockets.Driver.initialize
-    stock_get_status = sockets.Driver.get_status
-    replaced = [
-        (sockets.Driver, "initialize", stock_initialize),
-        (sockets.Driver, "get_status", stock_get_status),
-        (sockets, "SELECTTIMEOUT", sockets.SELECTTIMEOUT),
-    ]
-    sockets.Driver.initialize = initialize
-    sockets.Driver.get_status = get_status
-    sockets.SELECTTIMEOUT = min(sockets.SELECTTIMEOUT, SILENCE)
-    for driver_class in (sockets.Driver, sockets.SHMDriver):
-        for name in ("_recv_force_data", "_recv_forces_bulk", "_recv_forces_bulk_batch"):
-            stock = driver_class.__dict__[name]
-            replaced.append((driver_class, name, stock))
-            setattr(driver_class, name, wrap(stock, batched=name.endswith("batch")))
+def is_loopback(address: str) -> bool:
+    """Whether a TCP *address* is this machine alone."""
+    if address == "localhost":
+        return True
     try:
-        yield
-    finally:
-        for owner, name, stock in replaced:
-            setattr(owner, name, stock)
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:  # another name
+        return False
 
 
 def load_exactly(xml, hook: Callable[[object], None] | None = None, **options):
     """i-PI's simulation from an input or a checkpoint, the latter to the last bit.
 
-    While binding, i-PI removes the total momentum once more: rounding that a run without
-    interruption does not have.  So the momenta of a checkpoint are put back as they stand there.
+    While binding, i-PI removes the total momentum once more and shares the thermostats' heat among
+    modes: rounding that a run without interruption does not have.  So the momenta and the heat of a
+    checkpoint are put back as they stand there.
     hook: called with the simulation before it is bound; *options* go to i-PI's ``load_from_xml``.
     """
     from ipi.engine.simulation import Simulation
     from ipi.utils.depend import dstrip
 
     stored: list[np.ndarray] = []
+    heat: list[float] = []
 
     def before_binding(simulation) -> None:
+        for system in simulation.syslist:
+            heat.extend(float(t.ethermo) for t in thermostats(system.motion))
         # dstrip and copy: np.array of i-PI's arrays may share their memory
         stored.extend(dstrip(system.beads.p).copy() for system in simulation.syslist)
         if hook is not None:
@@ -265,6 +219,9 @@ def load_exactly(xml, hook: Callable[[object], None] | None = None, **options):
     if simulation.step > 0:
         for system, p in zip(simulation.syslist, stored, strict=True):
             system.beads.p[:] = p
+        baths = [t for system in simulation.syslist for t in thermostats(system.motion)]
+        for thermostat, total in zip(baths, heat, strict=True):
+            collect_heat(thermostat, total)
         if simulation.chk is not None:
             simulation.chk.store()  # what a stop before the first step would write
     return simulation
@@ -321,6 +278,12 @@ def serve(
         )
     source = run.path if restart is None else Path(restart).resolve()
     where = f"port {run.socket.port} of {run.socket.address}"
+    if run.socket.mode == "inet" and not is_loopback(run.socket.address):
+        log.warning(
+            "listening on %s, which other machines reach: i-PI's protocol has no authentication; "
+            "use localhost and an ssh tunnel",
+            where,
+        )
     if run.socket.mode != "inet":
         where = Address.unix((sockets_prefix or run.socket.prefix) + run.socket.address, prefix="")
     if restart is not None:
@@ -354,5 +317,24 @@ def serve(
                 checkpoints.make_safe(output, simulation)
         softexit.hard_exit = True
         clock[0].prime()
-        simulation.run()
+        try:
+            simulation.run()
+        except OSError as err:
+            _give_up(err, run)
         softexit.trigger(status=simulation.exit_status, message=simulation.exit_message)
+
+
+def _give_up(err: OSError, run: RunInput) -> NoReturn:
+    """End at once where outputs cannot be written: what is on disk stays as it is.
+
+    i-PI would go on to close its files, which fails again, and write a RESTART, which may not fit.
+    """
+    what = err.strerror or str(err)
+    where = "" if err.filename is None else f" ({err.filename})"
+    print(
+        f"error: outputs in {run.folder} cannot be written: {what}{where}; what is there up to the "
+        "last checkpoint is intact: make room, then run again to continue",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(2)

@@ -15,9 +15,11 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from .errors import AlchemdriverError, InputError
+from .errors import AlchemdriverError, AnalysisError, InputError, OutOfTime
+from .inputs import read_input
 from .progress import Progress
 from .run import Options, execute, find_runs
+from .workflow.manifest import einstein_terms, is_workflow, stage_of
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,10 @@ class Display:
         self.tasks: dict[str, int] = {}
         self.first: dict[str, tuple[float, int]] = {}  # time and step of the first row seen
         self.next_line: dict[str, float] = {}
+
+    def say(self, line: str) -> None:
+        """A line above the bars."""
+        self.bars.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     def report(self, name: str, progress: Progress, resumed: bool) -> None:
         now = time.monotonic()
@@ -93,16 +99,28 @@ def terminate_like_ctrl_c():
             signal.signal(signum, handler)
 
 
-def run_and_analyze(targets: list[Path], options: Options) -> None:
-    """Run all that is not finished, then analyse; on Ctrl-C say how to continue."""
+def run_and_analyze(targets: list[Path], options: Options, start_from: str | None = None) -> bool:
+    """Run all that is not finished, then analyse; on Ctrl-C say how to continue.
+
+    start_from: a stage of a workflow, to be run again with all that follow.  False if the wall
+    time was over before all was done.
+    """
     console = Console(stderr=True)
     display = Display(console)
-    runs = [path for target in targets for path in find_runs(target)]
+    staged = [target for target in targets if is_workflow(target)]
+    runs = [path for target in targets if target not in staged for path in find_runs(target)]
+    if start_from is not None and len(staged) != 1:
+        raise InputError("--from names a stage: give one workflow folder with it")
     again = "alchemdriver run " + shlex.join(str(t) for t in targets)
     with terminate_like_ctrl_c():
         try:
             with display.bars:
-                execute(runs, options, display.report)
+                if runs:
+                    execute(runs, options, display.report)
+                if staged:
+                    from .workflow.runner import run_workflow  # scipy
+                for target in staged:
+                    run_workflow(target, options, display.report, display.say, start_from)
         except KeyboardInterrupt:
             console.print(
                 f"stopped, restart files written; continue with: {again}",
@@ -110,12 +128,31 @@ def run_and_analyze(targets: list[Path], options: Options) -> None:
                 soft_wrap=True,
             )
             raise
+        except OutOfTime as err:
+            console.print(f"{err}; continue with: {again}", style="bold", soft_wrap=True)
+            return False
         except AlchemdriverError as err:
-            if any((path.parent / "RESTART").exists() for path in runs):
+            if staged or any((path.parent / "RESTART").exists() for path in runs):
                 raise type(err)(f"{err}; once mended, continue with: {again}") from None
             raise
     for target in targets:  # replicas of one folder together, different targets apart
-        analyze_and_print([target], None, None)
+        if target.is_dir() and any(target.glob("point-*/input.xml")):
+            print_mass_leg(target)
+        elif target not in staged and all(
+            read_input(p).transformation.plain for p in find_runs(target)
+        ):
+            print(f"{target}: plain dynamics, done; there is no free energy to analyse")
+        else:
+            analyze_and_print([target], None, None, device=options.device)
+    return True
+
+
+def print_mass_leg(folder: Path) -> None:
+    """The points of a mass leg and their integral; the whole is analysed with the run itself."""
+    from . import analysis
+
+    print(analysis.leg_summary(analysis.mass_leg_in(folder)))
+    print(f"now: alchemdriver analyze {shlex.quote(str(folder.resolve().parent))}")
 
 
 def analyze_and_print(
@@ -124,19 +161,120 @@ def analyze_and_print(
     formula_units: int | None,
     partial: bool = False,
     n_ws: int | None = None,
+    *,
+    reference: str | None = None,
+    check: Path | None = None,
+    device: str = "cpu",
 ) -> None:
-    """Analyse finished folders together, write result.json and plots, print the summary."""
+    """Analyse finished folders together, write result.json and plots, print the summary.
+
+    Windows are first evaluated at each other's λ, on *device*, as far as that is still missing.
+    """
     from . import analysis
 
+    staged = [folder for folder in folders if is_workflow(folder)]
+    if staged:
+        if len(folders) > 1:
+            raise InputError("analyse workflows one by one, or compare them: alchemdriver gather")
+        found = analysis.analyze_workflow(staged[0])
+        print(analysis.workflow_summary(found))
+        print(f"\nwritten: {', '.join(str(p) for p in analysis.write_workflow(found, out))}")
+        return
     inputs = [path for folder in folders for path in find_runs(folder)]
     if out is None and len(folders) > 1 and any(f.parent.name[:8] != "replica-" for f in inputs):
         raise InputError("several runs have no common folder: say with --out where results go")
+    if len(inputs) > 1:
+        evaluate_windows(inputs, device)
+    staged = stage_of(inputs[0].parent)
+    known = einstein_terms(*staged, read_input(inputs[0])) if staged else {}
+    if n_ws is not None:
+        known["n_ws"] = n_ws
     result = analysis.analyze(
-        inputs, out=out, formula_units=formula_units, partial=partial, n_ws=n_ws
+        inputs,
+        out=out,
+        formula_units=formula_units,
+        partial=partial,
+        **known,
+        reference=reference,
+        check=check,
     )
     plots = analysis.save_plots(result, result.folder)
     print(analysis.summary(result))
     print(f"\nwritten: {result.folder / 'result.json'}, {', '.join(p.name for p in plots)}")
+
+
+def compare_beads(folders: list[Path], classical: Path | None, out: Path) -> None:
+    """Totals at different numbers of beads, their limit, and quantum minus classical."""
+    from . import analysis
+
+    results = [analysis.analyze(find_runs(folder), write=False) for folder in folders]
+    reference = None
+    if classical is not None:
+        reference = analysis.analyze(find_runs(classical), write=False)
+    found = analysis.compare_beads(results, reference)
+    written = [analysis.write_quantum(found, out), analysis.save_quantum_plot(found, out)]
+    print(analysis.quantum_summary(found))
+    print(f"written: {', '.join(map(str, written))}")
+
+
+def evaluate_windows(inputs: list[Path], device: str) -> None:
+    """What MBAR needs of windows at other λ; where it cannot be had, the analysis says so."""
+    from .analysis.reduced import linear_in_lambda
+    from .reevaluate import reevaluate
+
+    runs = [read_input(path) for path in inputs]
+    if any(run.schedule is not None or linear_in_lambda(run) for run in runs):
+        return
+    console = Console(stderr=True)
+    bars = Bars(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed}/{task.total} configurations"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with bars:
+        task = bars.add_task("energies at the other λ", total=None)
+        try:
+            reevaluate(
+                inputs,
+                device,
+                lambda name, done, total: bars.update(
+                    task, completed=done, total=total, description=f"{name} at the other λ"
+                ),
+            )
+        except AnalysisError as err:
+            log.warning("no MBAR: %s", err)
+
+
+def gather_and_print(folders: list[Path], out: Path) -> None:
+    """Tables and plots of many workflows, and what a fit in 1/N says."""
+    from .analysis import gather as g
+    from .analysis.report import with_error
+
+    rows = g.gather(folders)
+    table = Table("folder", "", "phase", "T (K)", "N", "route", "value", "SD (meV)")
+    for x in rows:
+        r = x.row
+        table.add_row(
+            x.folder,
+            r.quantity,
+            r.phase or "–",
+            f"{r.temperature:g}",
+            str(r.natoms),
+            r.route,
+            with_error(r.per_unit, r.per_unit_se) + f" per {r.unit}",
+            "–" if r.sd is None else f"{1e3 * r.sd / r.per:.2f}",
+        )
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    for e in g.extrapolations(rows):
+        sizes = ", ".join(str(n) for n in e.sizes)
+        print(
+            f"{e.quantity} {e.phase} {e.route}, {e.temperature:g} K, N → ∞ from {sizes} atoms: "
+            f"{with_error(e.value, e.se)}"
+        )
+    written = g.write_tables(rows, out) + g.write_plots(rows, out)
+    print(f"written: {', '.join(str(p) for p in written)}")
 
 
 def print_models() -> None:

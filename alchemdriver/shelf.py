@@ -5,6 +5,7 @@ A name is one of
 * an embedded model (``demo``, ``demo-fe``), shipped as JSON + safetensors;
 * a foundation model (``mace-mp-0-small``, …), fetched by mace-torch's own downloader the first
   time it is named and kept in ``$XDG_CACHE_HOME/mace`` (default ``~/.cache/mace``);
+* CHGNet (``chgnet-0.3.0``, …), whose weights come with the optional package ``chgnet``;
 * a path to a ``.json`` (an embedded-format model, or analytic springs for teaching) or to a
   ``.model`` file as mace's trainer writes it, relative to the folder of the input.
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -33,12 +35,12 @@ from .errors import InputError, ModelError, did_you_mean
 if TYPE_CHECKING:
     from .backends.base import Backend
 
-__all__ = ["ModelCard", "catalogue", "model_digest", "open_model"]
+__all__ = ["FOUNDATION_ELEMENTS", "ModelCard", "catalogue", "model_digest", "open_model"]
 
 log = logging.getLogger(__name__)
 
 _EMBEDDED = Path(__file__).parent / "models"
-_MP89 = (*chemical_symbols[1:84], "Ac", "Th", "Pa", "U", "Np", "Pu")
+FOUNDATION_ELEMENTS = (*chemical_symbols[1:84], "Ac", "Th", "Pa", "U", "Np", "Pu")
 _ORGANIC = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I")
 _ASL = "ASL (academic, no commercial use)"
 _GITHUB = "https://github.com/ACEsuit/mace-mp/releases/download"
@@ -64,7 +66,7 @@ class _Foundation:
     url: str
     licence: str
     good_for: str
-    elements: tuple[str, ...] = _MP89
+    elements: tuple[str, ...] = FOUNDATION_ELEMENTS
 
 
 # Not on the shelf: PolarMACE (unsupported), OMOL (needs total charge and spin) and the multi-head
@@ -131,15 +133,33 @@ _FOUNDATIONS = {
     ),
 }
 
+_CHGNET_SOURCE = "https://github.com/CederGroupHub/chgnet"
+_CHGNET = {  # name -> file inside the chgnet package, what it is good for
+    "chgnet-0.3.0": ("pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar", "materials, PBE(+U)"),
+    "chgnet-0.2.0": (
+        "pretrained/0.2.0/chgnet_0.2.0_e30f77s348m32.pth.tar",
+        "materials, PBE(+U); the version of the first preprints",
+    ),
+    "chgnet-r2scan": (
+        "pretrained/r2scan/chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar",
+        "materials, r2SCAN",
+    ),
+}
+
 
 def open_model(
-    name: str, folder: Path = Path("."), device: str = "cpu", dtype: str = "float64"
+    name: str,
+    folder: Path = Path("."),
+    device: str = "cpu",
+    dtype: str = "float64",
+    evaluator: str = "auto",
 ) -> Backend:
     """The backend of the model called *name*; paths are relative to *folder*.
 
-    device: 'cpu', 'cuda', 'cuda:N' or 'mps'; dtype: 'float64' or 'float32'.  Analytic models
-    ignore both.  Raises ModelError if the model is unknown, missing, damaged or unsupported, and
-    InputError if the device or dtype does not exist here.
+    device: 'cpu', 'cuda', 'cuda:N' or 'mps'; dtype: 'float64' or 'float32'; evaluator: see
+    :class:`alchemdriver.backends.mace.MaceBackend`.  Analytic models ignore all three.  Raises
+    ModelError if the model is unknown, missing, damaged or unsupported, and InputError if the
+    device or dtype does not exist here.
     """
     if dtype not in ("float64", "float32"):
         raise InputError(
@@ -148,11 +168,20 @@ def open_model(
         )
     path = _locate(name, Path(folder))
     log.info("model %s: %s, sha256 %s", name, path, _sha256(path))
-    if path.suffix == ".json" and _is_harmonic(path):
+    analytic = _analytic(path)
+    if analytic == "harmonic":
         from .backends.harmonic import HarmonicBackend
 
         return HarmonicBackend.from_file(path)
+    if analytic == "harmonic-crystal":
+        from .backends.harmonic_crystal import HarmonicCrystalBackend
+
+        return HarmonicCrystalBackend.from_file(path)
     _check_device(device, dtype)
+    if name in _CHGNET:
+        from .backends.chgnet import ChgnetBackend
+
+        return ChgnetBackend(name.removeprefix("chgnet-"), name, device, dtype)
     import mace  # noqa: F401  e3nn must not be imported first
 
     from .backends.mace import MaceBackend
@@ -164,7 +193,7 @@ def open_model(
     else:
         model = _load_pickle(path)
     # the backend converts: isolated-atom energies must reach it in the precision of the file
-    return MaceBackend(model, name=name, device=device, dtype=dtype)
+    return MaceBackend(model, name=name, device=device, dtype=dtype, evaluator=evaluator)
 
 
 def model_digest(name: str, folder: Path = Path(".")) -> str:
@@ -185,6 +214,11 @@ def catalogue() -> list[ModelCard]:
         cards.append(
             ModelCard(name, entry.elements, entry.licence, size, entry.url, entry.good_for, file)
         )
+    for name, (_, good_for) in _CHGNET.items():
+        file = _chgnet_file(name)
+        size = file.stat().st_size if file else None
+        known = FOUNDATION_ELEMENTS
+        cards.append(ModelCard(name, known, "BSD", size, _CHGNET_SOURCE, good_for, file))
     return cards
 
 
@@ -202,17 +236,34 @@ def _locate(name: str, folder: Path) -> Path:
         return embedded[name]
     if name in _FOUNDATIONS:
         return _cached(_FOUNDATIONS[name].url) or _download(name)
+    if name in _CHGNET:
+        file = _chgnet_file(name)
+        if file is None:
+            raise ModelError(
+                f"model '{name}' needs the optional package chgnet (0.4.2 or later): "
+                "pip install 'alchemdriver[chgnet]'"
+            )
+        return file
     path = Path(name).expanduser()
     path = path if path.is_absolute() else folder / path
     if path.suffix in (".model", ".json"):
         if not path.is_file():
             raise ModelError(f"model file {path} does not exist")
         return path
-    known = [*embedded, *_FOUNDATIONS]
+    known = [*embedded, *_FOUNDATIONS, *_CHGNET]
     raise ModelError(
         f"unknown model '{name}'{did_you_mean(name, known)}; expected a path to a .model or .json "
         f"file, or one of {', '.join(known)}"
     )
+
+
+def _chgnet_file(name: str) -> Path | None:
+    """The weights inside the chgnet package, None without it; does not import it (nor torch)."""
+    spec = importlib.util.find_spec("chgnet")
+    if spec is None or spec.origin is None:
+        return None
+    file = Path(spec.origin).parent / _CHGNET[name][0]
+    return file if file.is_file() else None
 
 
 def _cache_folder() -> Path:
@@ -284,8 +335,9 @@ def _read_json(path: Path) -> dict:
     return content
 
 
-def _is_harmonic(path: Path) -> bool:
-    return _read_json(path).get("backend") == "harmonic"
+def _analytic(path: Path) -> str | None:
+    """The analytic backend that a JSON names; None for a model of the embedded format."""
+    return _read_json(path).get("backend") if path.suffix == ".json" else None
 
 
 def _check_device(device: str, dtype: str) -> None:

@@ -10,6 +10,7 @@ worst over energy, forces, virial and ∂E/∂λ.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
@@ -25,12 +26,15 @@ __all__ = [
     "TOLERANCES",
     "Tolerances",
     "assert_conforms",
+    "check_evaluator",
     "check_limits",
     "difference",
     "difference_quotient",
     "measure",
     "relative",
 ]
+
+log = logging.getLogger(__name__)
 
 # A quantity smaller than this (eV, eV/Å) is noise, not a scale to divide by.
 _FLOOR = 1e-3
@@ -109,6 +113,61 @@ def _absolute_difference(a: PotentialEvaluation, b: PotentialEvaluation) -> floa
     )
 
 
+# --- the evaluator at start-up --------------------------------------------------------------
+
+_LARGEST_CHECK = 1000  # atoms; stock modules need ten times the memory of the fast evaluator
+
+
+def check_evaluator(
+    backend: Backend, what: Transformation | AlchemicalSites, structure: Structure
+) -> float | None:
+    """Compare the fast evaluator of *backend* with stock modules on the user's own *structure*.
+
+    One evaluation of each at weights between the end states; energy, forces, virial and ∂E/∂λ.  Of
+    a large structure, the atoms around one that changes are taken as a free cluster.  Returns the
+    worst error (units and tolerance of :func:`check_limits`), or None if there is nothing to
+    compare.  Beyond the tolerance the backend falls back to stock modules with a warning;
+    ModelError if the fast evaluator was demanded.
+    """
+    if getattr(backend, "evaluator", "stock") != "fast":
+        return None
+    if isinstance(what, AlchemicalSites):
+        sites = what
+    elif what.changed:
+        sites = AlchemicalSites.from_transformation(what)
+    else:
+        sites = AlchemicalSites.plain(structure.symbols)
+    sites, structure = _part(sites, structure)
+    arguments = (structure.positions, structure.cell, structure.pbc, _shares(sites))
+    found = backend.potential(sites).evaluate(*arguments)
+    expected = backend.reference(sites).evaluate(*arguments)
+    per_atom = np.abs(found.weight_gradient - expected.weight_gradient) / len(structure)
+    error = max(_absolute_difference(found, expected), per_atom.max(initial=0.0))
+    if error <= _LIMIT_TOLERANCE[backend.dtype]:
+        log.info("fast evaluator agrees with stock modules to %.1e on this structure", error)
+    else:
+        backend.fall_back(
+            f"on this structure it differs from stock modules by {error:.1e}, "
+            f"expected below {_LIMIT_TOLERANCE[backend.dtype]:.0e} in {backend.dtype}"
+        )
+    return float(error)
+
+
+def _part(sites: AlchemicalSites, s: Structure) -> tuple[AlchemicalSites, Structure]:
+    """*sites* and *s*, or the atoms nearest to a site (or to atom 0), not periodic."""
+    if len(s) <= _LARGEST_CHECK:
+        return sites, s
+    centre = min((i for state in sites.states for i in state), default=0)
+    distance = np.linalg.norm(s.positions - s.positions[centre], axis=1)
+    kept = np.sort(np.argsort(distance, kind="stable")[:_LARGEST_CHECK])
+    new = {int(old): n for n, old in enumerate(kept)}
+    states = [{new[i]: e for i, e in state.items() if i in new} for state in sites.states]
+    symbols = tuple(sites.symbols[i] for i in kept)
+    part = AlchemicalSites(symbols, tuple(states), sites.groups)
+    own = tuple(s.symbols[i] for i in kept)
+    return part, Structure(own, s.positions[kept], np.zeros((3, 3)), (False,) * 3)
+
+
 # --- comparing ------------------------------------------------------------------------------
 
 
@@ -161,6 +220,7 @@ def assert_conforms(
     groups: Sequence[int] | None = None,
     skip: Sequence[str] = (),
     tolerances: Tolerances | None = None,
+    step: float | None = None,
 ) -> dict[str, float]:
     """Measure *backend* and raise ModelError, naming the check, beyond *tolerances*.
 
@@ -169,10 +229,11 @@ def assert_conforms(
 
     skip: checks that are not meant to hold; for a potential that is fixed in space these are
     ``("translation", "permutation", "net force")``.
+    step: of the finite differences; a model whose energy bends sharply needs a small one.
     """
     tolerances = tolerances or TOLERANCES[backend.dtype]
     sites = AlchemicalSites.from_states(structure.symbols, states, groups)
-    errors = measure(backend, structure, sites)
+    errors = measure(backend, structure, sites, step)
     errors = {check: error for check, error in errors.items() if check not in skip}
     for check, error in errors.items():
         limit = tolerances.slopes if check.startswith("slope") else tolerances.exact
@@ -184,10 +245,12 @@ def assert_conforms(
     return errors
 
 
-def measure(backend: Backend, structure: Structure, sites: AlchemicalSites) -> dict[str, float]:
+def measure(
+    backend: Backend, structure: Structure, sites: AlchemicalSites, step: float | None = None
+) -> dict[str, float]:
     """Relative error of every check; names that begin with 'slope' are finite differences."""
     potential = backend.potential(sites)
-    step = _STEP[backend.dtype]
+    step = step or _STEP[backend.dtype]
     rng = np.random.default_rng(7)
     # in no group does this sum to 1: identities must hold all the same
     weights = rng.uniform(0.2, 0.7, sites.n_weights)
@@ -201,6 +264,7 @@ def measure(backend: Backend, structure: Structure, sites: AlchemicalSites) -> d
         _bits(at)
         != _bits(potential.evaluate(structure.positions, structure.cell, structure.pbc, weights))
     )
+    errors["batch"] = _batch(potential, structure, weights)
     errors["translation"] = _translation(potential, structure, weights, at, rng)
     errors["wrapping"] = _wrapping(potential, structure, weights, at, rng)
     errors["permutation"] = _permutation(backend, sites, structure, weights, at, rng)
@@ -222,6 +286,18 @@ def _combinations(sites: AlchemicalSites, most: int = 16) -> list[tuple[int, ...
 def _bits(e: PotentialEvaluation) -> bytes:
     parts = (np.float64(e.energy), e.forces, e.virial, e.weight_gradient)
     return b"".join(np.ascontiguousarray(p).tobytes() for p in parts)
+
+
+def _batch(potential, s: Structure, weights) -> float:
+    """Three structures in one call, each in a cell of its own, against one call each."""
+    strains = [np.eye(3), 1.02 * np.eye(3), np.eye(3) + 0.03 * np.triu(np.ones((3, 3)), 1)]
+    cells = np.stack([s.cell @ f for f in strains])
+    positions = np.stack([s.positions @ f for f in strains])
+    together = potential.evaluate_batch(positions, cells, s.pbc, weights)
+    one_by_one = [
+        potential.evaluate(x, h, s.pbc, weights) for x, h in zip(positions, cells, strict=True)
+    ]
+    return max(difference(a, b, True) for a, b in zip(together, one_by_one, strict=True))
 
 
 def _translation(potential, s: Structure, weights, at, rng) -> float:

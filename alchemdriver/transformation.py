@@ -7,6 +7,8 @@ none):
             ELEMENT[SET] -> ELEMENT     those atoms; they must be of that element
             ELEMENT[SET] -> void        those atoms are removed and tethered
             einstein -> model           Frenkel–Ladd; stands alone
+            none                        nothing: plain dynamics of the model; stands alone
+            model -> scaled             reversible scaling; stands alone
     SET     ranges a-b (both included) and single indices, separated by ';'
 
 Indices count within the whole structure, from 0.
@@ -22,6 +24,8 @@ from .errors import InputError, did_you_mean
 from .records import Transformation
 
 EINSTEIN = "einstein->model"
+NONE = "none"
+SCALED = "model->scaled"
 _TERM = re.compile(r"^(?P<a>[A-Za-z]+)(?:\[(?P<set>[^\]]*)\])?->(?P<b>[A-Za-z]+)$")
 
 
@@ -56,16 +60,19 @@ def parse_alchemy(text: str, symbols: tuple[str, ...]) -> Transformation:
     """The transformation that *text* describes for a structure of *symbols* (N of them).
 
     Raises InputError for a malformed term, an unknown element, an index out of range, a term that
-    matches no atom, an atom of another element or one changed twice, and for changing nothing.
+    matches no atom, and an atom of another element or one changed twice.
     """
     # "Pb -> Sn" and "Pb->Sn" are the same term
     terms = re.sub(r"\s*->\s*", "->", text.strip()).split()
     if not terms:
         raise InputError("alchemy is empty: expected terms such as Pb->Sn or Fe[12]->void")
-    if EINSTEIN in terms:
-        if len(terms) > 1:
-            raise InputError(f"alchemy '{text}': einstein->model cannot be combined with others")
-        return Transformation(initial=symbols, final=symbols, einstein=True)
+    for alone in (EINSTEIN, SCALED, NONE):
+        if alone in terms:
+            if len(terms) > 1:
+                raise InputError(f"alchemy '{text}': {alone} cannot be combined with others")
+            return Transformation(
+                initial=symbols, final=symbols, einstein=alone == EINSTEIN, scaled=alone == SCALED
+            )
     final: list[str | None] = list(symbols)
     touched: set[int] = set()
     for term in terms:

@@ -12,12 +12,21 @@ __all__ = [
     "Result",
     "Term",
     "analyze",
+    "analyze_workflow",
     "analyze_works",
+    "compare_beads",
     "dhdl_frame",
+    "leg_summary",
+    "mass_leg_in",
+    "quantum_summary",
     "read_gradients",
     "save_plots",
+    "save_quantum_plot",
     "summary",
     "switching_work",
+    "workflow_summary",
+    "write_quantum",
+    "write_workflow",
 ]
 
 _HOME = {
@@ -25,11 +34,20 @@ _HOME = {
     "Term": "corrections",
     "analyze": "run",
     "analyze_works": "estimators",
+    "leg_summary": "report",
+    "mass_leg_in": "mass_leg",
     "read_gradients": "readers",
+    "compare_beads": "quantum",
+    "quantum_summary": "report",
     "save_plots": "plots",
+    "save_quantum_plot": "plots",
+    "write_quantum": "quantum",
     "summary": "report",
     "switching_work": "work",
     "dhdl_frame": "export",
+    "analyze_workflow": "workflow",
+    "workflow_summary": "workflow",
+    "write_workflow": "workflow",
 }
 
 

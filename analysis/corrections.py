@@ -17,6 +17,7 @@ eV fs and ω in 1/fs, all with i-PI's constants (``alchemdriver.units``).
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
@@ -67,20 +68,29 @@ def frequency(constants: np.ndarray, masses: np.ndarray) -> np.ndarray:
     )
 
 
+def oscillators(temperature: float, frequencies: np.ndarray, beads: int | None = 1) -> float:
+    """Free energy of independent one-dimensional oscillators (momenta included), eV.
+
+    frequencies: ω (n,) in rad/fs.
+
+    beads=1     kT Σ ln(ħω/kT), classical
+    beads=P     kT Σ ln(2 sinh(P asinh(ħω/2PkT))), what P beads sample: consistent with works
+                from runs of P beads
+    beads=None  kT Σ ln(2 sinh(ħω/2kT)), quantum, the limit of many beads
+    """
+    x = units.HBAR_EV_FS * _positive("frequencies", frequencies) / (2.0 * kT(temperature))
+    if beads == 1:
+        return float(kT(temperature) * np.sum(np.log(2.0 * x)))
+    y = x if beads is None else beads * np.arcsinh(x / beads)
+    # ln(2 sinh y) without overflow for stiff or cold oscillators
+    return float(kT(temperature) * np.sum(y + np.log(-np.expm1(-2.0 * y))))
+
+
 def einstein_crystal(
     temperature: float, constants: np.ndarray, masses: np.ndarray, beads: int | None = 1
 ) -> float:
-    """Free energy of independent 3D oscillators (momenta included), eV.
-
-    beads=1     3 kT Σ ln(ħω_i/kT), classical; eq. 18
-    beads=P     3 kT Σ ln(2 sinh(P asinh(ħω_i/2PkT))), what P beads sample: consistent with works
-                from runs of P beads
-    beads=None  3 kT Σ ln(2 sinh(ħω_i/2kT)), quantum, the limit of many beads
-    """
-    x = units.HBAR_EV_FS * frequency(constants, masses) / (2.0 * kT(temperature))
-    y = x if beads is None else beads * np.arcsinh(x / beads)
-    # ln(2 sinh y) without overflow for stiff or cold oscillators
-    return float(3.0 * kT(temperature) * np.sum(y + np.log(-np.expm1(-2.0 * y))))
+    """F_E = 3 kT Σ_i ln(ħω_i/kT), eV, eq. 18; quantum and finite *beads* as in ``oscillators``."""
+    return 3.0 * oscillators(temperature, frequency(constants, masses), beads)
 
 
 def centre_of_mass(
@@ -117,6 +127,16 @@ def pressure_volume(pressure: float, volume: float) -> float:
     return float(pressure * volume * units.BAR_EV_PER_ANGSTROM3)
 
 
+def temperature_term(
+    temperature: float | np.ndarray, reference: float, natoms: int
+) -> float | np.ndarray:
+    """−(3/2) N k T ln(T/T0), eV: the momenta's share of G(T) − (T/T0) G(T0).
+
+    For N classical atoms, the motion of the whole included.  See :mod:`analysis.scaling`.
+    """
+    return -1.5 * natoms * kT(1.0) * temperature * np.log(np.divide(temperature, reference))
+
+
 def configurational(temperature: float, configurations: int) -> float:
     """kT ln n, eV: by how much n symmetry-equivalent labelled configurations lower G.
 
@@ -149,6 +169,12 @@ def infinite_size(
     covariance = np.linalg.inv(design.T @ (weights[:, None] * design))
     intercept = covariance[0] @ (design.T @ (weights * y))
     return float(intercept), float(np.sqrt(covariance[0, 0]))
+
+
+def formula(symbols: Sequence[str]) -> str:
+    """Such as ``Cs8Pb8I24``, in the order in which the elements first appear."""
+    counts = Counter(symbols)
+    return "".join(f"{s}{n if n > 1 else ''}" for s, n in counts.items())
 
 
 def formula_units(symbols: Sequence[str]) -> int:

@@ -1,8 +1,7 @@
-"""Runs at fixed λ: ⟨∂H/∂λ⟩ with its equilibration and correlation, and TI over several of them."""
+"""Runs at fixed λ: ⟨∂H/∂λ⟩ with its equilibration and correlation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import numpy as np
 from ..errors import AnalysisError
 from ..inputs import RunInput
 from .estimators import Estimate
+from .holds import drifts, volume_drift
 from .quiet import quiet_pymbar
-from .readers import read_gradients
+from .readers import read_gradients, volumes
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,30 @@ class Window:
     folder: Path
     lam: float
     temperature: float  # K
+    steps: np.ndarray  # (n,) MD steps of the rows
     time: np.ndarray  # (n,) ps
     gradient: np.ndarray  # (n,) eV, ∂H/∂λ, mean over beads
     equilibration: int  # rows left out at the start
     inefficiency: float  # rows per independent sample, >= 1
     mean: Estimate  # of the rows after equilibration
+    volume_drift: float | None  # Å^3, second minus first half after equilibration; None: constant
+    volume_drift_se: float | None  # Å^3
+    last_step: int
+    total_steps: int
 
     @property
     def equilibrated(self) -> np.ndarray:
         """Rows after equilibration, (m,) eV."""
         return self.gradient[self.equilibration :]
+
+    @property
+    def drifts(self) -> bool:
+        """Whether the volume still moves after what is left out as equilibration."""
+        return drifts(self.volume_drift, self.volume_drift_se)
+
+    @property
+    def complete(self) -> bool:
+        return self.last_step >= self.total_steps
 
 
 def equilibrium_mean(gradient: np.ndarray) -> tuple[int, float, Estimate]:
@@ -84,39 +98,23 @@ def fixed_window(run: RunInput) -> Window:
         raise AnalysisError(f"{run.path}: <ensemble> names no <temperature>")
     series = read_gradients(run)
     start, g, mean = equilibrium_mean(series.mean)
+    volume = volumes(run)
+    if volume is not None:
+        steps, values = volume
+        volume = values[steps >= series.steps[start]]
+    drift, drift_se = volume_drift(volume)
     return Window(
         folder=run.folder,
         lam=run.parameters.lam,
         temperature=run.temperature,
+        steps=series.steps,
         time=series.steps * ((run.timestep or 0.0) * 1e-3),
         gradient=series.mean,
         equilibration=start,
         inefficiency=g,
         mean=mean,
+        volume_drift=drift,
+        volume_drift_se=drift_se,
+        last_step=int(series.steps[-1]),
+        total_steps=run.total_steps,
     )
-
-
-def integrate(windows: Sequence[Window]) -> Estimate:
-    """ΔF = ∫₀¹ dλ ⟨∂H/∂λ⟩_λ by the trapezoidal rule, eV; eq. 8.
-
-    Several windows at one λ are averaged.  The SE does not contain the error of the rule.  Raises
-    AnalysisError unless λ = 0 and 1 are both there.
-    """
-    lams = sorted({w.lam for w in windows})
-    if len(lams) < 2 or lams[0] != 0.0 or lams[-1] != 1.0:
-        raise AnalysisError(f"thermodynamic integration needs λ = 0 and 1, got {lams}")
-    groups = [[w.mean for w in windows if w.lam == lam] for lam in lams]
-    means = np.array([np.mean([m.value for m in group]) for group in groups])
-    d = np.diff(lams)
-    weights = 0.5 * (np.concatenate([[0.0], d]) + np.concatenate([d, [0.0]]))
-    value = float(weights @ means)
-    kind = f"propagated over {len(lams)} values of λ; without the error of the trapezoidal rule"
-    if any(m.se is None for group in groups for m in group):
-        none = "not estimated: a window has no error"
-        return Estimate("TI", value, None, none, None, none, None, none, len(lams))
-    errors = [np.sqrt(np.sum([m.se**2 for m in group])) / len(group) for group in groups]
-    se = float(np.sqrt(np.sum((weights * errors) ** 2)))
-    return Estimate(
-        "TI", value, se, kind, None, "not defined for TI", (value - 1.96 * se, value + 1.96 * se),
-        "normal", len(lams),
-    )  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 from .quiet import quiet_pymbar
 
 SHORT_HOLD = 5.0  # correlation times
+FEW_ROWS = 20  # below which nothing can be said about a series
 DRIFT = 3.0  # standard errors between the two halves of a hold
 
 
@@ -23,6 +24,14 @@ class Hold:
     correlation_time: float | None  # ps, of ∂H/∂λ in all holds of this kind; None: not known
     volume_drift: float | None  # Å^3, second minus first half; None: volume constant, not printed
     volume_drift_se: float | None  # Å^3, from both halves and their correlation
+    rows: int  # of ∂H/∂λ
+    gradient_drift: float | None  # eV, ∂H/∂λ in the last quarter minus the one before; None: few
+    gradient_drift_se: float | None  # eV
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether the hold has too few rows to be judged."""
+        return self.rows < FEW_ROWS
 
     @property
     def short(self) -> bool:
@@ -34,9 +43,12 @@ class Hold:
     @property
     def drifts(self) -> bool:
         """Whether the volume still moves."""
-        if self.volume_drift is None or self.volume_drift_se is None:
-            return False
-        return abs(self.volume_drift) > DRIFT * self.volume_drift_se
+        return drifts(self.volume_drift, self.volume_drift_se)
+
+
+def drifts(difference: float | None, se: float | None) -> bool:
+    """Whether a difference between halves is beyond its error; False where it is not known."""
+    return difference is not None and se is not None and abs(difference) > DRIFT * se
 
 
 def inefficiency(series: Sequence[np.ndarray]) -> float | None:
@@ -45,7 +57,7 @@ def inefficiency(series: Sequence[np.ndarray]) -> float | None:
     Their common mean is used, so that series shorter than the correlation time show it by
     scattering among each other.  None for less than 20 rows each, or for constants.
     """
-    if min(len(s) for s in series) < 20 or np.ptp(np.concatenate(series)) == 0.0:
+    if min(len(s) for s in series) < FEW_ROWS or np.ptp(np.concatenate(series)) == 0.0:
         return None
     with quiet_pymbar():
         from pymbar import timeseries
@@ -67,13 +79,46 @@ def examine(
     g = inefficiency(gradients) if gradients else None
     time = None if g is None else 0.5 * (g - 1.0) * dt
     volumes = volumes or [None] * len(gradients)
+    ends = [np.array_split(gradient, 4)[2:] for gradient in gradients]  # [cycle, quarter]
+    # of all cycles together, not of whole holds: what relaxes at the start would hide the end
+    gs = [inefficiency(list(quarter)) for quarter in zip(*ends, strict=True)]
     return [
-        Hold(kind, cycle, (len(gradient) - 1) * dt, time, *_volume_drift(volume))
+        Hold(
+            kind,
+            cycle,
+            (len(gradient) - 1) * dt,
+            time,
+            *volume_drift(volume),
+            len(gradient),
+            *_gradient_drift(ends[cycle], gs),
+        )
         for cycle, (gradient, volume) in enumerate(zip(gradients, volumes, strict=True))
     ]
 
 
-def _volume_drift(volume: np.ndarray | None) -> tuple[float | None, float | None]:
+def _gradient_drift(
+    quarters: Sequence[np.ndarray], gs: Sequence[float | None]
+) -> tuple[float | None, float | None]:
+    """Last quarter of a hold minus the one before, and its SE, eV; gs: inefficiency of each."""
+    if None in gs:
+        return None, None
+    variance = sum(q.var(ddof=1) * g / len(q) for q, g in zip(quarters, gs, strict=True))
+    return float(quarters[1].mean() - quarters[0].mean()), float(np.sqrt(variance))
+
+
+def relaxation(holds: Sequence[Hold]) -> tuple[float, float] | None:
+    """Mean drift of ∂H/∂λ at the end of *holds* of one kind, and its SE, eV; None: not known.
+
+    One number for all cycles: what still relaxes does so in every one of them.
+    """
+    known = [h for h in holds if h.gradient_drift is not None]
+    if not known:
+        return None
+    mean = float(np.mean([h.gradient_drift for h in known]))
+    return mean, float(np.sqrt(np.sum([h.gradient_drift_se**2 for h in known])) / len(known))
+
+
+def volume_drift(volume: np.ndarray | None) -> tuple[float | None, float | None]:
     """Second minus first half, and its standard error, Å³."""
     if volume is None or len(volume) < 40:
         return None, None

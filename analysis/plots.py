@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .fixed_lambda import Window
+from .mbar import Mbar
+from .quantum import QuantumResult
 from .result import Result
+from .scaling import Curve
 from .work import SwitchingRun
 
 COLOURS = {"forward": "#0072B2", "backward": "#D55E00"}
@@ -156,7 +159,7 @@ def gradient_series(ax, windows: Sequence[Window]):
             [w.mean.value] * 2,
             color=colour,
             lw=1.8,
-            label=rf"$\lambda$ = {w.lam:g}",
+            label=rf"$\lambda$ = {w.lam:.3g}",
         )
     ax.set_xlabel("time (ps)")
     ax.set_ylabel(r"$\partial H/\partial\lambda$ (eV)")
@@ -185,6 +188,92 @@ def gradient_means(ax, windows: Sequence[Window]):
     return ax
 
 
+def overlap_matrix(ax, mbar: Mbar):
+    """MBAR's overlap matrix, windows numbered by λ; neighbours below the limit are red."""
+    from .estimators import POOR_OVERLAP
+
+    n = len(mbar.sampled)
+    ax.imshow(mbar.overlap, cmap="Blues", vmin=0.0, vmax=max(0.5, float(mbar.overlap.max())))
+    if n <= 12:
+        for i in range(n):
+            for j in range(n):
+                o = mbar.overlap[i, j]
+                poor = abs(i - j) == 1 and o < POOR_OVERLAP
+                if o >= 0.005 or poor:
+                    colour = COLOURS["backward"] if poor else ("white" if o > 0.6 else "0.15")
+                    ax.text(j, i, f"{o:.2f}", ha="center", va="center", color=colour, fontsize=7)
+    labels = [f"{lam:.3g}" for lam in mbar.sampled]
+    every = max(1, n // 12)
+    ax.set_xticks(range(0, n, every), labels[::every], rotation=90 if n > 7 else 0)
+    ax.set_yticks(range(0, n, every), labels[::every])
+    ax.set_xlabel(r"$\lambda$ it might have come from")
+    ax.set_ylabel(r"$\lambda$ of a configuration")
+    ax.tick_params(length=0)
+    for side in ax.spines.values():
+        side.set_visible(False)
+    return ax
+
+
+def free_energy_of_temperature(ax, curve: Curve):
+    """G(T) (eV, whole cell) of reversible scaling with its standard error, and the check point."""
+    t = curve.temperatures
+    ax.plot(t, curve.values, color=COLOURS["forward"], label="reversible scaling")
+    if curve.se is not None:
+        low, high = curve.values - curve.se, curve.values + curve.se
+        ax.fill_between(t, low, high, color=COLOURS["forward"], alpha=0.25, lw=0, label="± SE")
+    if curve.check is not None:
+        point = curve.check.against
+        ax.errorbar(
+            point.temperature,
+            point.value,
+            yerr=point.se or 0.0,
+            color=COLOURS["backward"],
+            marker="o",
+            ms=5,
+            mfc="none",
+            capsize=3,
+            ls="",
+            label="independent value",
+        )
+    ax.set_xlabel("temperature (K)")
+    name = r"$G(T)$" if curve.reference is not None else r"$G(T) - (T/T_0)\,G(T_0)$"
+    ax.set_ylabel(f"{name} (eV, whole cell)")
+    ax.legend(loc="best")
+    return ax
+
+
+def bead_convergence(ax, result: QuantumResult):
+    """Potential part, mass leg and total (meV) against 1/P², each from its classical value if that
+    is known; the fit as a line."""
+    zero = result.classical
+    kinds = (
+        ("potential", "U at fixed masses", "#0072B2", "o"),
+        ("masses", "masses", "#D55E00", "s"),
+        ("value", "total", "#000000", "D"),
+    )
+    x = [p.beads**-2.0 for p in result.points]
+    for name, label, colour, marker in kinds:
+        error = {"value": "se"}.get(name, f"{name}_se")
+        shift = getattr(zero, name) if zero else 0.0
+        y = [1e3 * (getattr(p, name) - shift) for p in result.points]
+        bars = [1e3 * (getattr(p, error) or 0.0) for p in result.points]
+        ax.errorbar(x, y, bars, color=colour, marker=marker, ms=4, ls="", capsize=3, label=label)
+        if name == "value" and result.limit is not None:
+            ends = [0.0, max(x)]
+            line = [1e3 * (result.limit + result.slope * e - shift) for e in ends]
+            ax.plot(ends, line, color=colour, lw=0.9, label=r"$F_\infty + a/P^2$")
+    ax.set_xlim(left=-0.02 * max(x))
+    ax.set_xlabel(r"$1/P^2$")
+    ax.set_ylabel(r"$\Delta F_P - \Delta F_1$ (meV)" if zero else r"$\Delta F_P$ (meV)")
+    ax.legend(loc="best")
+    return ax
+
+
+def save_quantum_plot(result: QuantumResult, folder: Path) -> Path:
+    """``quantum.png`` in *folder*."""
+    return _save(Path(folder) / "quantum.png", bead_convergence, result)
+
+
 def save_plots(result: Result, folder: Path) -> list[Path]:
     """Draw what belongs to *result* as PNG files in *folder*; returns their paths."""
     if result.kind == "switching":
@@ -198,6 +287,10 @@ def save_plots(result: Result, folder: Path) -> list[Path]:
         drawings = {"dhdl.png": (gradient_series, result.windows)}
         if len({w.lam for w in result.windows}) > 1:
             drawings["mean_dhdl.png"] = (gradient_means, result.windows)
+        if result.mbar is not None:
+            drawings["overlap.png"] = (overlap_matrix, result.mbar)
+    if result.scaling is not None:
+        drawings["free_energy.png"] = (free_energy_of_temperature, result.scaling)
     return [_save(Path(folder) / name, *drawing) for name, drawing in drawings.items()]
 
 

@@ -294,3 +294,12 @@ def read_conserved(run: RunInput) -> PropertySeries | None:
         if "conserved" in names and "step" in names:
             return read_properties(run.output(wanted.filename), wanted.stride)
     return None
+
+
+def volumes(run: RunInput) -> tuple[np.ndarray, np.ndarray] | None:
+    """Steps and volumes (Å³) of a run; None if constant or not printed beside 'conserved'."""
+    series = read_conserved(run)
+    if series is None or series.units.get("volume") != "angstrom3":
+        return None
+    volume = series.columns["volume"]
+    return (series.steps, volume) if len(volume) and np.ptp(volume) > 0.0 else None

@@ -8,7 +8,11 @@ from math import floor, log10
 from .corrections import Term
 from .estimators import Estimate, WorkAnalysis
 from .fixed_lambda import Window
+from .mass_leg import MassLeg
+from .mbar import Mbar
+from .quantum import BeadPoint, QuantumResult
 from .result import Result, Total
+from .scaling import Curve
 
 
 def meV(value: float | None, digits: int = 3) -> str:
@@ -120,14 +124,133 @@ def summary(result: Result, width: int = 110) -> str:
         rows = [_window_row(w) for w in result.windows]
         console.print(_table("⟨∂H/∂λ⟩", head, rows))
     if result.integral is not None:
-        i = result.integral
-        console.print(f"TI: {with_error(i.value, i.se)}, {i.se_kind}\n")
+        i, rule = result.integral, result.quadrature
+        console.print(f"TI: {with_error(i.value, i.se)}, {i.se_kind}")
+        if rule.difference is not None:
+            console.print(
+                f"{rule.rule} minus {rule.embedded_rule}: "
+                f"{with_error(rule.difference, rule.difference_se)}, the error of the lower rule"
+            )
+        console.print()
+    if result.mbar is not None:
+        _print_mbar(console, result.mbar)
+    if result.scaling is not None:
+        _print_scaling(console, result.scaling)
+    if result.mass_leg is not None:
+        _print_leg(console, result.mass_leg)
     if result.terms:
         rows = [_term_row(t) for t in result.terms]
         console.print(_table("Terms, as added", ["term", "value", "unit", "source"], rows))
     for warning in result.warnings:
         console.print(f"! {warning}")
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip() + "\n"
+
+
+def _print_mbar(console, m: Mbar) -> None:
+    rows = []
+    for k, lam in enumerate(m.lambdas):
+        overlap = "–"
+        at = [i for i, x in enumerate(m.sampled) if x == lam]
+        if at and at[0] < len(m.neighbours):
+            overlap = f"{m.neighbours[at[0]]:.3f}"
+        se = "–" if m.errors is None else meV(m.errors[k])
+        rows.append(
+            [
+                f"{lam:g}",
+                meV(m.free_energies[k]),
+                se,
+                str(m.samples[k]),
+                f"{m.effective_samples[k]:.1f}",
+                overlap,
+            ]
+        )
+    head = ["λ", "F − F(0) (meV)", "SE (meV)", "samples", "effective", "overlap with next"]
+    console.print(_table(f"MBAR, {m.source}", head, rows))
+
+
+def _print_scaling(console, curve: Curve) -> None:
+    m = len(curve.temperatures)
+    shown = sorted({round(k * (m - 1) / 8) for k in range(9)})
+    rows = [
+        [
+            f"{curve.temperatures[k]:.1f}",
+            with_error(curve.values[k], None if curve.se is None else curve.se[k]),
+            "–" if curve.dissipation is None else meV(curve.dissipation[k]),
+        ]
+        for k in shown
+    ]
+    name = "G" if curve.reference is not None else "G − (T/T0) G(T0)"
+    console.print(
+        _table(
+            f"Along the path, whole cell; error is {curve.se_kind}",
+            ["T (K)", name, "dissipated (meV, at T0)"],
+            rows,
+        )
+    )
+    check = curve.check
+    if check is not None:
+        console.print(
+            f"check at {check.against.temperature:g} K: curve minus independent value "
+            f"{with_error(check.difference, check.sigma)} ({check.against.source})\n"
+        )
+
+
+def _bead_row(p: BeadPoint) -> list[str]:
+    values = (p.potential, p.potential_se, p.masses, p.masses_se, p.value, p.se)
+    return [str(p.beads), *map(meV, values)]
+
+
+def quantum_summary(result: QuantumResult, width: int = 110) -> str:
+    """Totals by number of beads as plain text."""
+    from rich.console import Console
+
+    buffer = StringIO()
+    console = Console(file=buffer, width=width, force_terminal=False, highlight=False, markup=False)
+    head = ["beads", "U (meV)", "SE", "masses (meV)", "SE", "total (meV)", "SE"]
+    points = [*([result.classical] if result.classical else []), *result.points]
+    title = f"Path integrals, {result.method}, whole cell"
+    console.print(_table(title, head, [_bead_row(p) for p in points]))
+    if result.limit is not None:
+        console.print(
+            f"limit of many beads {with_error(result.limit, result.limit_se)} from a fit in 1/P², "
+            f"χ² per degree of freedom {result.chi2:.1f}"
+        )
+    if result.correction is not None:
+        console.print(
+            f"quantum minus classical {with_error(result.correction, result.correction_se)} "
+            f"({result.points[-1].beads} beads and 1)"
+        )
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip() + "\n"
+
+
+def leg_summary(leg: MassLeg, width: int = 110) -> str:
+    """A mass leg by itself as plain text."""
+    from rich.console import Console
+
+    buffer = StringIO()
+    console = Console(file=buffer, width=width, force_terminal=False, highlight=False, markup=False)
+    _print_leg(console, leg)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip() + "\n"
+
+
+def _print_leg(console, leg: MassLeg) -> None:
+    head = ["s", "dF/ds (meV)", "SE (meV)", "g", "equilibration", "error is"]
+    rows = [
+        [
+            f"{p.s:.4f}",
+            meV(p.mean.value),
+            meV(p.mean.se),
+            f"{p.inefficiency:.1f}",
+            f"{p.equilibration} rows",
+            p.mean.se_kind,
+        ]
+        for p in leg.points
+    ]
+    console.print(_table("Mass leg, s = 0: initial, 1: final masses", head, rows))
+    console.print(
+        f"mass leg {with_error(leg.value, leg.se)}; the same masses classically "
+        f"{leg.classical:+.6f} eV (eq. 22)\n"
+    )
 
 
 def _print_switching(console, result: Result, a: WorkAnalysis) -> None:

@@ -14,6 +14,10 @@ from .corrections import Term
 from .estimators import Estimate, WorkAnalysis
 from .fixed_lambda import Window
 from .holds import Hold
+from .mass_leg import MassLeg
+from .mbar import Mbar
+from .quadrature import Quadrature
+from .scaling import Curve
 from .work import FirstLaw, SwitchingRun
 
 SCHEMA = "alchemdriver-result/1"
@@ -68,7 +72,7 @@ class Replica:
 class Total:
     """Work estimate plus all terms: the number to quote, with the SE of the work estimate."""
 
-    method: str  # 'eq. 11', 'BAR' or 'TI'
+    method: str  # 'eq. 11', 'BAR', 'TI' or 'MBAR'
     value: float | None  # eV, whole cell; None: a term is missing
     se: float | None  # eV
     se_kind: str
@@ -92,18 +96,23 @@ class Result:
     pooled: WorkAnalysis | None  # all pairs of all replicas together
     over_replicas: Estimate | None  # mean of the replicas' eq. 11; None: one replica
     windows: tuple[Window, ...]
-    integral: Estimate | None  # eq. 8 over windows
+    integral: Estimate | None  # eq. 8 over windows, by quadrature
     terms: tuple[Term, ...]
     totals: tuple[Total, ...]
     warnings: tuple[str, ...]
     folder: Path  # where result.json and the plots belong
     runs: tuple[SwitchingRun, ...]  # time series, for plots; not in the file
+    quadrature: Quadrature | None = None  # the rule behind integral
+    mbar: Mbar | None = None  # over windows
+    scaling: Curve | None = None  # G(T) of model->scaled
+    sources: tuple[Provenance, ...] = ()  # of each window; replicas carry their own
+    mass_leg: MassLeg | None = None  # of path-integral runs; its value is among the terms
 
     def total(self, method: str = "eq. 11") -> Total:
         return next(t for t in self.totals if t.method == method)
 
 
-_NOT_IN_FILE = {"runs", "time", "gradient"}
+_NOT_IN_FILE = {"runs", "steps", "time", "gradient"}
 UNITS = {
     "energies": "eV",
     "temperature": "K",
@@ -117,6 +126,10 @@ UNITS = {
     "holds.correlation_time": "ps",
     "holds.volume_drift": "Å^3",
     "holds.volume_drift_se": "Å^3",
+    "scaling.temperatures": "K",
+    "scaling.reference_temperature": "K",
+    "windows.volume_drift": "Å^3",
+    "windows.volume_drift_se": "Å^3",
 }
 
 

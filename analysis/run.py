@@ -16,11 +16,17 @@ from .. import shelf
 from ..errors import AnalysisError, ModelError
 from ..inputs import RunInput, child, many, parse_xml, read_input, text_of
 from . import corrections as c
+from . import scaling
 from .corrections import Term
 from .estimators import FEW_PAIRS, Estimate, WorkAnalysis, analyze_works, mean_estimate
-from .fixed_lambda import fixed_window, integrate
-from .holds import SHORT_HOLD
+from .fixed_lambda import fixed_window
+from .holds import FEW_ROWS, SHORT_HOLD, drifts, relaxation
+from .mass_leg import FOLDER, MASS_TERM, leg_of, leg_warnings
+from .mbar import mbar
+from .quadrature import integrate, quadrature
 from .result import Conditions, Provenance, Replica, Result, Total, write_result
+from .scaling import Absolute
+from .window_checks import mbar_warnings, window_warnings
 from .work import SwitchingRun, common_temperature, switching_work
 
 _PACKAGES = {
@@ -43,6 +49,8 @@ def analyze(
     n_ws: int | None = None,
     pressure: float | None = None,
     terms: Sequence[Term] = (),
+    reference: float | str | Path | None = None,
+    check: str | Path | None = None,
     write: bool = True,
 ) -> Result:
     """Analyse one run folder, or several independent replicas of one calculation.
@@ -57,6 +65,8 @@ def analyze(
     pressure       bar; adds P V at constant volume (eq. 20), so that the total is a Gibbs energy
     terms          further terms; one named like a term of ours replaces it (e.g. the mass leg of a
                    path-integral run)
+    reference      of model->scaled: absolute free energy at T0, eV per cell, or a result.json
+    check          of model->scaled: result.json of an independent value on the path
 
     Raises InputError or AnalysisError, one line each.
     """
@@ -71,17 +81,41 @@ def analyze(
         # one vacancy in a large cell: sharing its free energy among formula units means nothing
         voids = first.transformation.voids
         formula_units = 1 if voids else c.formula_units(first.structure.symbols)
+    leg = leg_of(_home(inputs), first)
+    if leg is not None and MASS_TERM not in {t.name for t in terms}:
+        terms = [*terms, leg.term()]
     if formula_units < 1:
         raise AnalysisError(f"formula_units must be at least 1, got {formula_units}")
+    if first.transformation.plain:
+        raise AnalysisError(
+            f"{first.path} is plain dynamics of the model ('alchemy: none'): nothing depends on "
+            "lambda, so there is no free energy to analyse"
+        )
+    given = None
+    if not first.transformation.scaled:
+        if reference is not None or check is not None:
+            raise AnalysisError("--reference and --check belong to model->scaled")
+    elif reference is not None:
+        given = scaling.absolute(reference, first, first.temperature)
     if first.schedule is None:
-        result = _fixed_lambda(inputs, formula_units, n_ws, pressure, terms)
+        result = _fixed_lambda(inputs, formula_units, n_ws, pressure, terms, given)
     else:
-        result = _switching(inputs, partial, formula_units, n_ws, pressure, terms)
+        result = _switching(inputs, partial, formula_units, n_ws, pressure, terms, given)
+    if first.transformation.scaled:
+        result = _with_check(result, first, check)
+    if leg is not None:
+        warnings = (*result.warnings, *leg_warnings(leg))
+        result = replace(result, mass_leg=leg, warnings=warnings)
     if out is not None:
         result = replace(result, folder=Path(out).resolve())
     if write:
         write_result(result)
     return result
+
+
+def _home_name(run: RunInput) -> str:
+    """What a user calls the folder of *run*, or of its replicas."""
+    return run.folder.parent.name if run.folder.name.startswith("replica-") else run.folder.name
 
 
 def _home(inputs: list[RunInput]) -> Path:
@@ -99,6 +133,7 @@ def _switching(
     n_ws: int | None,
     pressure: float | None,
     extra: Sequence[Term],
+    given: Absolute | None,
 ) -> Result:
     runs = [switching_work(run) for run in inputs]
     for run in runs:
@@ -114,12 +149,14 @@ def _switching(
         over = mean_estimate(
             np.array([r.analysis.eq11.value for r in replicas]), "eq. 11", "replicas"
         )
-    terms, quantity = _terms(inputs[0], n_ws, pressure, extra)
+    terms, quantity, factor = _terms(inputs[0], n_ws, pressure, extra, given)
     labels = []
     if pooled.n < FEW_PAIRS:
         labels.append("exploratory")
     if not all(r.complete for r in runs):
         labels.append("partial")
+    if any(any(_hold_warnings(run)) for run in runs):
+        labels.append(UNVERIFIED)
     return Result(
         kind="switching",
         labels=tuple(labels),
@@ -134,12 +171,15 @@ def _switching(
         integral=None,
         terms=terms,
         totals=tuple(
-            _total(e, terms, formula_units, len(inputs[0].structure))
+            _total(e, terms, formula_units, len(inputs[0].structure), factor)
             for e in (pooled.eq11, pooled.bar)
         ),
         warnings=tuple(_warnings(inputs, runs, pooled, over, terms)),
         folder=_home(inputs),
         runs=tuple(runs),
+        scaling=scaling.switching_curve(inputs[0], runs, given)
+        if inputs[0].transformation.scaled
+        else None,
     )
 
 
@@ -149,23 +189,31 @@ def _fixed_lambda(
     n_ws: int | None,
     pressure: float | None,
     extra: Sequence[Term],
+    given: Absolute | None,
 ) -> Result:
     windows = tuple(fixed_window(run) for run in inputs)
-    whole = {0.0, 1.0} <= {w.lam for w in windows}
-    integral = integrate(windows) if whole else None
-    terms, quantity = _terms(inputs[0], n_ws, pressure, extra) if whole else ((), "⟨∂H/∂λ⟩")
-    warnings = [t for t in (_missing(terms),) if t]
-    for w in windows:
-        if w.mean.n < 50:
-            warnings.append(
-                f"{w.folder.name}: only {w.mean.n} independent samples of ∂H/∂λ at "
-                f"λ = {w.lam:g}: its error is itself uncertain"
-            )
-    if integral is not None:
-        warnings.append(f"the error of the trapezoidal rule over {integral.n} λ is not estimated")
+    integral, rule = None, None
+    if quadrature({w.lam for w in windows}) is not None:
+        integral, rule = integrate(windows)
+    multistate, why = None, None
+    if len({w.lam for w in windows}) > 1:
+        try:
+            multistate = mbar(inputs, windows)
+        except AnalysisError as err:
+            why = str(err)
+    warnings = list(window_warnings(inputs, windows, integral, rule))
+    if why is not None:
+        warnings.append(f"no MBAR: {why}")
+    if multistate is not None:
+        warnings += mbar_warnings(multistate, integral)
+    estimates = [e for e in (integral, multistate.estimate if multistate else None) if e]
+    terms, quantity, factor = (), "⟨∂H/∂λ⟩", 1.0
+    if estimates:
+        terms, quantity, factor = _terms(inputs[0], n_ws, pressure, extra, given)
+    warnings += [t for t in (_missing(terms),) if t]
     return Result(
         kind="fixed_lambda",
-        labels=(),
+        labels=() if all(w.complete for w in windows) else ("partial",),
         quantity=quantity,
         conditions=_conditions(inputs[0]),
         versions=_versions(),
@@ -176,12 +224,34 @@ def _fixed_lambda(
         windows=windows,
         integral=integral,
         terms=terms,
-        totals=()
-        if integral is None
-        else (_total(integral, terms, formula_units, len(inputs[0].structure)),),
+        totals=tuple(
+            _total(e, terms, formula_units, len(inputs[0].structure), factor) for e in estimates
+        ),
         warnings=tuple(warnings),
         folder=_home(inputs),
         runs=(),
+        quadrature=rule,
+        mbar=multistate,
+        scaling=scaling.windows_curve(inputs[0], multistate, given)
+        if inputs[0].transformation.scaled and multistate is not None
+        else None,
+        sources=tuple(_provenance(run) for run in inputs),
+    )
+
+
+def _with_check(result: Result, run: RunInput, check: str | Path | None) -> Result:
+    """The curve G(T) against an independent value, thinned for the file, and what it warns of."""
+    if result.scaling is None:
+        return result
+    curve = result.scaling
+    if check is not None:
+        if curve.reference is None:
+            raise AnalysisError("--check needs an absolute curve: give --reference too")
+        curve = scaling.compared(curve, scaling.absolute(check, run), result.formula_units)
+    return replace(
+        result,
+        scaling=scaling.thinned(curve),
+        warnings=(*result.warnings, *scaling.curve_warnings(curve)),
     )
 
 
@@ -191,6 +261,12 @@ def _fixed_lambda(
 def _check_same(inputs: list[RunInput]) -> None:
     """Replicas may differ in seed and start, fixed-λ runs also in λ, and in nothing else."""
     first = inputs[0]
+    point = next((run for run in inputs if run.parameters.mass_point is not None), None)
+    if point is not None:
+        raise AnalysisError(
+            f"{point.folder} is a point of a mass leg: analyse the run that its '{FOLDER}' folder "
+            "lies in"
+        )
     for run in inputs[1:]:
         for name, a, b in (
             ("schedule", first.parameters.schedule, run.parameters.schedule),
@@ -206,6 +282,7 @@ def _check_same(inputs: list[RunInput]) -> None:
             ("switch", first.parameters.switch, run.parameters.switch),
             ("masses", first.interpolates_masses, run.interpolates_masses),
             ("tether", first.parameters.tether, run.parameters.tether),
+            ("scale", first.parameters.scale, run.parameters.scale),
             ("springs", first.parameters.springs, run.parameters.springs),
             ("fixcom", fixes_centre_of_mass(first), fixes_centre_of_mass(run)),
             ("fixatoms", _held(first), _held(run)),
@@ -216,7 +293,7 @@ def _check_same(inputs: list[RunInput]) -> None:
                     f"{first.folder.name} and {run.folder.name} differ in {name}{shown}: "
                     "analyse them separately"
                 )
-        if run.ensemble in _CONSTANT_PRESSURE:
+        if run.constant_pressure:
             continue  # the start's cell is only where the barostat begins
         off = float(np.abs(first.structure.cell - run.structure.cell).max())
         if off > _SAME_CELL:
@@ -294,14 +371,13 @@ def _model_sha256(run: RunInput) -> str | None:
 
 
 def _conditions(run: RunInput) -> Conditions:
-    counts = Counter(run.structure.symbols)
     return Conditions(
         alchemy=run.parameters.alchemy,
-        formula="".join(f"{s}{n if n > 1 else ''}" for s, n in counts.items()),
+        formula=c.formula(run.structure.symbols),
         natoms=len(run.structure),
         ensemble=run.ensemble,
         temperature=run.temperature,
-        pressure=run.pressure if run.ensemble in _CONSTANT_PRESSURE else None,
+        pressure=run.pressure if run.constant_pressure else None,
         beads=run.beads,
         timestep=run.timestep,
         masses="interpolate" if run.interpolates_masses else "fixed",
@@ -312,7 +388,7 @@ def _conditions(run: RunInput) -> Conditions:
     )
 
 
-_CONSTANT_PRESSURE = ("npt", "nst", "nph", "scnpt")
+UNVERIFIED = "holds not verified"  # label of a switching result
 _SAME_CELL = 1e-4  # Å, what the rounding of a printed cell may make
 
 
@@ -355,10 +431,17 @@ def _held_atoms(run: RunInput) -> set[int]:
 
 
 def _terms(
-    run: RunInput, n_ws: int | None, pressure: float | None, extra: Sequence[Term]
-) -> tuple[tuple[Term, ...], str]:
-    """All corrections of a run, and what the sum of work and corrections is."""
-    constant_pressure = run.ensemble in _CONSTANT_PRESSURE
+    run: RunInput,
+    n_ws: int | None,
+    pressure: float | None,
+    extra: Sequence[Term],
+    given: Absolute | None,
+) -> tuple[tuple[Term, ...], str, float]:
+    """All corrections of a run, what the sum of work and corrections is, and how often work counts.
+
+    The work counts once, but T/T0 times under reversible scaling.
+    """
+    constant_pressure = run.constant_pressure
     if constant_pressure and pressure is not None:
         raise AnalysisError(
             "the run is at constant pressure, so the work already gives a Gibbs energy: "
@@ -382,8 +465,10 @@ def _terms(
     for term in extra:
         if term.unit != "eV":
             raise AnalysisError(f"term '{term.name}': expected eV, got {term.unit}")
-    replaced = {t.name for t in extra}
-    return tuple([t for t in found if t.name not in replaced] + list(extra)), quantity
+    replaced, factor = {t.name for t in extra}, 1.0
+    if run.transformation.scaled:
+        factor, found, quantity = scaling.kinetic_and_reference(run, given)
+    return tuple([t for t in found if t.name not in replaced] + list(extra)), quantity, factor
 
 
 def _volume(run: RunInput) -> float:
@@ -400,10 +485,10 @@ def _alchemical_terms(run: RunInput) -> list[Term]:
         else:
             value = None
             source = (
-                f"{run.beads} beads: needs thermodynamic integration over the masses with the "
-                "centroid-virial kinetic energy"
+                f"{run.beads} beads: needs thermodynamic integration over the masses: "
+                f"'alchemdriver mass-leg {_home_name(run)}' prepares it"
             )
-        found.append(Term("mass term", value, "eV", source))
+        found.append(Term(MASS_TERM, value, "eV", source))
     if t.voids:
         voids = list(t.voids)
         held = sorted(_held_atoms(run) & set(voids))
@@ -490,7 +575,15 @@ def anchor_offset(run: RunInput, anchors: np.ndarray) -> float:
     return float(np.linalg.norm(run.initial_masses @ away) / run.initial_masses.sum())
 
 
-def _total(estimate: Estimate, terms: Sequence[Term], formula_units: int, natoms: int) -> Total:
+def _total(
+    estimate: Estimate,
+    terms: Sequence[Term],
+    formula_units: int,
+    natoms: int,
+    factor: float = 1.0,
+) -> Total:
+    """*factor* times the estimate, plus all terms."""
+    estimate = scaling.times(estimate, factor)
     if any(t.value is None for t in terms):
         why = "no total: a term is missing"
         return Total(estimate.method, None, None, why, None, None, None, None)
@@ -555,6 +648,21 @@ def _warnings(
 
 
 def _hold_warnings(run: SwitchingRun) -> Iterator[str]:
+    """Why the starts of the switches may not be equilibrated or independent; none if they are."""
+    few = [h for h in run.holds if h.unchecked and h.duration > 0.0]
+    if few:
+        yield (
+            f"{run.folder.name}: {len(few)} of {len(run.holds)} holds have fewer than {FEW_ROWS} "
+            "rows of ∂H/∂λ: their equilibration and independence, which BAR needs, are not checked"
+        )
+    for kind in ("hold0", "hold1"):
+        found = relaxation([h for h in run.holds if h.kind == kind])
+        if found is not None and drifts(*found):
+            yield (
+                f"{run.folder.name}: ∂H/∂λ still relaxes at the end of the holds at "
+                f"λ = {kind[-1]} ({1e3 * found[0]:+.2f} ± {1e3 * found[1]:.2f} meV between the "
+                "last quarters): the switches start out of equilibrium, hold longer"
+            )
     if any(h.duration == 0.0 for h in run.holds):
         yield f"{run.folder.name}: switches follow each other without a hold: set 'equilibrate'"
     short = [h for h in run.holds if h.short]

@@ -5,6 +5,8 @@ Stock means mace's own ``forward`` on a batch built by ``mace.data``; none of ou
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import mace  # noqa: F401  must come before e3nn
 import numpy as np
 import torch
@@ -162,3 +164,71 @@ def salt(seed: int = 0) -> Structure:
     cell = 5.4 * np.eye(3) + rng.uniform(-0.2, 0.2, (3, 3))
     positions = fractional @ cell + rng.uniform(-0.15, 0.15, (8, 3))
     return Structure(("Na",) * 4 + ("Cl",) * 4, positions, cell)
+
+
+def model_of(first, later, **options):
+    return {"first": first, "later": later, **options}
+
+
+AGNESI = {"distance_transform": "Agnesi", "pair_repulsion": True}
+SOFT = {"distance_transform": "Soft", "radial_type": "gaussian"}
+SHARP = {"apply_cutoff": False}  # the cutoff multiplies the message, not the radial basis
+EMBEDDED = {"embedding_specs": CHARGE_AND_SPIN}
+LAST = {"use_agnostic_product": True, "use_last_readout_only": True}
+
+# A covering design: every block, as first layer where it can be one, and every option.
+ZOO = {
+    "Interaction+Residual, L=0, correlation 3": model_of(
+        "Interaction", "Residual", L=0, correlation=3
+    ),
+    "Residual+Residual, L=2": model_of("Residual", "Residual", L=2, channels=3),
+    "Residual+Residual, L=3": model_of("Residual", "Residual", L=3, max_ell=3, channels=2),
+    "Interaction+Interaction, sharp": model_of("Interaction", "Interaction", **SHARP),
+    "Residual+Residual, Agnesi, ZBL": model_of("Residual", "Residual", **AGNESI),
+    "Density+DensityResidual, Agnesi, ZBL": model_of("Density", "DensityResidual", **AGNESI),
+    "DensityResidual, L=0, sharp": model_of("DensityResidual", "DensityResidual", L=0, **SHARP),
+    "Density+Density, Soft, gaussian": model_of("Density", "Density", **SOFT),
+    "NonLinear, Agnesi, ZBL, bias readout, sharp": model_of(
+        "NonLinear", "NonLinear", bias_readout=True, **AGNESI, **SHARP
+    ),
+    "Density+NonLinear, L=0": model_of("Density", "NonLinear", L=0),
+    "Attention+Attention": model_of("Attention", "Attention"),
+    "Residual+Attention, 3 layers, sharp": model_of(
+        "Residual", "Attention", L=0, layers=3, **SHARP
+    ),
+    "MACE (no scale, shift), ZBL": model_of(
+        "Interaction", "Residual", plain=True, pair_repulsion=True
+    ),
+    "one layer": model_of("Residual", "Residual", layers=1),
+    "agnostic product, last readout only": model_of("DensityResidual", "DensityResidual", **LAST),
+    "three heads": model_of("Density", "DensityResidual", heads=("pt_head", "Default", "fine")),
+    "two heads, NonLinear, bias readout": model_of(
+        "NonLinear", "NonLinear", heads=("a", "b"), head="b", bias_readout=True, **SHARP
+    ),
+    "charge and spin": model_of("Residual", "Residual", **EMBEDDED),
+    "charge and spin, embedding readout, heads": model_of(
+        "NonLinear",
+        "NonLinear",
+        use_embedding_readout=True,
+        heads=("a", "Default"),
+        **EMBEDDED,
+        **SHARP,
+    ),
+}
+# Three states of one group with a removed and an appearing atom, and a second, independent group.
+STATES = [
+    {0: "Na", 1: "Na", 4: "Cl"},
+    {0: "K", 1: "Rb"},
+    {1: "K", 2: "Rb"},
+    {5: "Cl", 3: "Na"},
+    {5: "O", 3: "K"},
+]
+CHARGES = [{"total_charge": 0}, {"total_charge": 2, "total_spin": 3}, {"total_charge": -1}, {}, {}]
+
+
+@lru_cache
+def zoo_model(name: str) -> tuple[torch.nn.Module, str | None]:
+    """The model *name* of the zoo, made once for all tests, and the head to choose."""
+    options = dict(ZOO[name])
+    head = options.pop("head", None)
+    return make_model(**options), head

@@ -49,6 +49,7 @@ def oscillator_run(
     structure = oscillators(folder.parent)
     values = {"model": str(folder.parent / "osc.json"), "alchemy": "Cu->Au"}
     values |= {key.rstrip("_"): str(value) for key, value in parameters.items()}
+    values = {key: value for key, value in values.items() if value != "None"}
     settings = Settings(
         pressure=1.0 if "npt" in protocol else None,
         temperature=temperature,
@@ -64,13 +65,13 @@ def oscillator_run(
     return folder / "input.xml"
 
 
-def command(*args, **kwargs) -> subprocess.CompletedProcess:
-    """``alchemdriver ARGS`` to its end."""
+def command(*args, limit=LIMIT, **kwargs) -> subprocess.CompletedProcess:
+    """``alchemdriver ARGS`` to its end, at most *limit* seconds."""
     return subprocess.run(
         [sys.executable, "-m", "alchemdriver", *map(str, args)],
         capture_output=True,
         text=True,
-        timeout=LIMIT,
+        timeout=limit,
         env=ENV,
         check=False,
         **kwargs,
@@ -111,9 +112,9 @@ def frames(path: Path) -> dict[int, str]:
     }
 
 
-def wait_for_step(path: Path, step: int, process: subprocess.Popen) -> None:
+def wait_for_step(path: Path, step: int, process: subprocess.Popen, limit=LIMIT) -> None:
     """Return once the property file at *path* has reached *step*, or *process* has ended."""
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + limit
     while time.monotonic() < deadline and process.poll() is None:
         if path.exists() and max(rows(path), default=-1) >= step:
             return

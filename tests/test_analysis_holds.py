@@ -11,7 +11,8 @@ from analysis_files import (
 )
 
 import alchemdriver.analysis as analysis
-from alchemdriver.analysis.holds import examine
+from alchemdriver.analysis.holds import drifts, examine, relaxation
+from alchemdriver.analysis.run import UNVERIFIED
 
 
 def autoregressive(rng, n, rho):
@@ -77,3 +78,45 @@ def test_constant_gradient_has_no_correlation_time(tmp_path):
     write_outputs(path, np.ones(91))
     holds = analysis.analyze(path, write=False).replicas[0].holds
     assert all(h.correlation_time is None and not h.short for h in holds)
+
+
+def test_holds_of_a_few_rows_are_called_unchecked(tmp_path):
+    """BAR from switches whose starts nobody looked at carries a label that says so."""
+    rng = np.random.default_rng(5)
+    for rows, unchecked in ((18, True), (100, False)):
+        path = switching_input(tmp_path / f"{rows}", rows, 5, 2)
+        write_outputs(path, 1.0 + 0.01 * rng.normal(size=4 * (rows + 5) + 1))
+        result = analysis.analyze(path, write=False)
+        assert any("fewer than 20 rows" in w for w in result.warnings) == unchecked
+        assert (UNVERIFIED in result.labels) == unchecked
+        assert (UNVERIFIED in analysis.summary(result)) == unchecked
+
+
+def test_holds_that_still_relax_are_told_from_those_that_have_relaxed(tmp_path):
+    """The beginning of a hold may relax, its end may not; one number for all cycles."""
+    rng = np.random.default_rng(6)
+    time = np.arange(401)
+    for length, relaxing in ((30.0, False), (250.0, True)):
+        holds = examine(
+            "hold1",
+            [np.exp(-time / length) + 0.1 * rng.normal(size=401) for _ in range(4)],
+            1e-3,
+        )
+        drift, se = relaxation(holds)
+        assert drifts(drift, se) == relaxing
+        exact = np.exp(-time[301:] / length).mean() - np.exp(-time[201:301] / length).mean()
+        assert drift == pytest.approx(exact, abs=4 * se)
+    assert relaxation(examine("hold0", [np.ones(30)], 1e-3)) is None
+
+
+def test_relaxing_holds_are_warned_of(tmp_path):
+    path = switching_input(tmp_path / "r", 400, 5, 2)
+    rng = np.random.default_rng(7)
+    gradient = 0.02 * rng.normal(size=1621)
+    for start in (405, 1215):  # holds at λ = 1
+        gradient[start : start + 401] += np.exp(-np.arange(401) / 250.0)
+    write_outputs(path, gradient)
+    result = analysis.analyze(path, write=False)
+    assert any("still relaxes at the end of the holds at λ = 1" in w for w in result.warnings)
+    assert not any("holds at λ = 0" in w for w in result.warnings)
+    assert UNVERIFIED in result.labels

@@ -62,7 +62,7 @@ def test_replicas_are_pooled_and_written(tmp_path):
     assert total.se == result.pooled.eq11.se
     assert total.per_formula_unit_se == pytest.approx(total.se / 4)
     assert result.total("BAR").value == pytest.approx(result.pooled.bar.value + mass)
-    assert result.labels == ()
+    assert result.labels == ("holds not verified",)  # of two steps each
 
     written = json.loads((tmp_path / "result.json").read_text())
     assert written["schema"] == "alchemdriver-result/1"
@@ -96,7 +96,7 @@ def test_one_folder_writes_beside_its_input_or_where_asked(tmp_path):
 def test_one_pair_writes_null_errors_and_is_exploratory(tmp_path):
     folder = replica(tmp_path / "r", [0.1], [-0.05])
     result = analysis.analyze(folder)
-    assert result.labels == ("exploratory",)
+    assert result.labels == ("exploratory", "holds not verified")
     text = (folder / "result.json").read_text()
     assert "NaN" not in text
     written = json.loads(text)
@@ -115,7 +115,7 @@ def test_unfinished_run_is_refused_or_labelled_partial(tmp_path):
         analysis.analyze(path.parent)
     assert not (path.parent / "result.json").exists()
     result = analysis.analyze(path.parent, partial=True)
-    assert result.labels == ("exploratory", "partial")
+    assert result.labels == ("exploratory", "partial", "holds not verified")
     assert result.pooled.n == 2
     assert result.pooled.eq11.value == pytest.approx(0.1)
     assert any(w.startswith("partial") for w in result.warnings)

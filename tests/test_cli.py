@@ -15,6 +15,7 @@ import alchemdriver
 from alchemdriver import lock
 
 VERBS = ["demo", "prepare", "run", "server", "client", "analyze", "models", "bench"]
+VERBS += ["relax", "optimize", "order", "schemes"]
 HEAVY = {"torch", "ipi", "mace", "e3nn", "pymbar", "matplotlib", "scipy.stats", "chgnet"}
 
 

@@ -308,7 +308,7 @@ def test_numbers_agree_with_the_ase_driver_of_ipi(where):
     ours = Evaluation(
         atoms.get_potential_energy(), atoms.get_forces(), -stress * atoms.get_volume(), 0.0
     )
-    worker = client._Worker(len(atoms), None, None, None, None)
+    worker = client._Worker(len(atoms), None, None, None, None, None)
     reply = worker._convert(ours, 0.0)
     assert reply.energy == pytest.approx(float(energy), rel=1e-9)
     # i-PI rounds its "ev/ang" to eight digits; ours is the quotient, so that energy is conserved

@@ -16,6 +16,7 @@ from alchemdriver import assembly
 from alchemdriver.errors import InputError
 from alchemdriver.inputs import parse_xml, read_input
 from alchemdriver.prepare import (
+    PLAIN,
     TEMPLATES,
     Settings,
     prepare,
@@ -30,8 +31,12 @@ LENGTHS = {"equilibrate": 5, "switch": 10, "cycles": 2}
 
 
 def prepared(folder, protocol, **kwargs):
-    if protocol.startswith("switch"):
+    if protocol.startswith("scaling"):
+        kwargs |= {"alchemy": "model->scaled", "scale": 0.5}
+    if protocol.startswith(("switch", "scaling")):
         return rr.oscillator_run(folder, protocol, **LENGTHS, **kwargs)
+    if protocol in PLAIN:
+        return rr.oscillator_run(folder, protocol, alchemy=None, steps=20, **kwargs)
     return rr.oscillator_run(folder, protocol, lambda_=0.25, steps=20, **kwargs)
 
 
@@ -202,3 +207,31 @@ def test_no_declaration_and_valid_entities(tmp_path):
     text = prepared(tmp_path / "a", "switch-nvt").read_text()
     assert text.startswith("<simulation")
     assert io.StringIO(text).read().endswith("</simulation>\n")
+
+
+def test_einstein_starts_have_the_mass_centre_of_their_anchors(tmp_path):
+    """Shifted as a whole, counted in the nearest image; eq. 19 holds only then."""
+    from alchemdriver.analysis.run import anchor_offset
+    from alchemdriver.hamiltonian import read_springs
+    from alchemdriver.records import Structure
+    from alchemdriver.workflow.runner import write_springs
+
+    structure = rr.oscillators(tmp_path)
+    mixed = Structure(("Cu", "Cu", "Au", "Cu"), structure.positions, structure.cell)
+    write_springs(tmp_path / "k.extxyz", mixed, np.full(4, 3.0))
+    away = np.array([[0.3, 0, 0], [0, 0.1, 0], [-0.2, 0, 0.1], [8.0, 0, -8.1]])
+    moved = mixed.positions + away
+    start = Structure(mixed.symbols, moved, mixed.cell)
+    values = {
+        "model": str(tmp_path / "osc.json"),
+        "alchemy": "einstein->model",
+        "springs": str(tmp_path / "k.extxyz"),
+        **{key: str(value) for key, value in LENGTHS.items()},
+    }
+    prepare("switch-nvt", start, tmp_path / "a", values, Settings(temperature=300.0))
+    run = read_input(tmp_path / "a")
+    anchors, _ = read_springs(run.folder / "k.extxyz", run.structure)
+    assert anchor_offset(run, anchors) < 1e-12
+    shift = run.structure.positions - moved
+    assert np.abs(shift - shift[0]).max() < 1e-12
+    assert np.linalg.norm(shift[0]) > 0.01

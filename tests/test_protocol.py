@@ -231,12 +231,12 @@ def test_headers_are_exact():
         decode([b"STATUS\0\0\0\0\0\0"])
 
 
-def test_shared_memory_transport_is_refused():
+def test_shared_memory_without_the_mode_is_refused():
     names = b"".join(
         struct.pack("=i", 20) + f"ipi_shm_1234_05_{k:4s}".encode()
         for k in ("pos", "h", "ih", "pot", "forc", "vir")
     )
-    with pytest.raises(ProtocolError, match="shm"):
+    with pytest.raises(ProtocolError, match="mode of <ffsocket>"):
         decode([init() + header("POSDATA") + struct.pack("=i", N) + names + header("GETFORCE")])
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import real_runs as rr
 
+from alchemdriver.drivers import check_reply
 from alchemdriver.inputs import read_input
-from alchemdriver.server import check_reply
 
 OUTPUTS = ("run.out", "run.dHdlambda_0", "run.lambda_0")
 
@@ -64,7 +64,9 @@ def test_rows_of_gradient_and_energy_belong_to_the_same_point(tmp_path):
         assert u == pytest.approx(g * k / 4.0, rel=1e-9)
 
 
-@pytest.mark.parametrize("protocol", ["switch-nvt", "switch-npt", "switch-npt-flexible"])
+@pytest.mark.parametrize(
+    "protocol", ["switch-nvt", "switch-npt", "switch-npt-flexible", "switch-pimd-npt"]
+)
 @pytest.mark.parametrize("how", ["sigterm", "kill"])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, protocol, how):
     def frequent(text):

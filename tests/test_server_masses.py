@@ -23,6 +23,14 @@ ENSEMBLES = {
         "",
         "<thermostat mode='gle'><A shape='(2,2)'>[1e-3, 4e-4, -4e-4, 2e-4]</A></thermostat>",
     ),
+    "pile_l": ("nvt", "", "<thermostat mode='pile_l'><tau>4000</tau></thermostat>"),
+    "pile_g": ("nvt", "", "<thermostat mode='pile_g'><tau>4000</tau></thermostat>"),
+    "npt pile_l": (
+        "npt",
+        "<barostat mode='isotropic'><tau>10000</tau>"
+        "<thermostat mode='langevin'><tau>9000</tau></thermostat></barostat>",
+        "<thermostat mode='pile_l'><tau>4000</tau></thermostat>",
+    ),
     "npt isotropic": (
         "npt",
         "<barostat mode='isotropic'><tau>10000</tau>"
@@ -49,7 +57,7 @@ XML = """<simulation verbosity='quiet' floatformat='%24.16e'>
   <prng><seed>5</seed></prng>
   <ffdirect name='f'><pes>harmonic</pes><parameters>{{k1: 0.05}}</parameters></ffdirect>
   <system>
-    <initialize nbeads='1'>
+    <initialize nbeads='{beads}'>
       <file mode='xyz' units='angstrom'>start.xyz</file>
       <velocities mode='thermal' units='kelvin'>300</velocities>
     </initialize>
@@ -80,7 +88,7 @@ def state(simulation):
     return [dstrip(a).copy() for a in (system.beads.q, system.beads.p, system.cell.h)]
 
 
-def start(name, fixcom, folder):
+def start(name, fixcom, folder, beads=1):
     mode, barostat, thermostat = ENSEMBLES[name]
     structure = Structure(
         ("Cu", "Cu", "Pb"), np.array([[0.1, 0, 0], [2.0, 0.2, 0], [0, 2.0, 2.2]]), np.eye(3) * 5.0
@@ -93,6 +101,7 @@ def start(name, fixcom, folder):
             barostat=barostat,
             thermostat=thermostat,
             fixcom=fixcom,
+            beads=beads,
             pressure=pressure if barostat else "",
         )
     )
@@ -143,6 +152,40 @@ def test_a_checkpoint_loads_to_the_last_bit_at_every_step(name, tmp_path, monkey
         step(simulation)
         step(fresh)
         assert all(map(np.array_equal, state(simulation), state(fresh)))
+
+
+@pytest.mark.parametrize("name", ["nve", "pile_l", "pile_g", "npt pile_l"])
+def test_beads_load_to_the_last_bit_at_every_step(name, tmp_path, monkeypatch):
+    """Normal modes, which i-PI moves, are not in a checkpoint; nor is the heat of each mode."""
+    monkeypatch.chdir(tmp_path)
+    simulation = start(name, True, tmp_path, beads=3)
+
+    def step(s):
+        server.settle(s.syslist[0])
+        advance(s, 1)
+
+    def everything(s):
+        system = s.syslist[0]
+        modes = [dstrip(x).copy() for x in (system.nm.qnm, system.nm.pnm)]
+        return [*state(s), *modes, np.array(float(system.ensemble.econs))]
+
+    from ipi.utils.depend import dstrip
+
+    step(simulation)
+    for _ in range(20):
+        fresh = reloaded(simulation)
+        step(simulation)
+        step(fresh)
+        assert all(map(np.array_equal, everything(simulation), everything(fresh)))
+
+
+def test_settling_evaluates_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    simulation = start("pile_l", True, tmp_path, beads=3)
+    step_before = simulation.syslist[0].forces.f.copy()
+    monkeypatch.setattr(type(simulation.fflist["f"]), "queue", None)  # any request would fail
+    server.settle(simulation.syslist[0])
+    assert np.array_equal(simulation.syslist[0].forces.f, step_before)
 
 
 def test_the_check_above_sees_a_stale_mass(tmp_path, monkeypatch):

@@ -12,14 +12,14 @@ from typing import Protocol
 import numpy as np
 
 from ..alchemy import AlchemicalSites
-from ..errors import ModelError
+from ..errors import InputError, ModelError
 from ..records import PotentialEvaluation
 
-__all__ = ["Backend", "Potential", "require_elements"]
+__all__ = ["Backend", "Potential", "check_arguments", "require_elements", "require_finite"]
 
 
 class Potential(Protocol):
-    """E(x, cell, λ) of one set of alchemical sites."""
+    """E(x, cell, λ) of one set of alchemical sites.  Backends inherit from it."""
 
     sites: AlchemicalSites
 
@@ -44,6 +44,24 @@ class Potential(Protocol):
         """
         ...
 
+    def evaluate_batch(
+        self,
+        positions: np.ndarray,
+        cells: np.ndarray,
+        pbc: Sequence[bool],
+        weights: np.ndarray,
+    ) -> list[PotentialEvaluation]:
+        """One evaluation for each of B structures of the same system, such as the beads of a path.
+
+        positions: (B, N, 3) Å; cells: (B, 3, 3) Å; pbc and weights (k,) are common to all.
+
+        One by one, unless a backend knows better.  A structure's numbers may then differ in the
+        last digits from those of :meth:`evaluate`, but equal batches give equal bits.
+        """
+        return [
+            self.evaluate(x, cell, pbc, weights) for x, cell in zip(positions, cells, strict=True)
+        ]
+
 
 class Backend(Protocol):
     """A loaded model."""
@@ -66,3 +84,35 @@ def require_elements(name: str, known: Iterable[str], sites: AlchemicalSites) ->
         raise ModelError(
             f"model '{name}' does not know {', '.join(missing)}; it knows {', '.join(known)}"
         )
+
+
+def check_arguments(
+    name: str, sites: AlchemicalSites, positions, cell, weights
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The arguments of :meth:`Potential.evaluate` as float64 arrays.
+
+    Raises InputError for wrong shapes, ModelError for numbers that are not finite.
+    """
+    checked = []
+    for what, values, shape in (
+        ("positions", positions, (sites.n_atoms, 3)),
+        ("cell", cell, (3, 3)),
+        ("weights", weights, (sites.n_weights,)),
+    ):
+        array = np.asarray(values, dtype=np.float64)
+        if array.shape != shape:
+            raise InputError(f"expected {what} of shape {shape}, got {array.shape}")
+        if not np.isfinite(array).all():
+            raise ModelError(f"model '{name}': {what} are not finite")
+        checked.append(array)
+    return tuple(checked)
+
+
+def require_finite(name: str, found: PotentialEvaluation) -> None:
+    """Raise ModelError if anything in *found* is not finite."""
+    for what in ("energy", "forces", "virial", "weight_gradient"):
+        if not np.isfinite(getattr(found, what)).all():
+            raise ModelError(
+                f"model '{name}': {what} not finite: two atoms overlap? "
+                "Check the structure, the time step and the tether"
+            )

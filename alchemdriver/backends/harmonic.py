@@ -27,7 +27,7 @@ from ..alchemy import AlchemicalSites
 from ..errors import InputError, ModelError, did_you_mean
 from ..hamiltonian import minimum_image
 from ..records import PotentialEvaluation
-from .base import require_elements
+from .base import Potential, require_elements
 
 __all__ = ["HarmonicBackend", "HarmonicPotential"]
 
@@ -108,7 +108,7 @@ class HarmonicBackend:
         return HarmonicPotential(self, sites)
 
 
-class HarmonicPotential:
+class HarmonicPotential(Potential):
     """Σ_i K_i(λ) ½ abs(d_i)² with K_i(λ) = Σ_α λ_α k_Z(i,α), λ = 1 for ordinary atoms."""
 
     def __init__(self, backend: HarmonicBackend, sites: AlchemicalSites):

@@ -1,5 +1,7 @@
 """MACE as an alchemical potential, on the unmodified modules of mace-torch.
 
+The oracle of :mod:`alchemdriver.backends.fast_mace`, and what runs where that one is not exact.
+
 Symbols of the paper's Methods and names here:
 
 | paper                  | here                                                              |
@@ -24,18 +26,20 @@ import mace  # must come before anything imports e3nn
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from ase.geometry import complete_cell
 from matscipy.neighbours import neighbour_list
 
 from ..alchemy import AlchemicalSites
 from ..errors import InputError, ModelError, did_you_mean
 from ..records import PotentialEvaluation
-from .base import require_elements
+from .base import Potential, check_arguments, require_elements, require_finite
+from .fast_mace import FastMacePotential, reason_against
+from .geometry import periodic_box
 
-__all__ = ["MaceBackend", "MacePotential"]
+__all__ = ["EVALUATORS", "MaceBackend", "MacePotential"]
 
 log = logging.getLogger(__name__)
 
+EVALUATORS = ("auto", "fast", "stock")
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
 # What mace.data fills in where a configuration does not say.
 _DEFAULT_FEATURES = {"total_charge": 0.0, "total_spin": 1.0}
@@ -52,9 +56,12 @@ class MaceBackend:
         head: name of the head of a multi-head model.  By default the only one, or 'Default'.
         features: values of the model's joint embedding that hold in every state, such as
             ``{"total_charge": 0, "total_spin": 1}``.
+        evaluator: 'fast' (:mod:`alchemdriver.backends.fast_mace`), 'stock' (this module), or
+            'auto': fast where it is exact.  The attribute ``evaluator`` says which it became.
 
-    Raises ModelError for a model, or an option of one, whose exact limits are not established, and
-    for a head or feature that the model does not have or that must be chosen.
+    Raises ModelError for a model, or an option of one, whose exact limits are not established, for
+    a head or feature that the model does not have or that must be chosen, and for 'fast' where it
+    is not exact.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class MaceBackend:
         dtype: str = "float64",
         head: str | None = None,
         features: Mapping[str, float] | None = None,
+        evaluator: str = "auto",
     ):
         if dtype not in _DTYPES:
             raise InputError(f"dtype: expected float64 or float32, got '{dtype}'")
@@ -88,9 +96,24 @@ class MaceBackend:
             self.scale = _of_head(model.scale_shift.scale, self.head)
             self.shift = _of_head(model.scale_shift.shift, self.head)
         _check_against_stock(self)
+        self.demanded = evaluator
+        self.evaluator = self._choose(evaluator)
 
     def __repr__(self) -> str:
         return f"MaceBackend({self.name}, {self.device}, {self.dtype})"
+
+    def species(self, sites: AlchemicalSites) -> np.ndarray:
+        """Index among ``numbers`` of every node [n]."""
+        index = {z: n for n, z in enumerate(self.numbers)}
+        return np.array([index[z] for z in sites.node_number.tolist()], dtype=np.int64)
+
+    def constant_energies(self, sites: AlchemicalSites) -> np.ndarray:
+        """Σ (E0 + shift) of the nodes of each α [1+k], eV: the part of E that is linear in λ."""
+        constant = np.zeros(sites.n_weights + 1)
+        np.add.at(
+            constant, sites.node_weight, self.atomic_energies[self.species(sites)] + self.shift
+        )
+        return constant
 
     def potential(
         self,
@@ -103,10 +126,48 @@ class MaceBackend:
         differently from ``features``; only the states of one group may differ.
         """
         require_elements(self.name, self.elements, sites)
+        if self.evaluator == "fast" and not state_features:
+            return FastMacePotential(self, sites)
         return MacePotential(self, sites, state_features)
 
+    def reference(self, sites: AlchemicalSites) -> MacePotential:
+        """The potential of *sites* on stock modules, whatever the evaluator."""
+        require_elements(self.name, self.elements, sites)
+        return MacePotential(self, sites)
 
-class MacePotential:
+    def fall_back(self, reason: str) -> None:
+        """Use stock modules from now on, with a warning; ModelError if 'fast' was demanded."""
+        if self.demanded == "fast":
+            raise ModelError(
+                f"model '{self.name}': the fast evaluator is off: {reason}; use evaluator stock"
+            )
+        log.warning("model %s: evaluated on stock modules: %s", self.name, reason)
+        self.evaluator = "stock"
+
+    def _choose(self, wanted: str) -> str:
+        if wanted not in EVALUATORS:
+            raise InputError(
+                f"evaluator: expected {', '.join(EVALUATORS)}, got '{wanted}'"
+                f"{did_you_mean(wanted, EVALUATORS)}"
+            )
+        if wanted == "stock":
+            log.info("model %s: evaluated on stock modules, as asked", self.name)
+            return "stock"
+        reason = reason_against(self.model)
+        if reason is None and self.device.type not in ("cpu", "cuda"):
+            reason = f"its device {self.device} has no float64"
+        if reason is None:
+            log.info("model %s: fast evaluator, exact for its blocks", self.name)
+            return "fast"
+        if wanted == "fast":
+            raise ModelError(
+                f"model '{self.name}' cannot use the fast evaluator: {reason}; use evaluator auto"
+            )
+        log.info("model %s: evaluated on stock modules: %s", self.name, reason)
+        return "stock"
+
+
+class MacePotential(Potential):
     """E(x, cell, λ) of one set of sites; made by :meth:`MaceBackend.potential`."""
 
     def __init__(
@@ -117,8 +178,7 @@ class MacePotential:
     ):
         self.backend = backend
         self.sites = sites
-        index = {z: n for n, z in enumerate(backend.numbers)}
-        species = self._tensor([index[z] for z in sites.node_number.tolist()], torch.int64)
+        species = self._tensor(backend.species(sites), torch.int64)
         n_elements = len(backend.numbers)
         self.attrs = torch.nn.functional.one_hot(species, n_elements).to(backend.torch_dtype)
         self.embedded = backend.model.node_embedding(self.attrs)  # [n, C]
@@ -127,13 +187,7 @@ class MacePotential:
         # ZBL adds up per receiver; see _pair_energy
         self.attrs_of_each_weight = self.attrs.repeat(sites.n_weights + 1, 1)
         self.embeddings, self.embedding_row = self._joint_embeddings(state_features)
-        # E0 and shift are linear in λ: summed once per weight, in float64
-        self.constant = np.zeros(sites.n_weights + 1)  # [1+k] eV
-        np.add.at(
-            self.constant,
-            sites.node_weight,
-            backend.atomic_energies[species.cpu().numpy()] + backend.shift,
-        )
+        self.constant = backend.constant_energies(sites)  # [1+k] eV
 
     def _tensor(self, values, dtype: torch.dtype) -> torch.Tensor:
         return torch.as_tensor(values, dtype=dtype, device=self.backend.device)
@@ -153,7 +207,9 @@ class MacePotential:
         F_i = Σ_(i→j) g − Σ_(j→i) g and virial = −Σ d ⊗ g, summed in float64.
         """
         sites = self.sites
-        positions, cell, weights = self._checked(positions, cell, weights)
+        positions, cell, weights = check_arguments(
+            self.backend.name, sites, positions, cell, weights
+        )
         senders, receivers, vectors = _edges(positions, cell, pbc, self.backend.cutoff)
         edges = sites.expand_edges(senders, receivers)
         vectors = vectors[edges.origin]
@@ -181,7 +237,7 @@ class MacePotential:
             virial=0.5 * (virial + virial.T),
             weight_gradient=gradient.numpy()[1:] + self.constant[1:],
         )
-        self._check_finite(found)
+        require_finite(self.backend.name, found)
         return found
 
     def _node_energy(self, d, lam, edge_index, edge_weight) -> torch.Tensor:
@@ -286,32 +342,6 @@ class MacePotential:
         mixed = e[0] + weights[1:] @ (e[1:] - e[0])
         return torch.cat([mixed.unsqueeze(0), e[1:]])[self.embedding_row]
 
-    # --- checks -----------------------------------------------------------------------------
-
-    def _checked(self, positions, cell, weights):
-        positions = np.asarray(positions, dtype=np.float64)
-        cell = np.asarray(cell, dtype=np.float64)
-        weights = np.asarray(weights, dtype=np.float64)
-        n, k = self.sites.n_atoms, self.sites.n_weights
-        for what, array, shape in (
-            ("positions", positions, (n, 3)),
-            ("cell", cell, (3, 3)),
-            ("weights", weights, (k,)),
-        ):
-            if array.shape != shape:
-                raise InputError(f"expected {what} of shape {shape}, got {array.shape}")
-            if not np.isfinite(array).all():
-                raise ModelError(f"model '{self.backend.name}': {what} are not finite")
-        return positions, cell, weights
-
-    def _check_finite(self, found: PotentialEvaluation) -> None:
-        for what in ("energy", "forces", "virial", "weight_gradient"):
-            if not np.isfinite(getattr(found, what)).all():
-                raise ModelError(
-                    f"model '{self.backend.name}': {what} not finite: two atoms overlap? "
-                    "Check the structure, the time step and the tether"
-                )
-
 
 @contextmanager
 def _default_dtype(dtype: torch.dtype):
@@ -331,20 +361,9 @@ def _edges(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Directed edges shorter than *cutoff* Å: senders (E,), receivers (E,), vectors (E, 3) Å.
 
-    Vectors point from sender to receiver.  The same list as ``mace.data.get_neighborhood`` makes;
-    that one replaces the rows of the cell that are not periodic by multiples of x, y and z, which
-    is singular for a slab turned out of the xy plane.
+    Vectors point from sender to receiver.  The same list as ``mace.data.get_neighborhood`` makes.
     """
-    periodic = np.array(pbc, dtype=bool)
-    if periodic.shape != (3,):
-        raise InputError(f"pbc: expected three flags, got {pbc!r}")
-    cell = np.where(periodic[:, None], cell, 0.0)
-    if np.linalg.matrix_rank(cell, tol=1e-6) != periodic.sum():
-        raise InputError("cell: its periodic vectors must be independent and not zero")
-    box = complete_cell(cell)  # free rows: unit vectors normal to the others
-    # wide enough that no atom lies outside along the free axes
-    reach = 2.0 * np.abs(positions).max(initial=0.0) + 2.0 * cutoff
-    box[~periodic] *= reach
+    cell, box, periodic = periodic_box(positions, cell, pbc, cutoff)
     senders, receivers, shifts = neighbour_list(
         "ijS", pbc=periodic, cell=box, positions=positions, cutoff=cutoff
     )
@@ -427,7 +446,7 @@ def _check_against_stock(backend: MaceBackend) -> None:
     symbols = [chemical_symbols[n] for n in z]
     positions = np.array([[0.0, 0.0, 0.0], [0.3, 0.4, 0.5 * backend.cutoff]])
     box, free = np.zeros((3, 3)), (False, False, False)
-    pair = backend.potential(AlchemicalSites.plain(symbols))
+    pair = backend.reference(AlchemicalSites.plain(symbols))
     energy = pair.evaluate(positions, box, free, np.zeros(0)).energy
     data = {
         "positions": torch.as_tensor(positions, dtype=dtype, device=device),

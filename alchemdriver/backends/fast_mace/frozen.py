@@ -1,0 +1,255 @@
+"""A stock MACE model resolved into plain matrices, for the elements that a system has.
+
+Every weight is read off by feeding unit vectors to the stock module, so that mace-torch's and
+e3nn's own normalisations need not be repeated here.  Features are kept per degree l as
+[nodes, 2l+1, channels].
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import mace  # noqa: F401  must come before e3nn
+import torch
+from e3nn import o3
+
+__all__ = ["Frozen", "Layer", "Path", "Polynomial", "freeze"]
+
+# Coefficients of the coupled polynomials below this are rounding of a zero.
+_ZERO = 1e-14
+
+
+@dataclass(frozen=True)
+class Path:
+    """One coupling (l1 of the sender) × (l2 of the harmonics) → l3 of the message."""
+
+    l1: int
+    l2: int
+    l3: int
+    slot: int  # its place among the radial weights of an edge
+    place: int  # among the paths to l3
+    coupling: torch.Tensor | None  # [2l2+1, (2l1+1)(2l3+1)]; None for l1 = 0: in ``Layer.down``
+
+    @property
+    def harmonics(self) -> slice:
+        return slice(self.l2**2, (self.l2 + 1) ** 2)
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """The symmetric contraction to one degree l, weights of each element included.
+
+    Z elements, C channels, W = 2l+1, D components of the input, M products x_a x_b with a ≤ b.
+    """
+
+    degree: int  # l
+    cubic: torch.Tensor | None  # [Z, C, W·D, M]
+    quadratic: torch.Tensor | None  # [Z, C, W·D, D]
+    linear: torch.Tensor  # [Z, C, W, D]
+    first: torch.Tensor  # [M] a of the products
+    second: torch.Tensor  # [M] b
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One interaction with its product.  Matrices act from the right on the channels."""
+
+    channels: int
+    up: dict[int, torch.Tensor]  # l: [C_in, C]
+    paths: tuple[Path, ...]
+    paths_to: dict[int, int]  # l3: number of paths to it, ascending in l3
+    radial: torch.nn.Module  # stock: radial basis -> weights [slots · C]
+    down: dict[int, torch.Tensor]  # l3: [paths to l3 · C, C_out]; with factors of the message
+    density: torch.nn.Module | None  # stock: radial basis -> [1], before tanh of the square
+    select: dict[int, torch.Tensor] | None  # l: [Z, C, C] on the message (no residual)
+    skip: dict[int, torch.Tensor] | None  # l: [Z, C_in, C_out] from the old features (residual)
+    polynomials: tuple[Polynomial, ...]
+    out: dict[int, torch.Tensor]  # l: [C, C_out]
+    readout: torch.nn.Module | None  # stock: flattened features -> energy of every head
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A model for the elements ``numbers``, which all arrays by element follow."""
+
+    numbers: tuple[int, ...]  # [Z]
+    attributes: torch.Tensor  # [Z, elements of the model], one-hot
+    embedding: torch.Tensor  # [Z, C]
+    layers: tuple[Layer, ...]
+
+
+def freeze(model: torch.nn.Module, numbers: Sequence[int]) -> Frozen:
+    """*model* for the elements *numbers*; it must have passed ``support.reason_against``."""
+    known = [int(z) for z in model.atomic_numbers]
+    rows = [known.index(z) for z in numbers]
+    weight = model.node_embedding.linear.weight
+    attributes = torch.eye(len(known), dtype=weight.dtype, device=weight.device)[rows]
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(weight.dtype)
+    try:
+        layers = []
+        for n, (block, product) in enumerate(zip(model.interactions, model.products, strict=True)):
+            last = n == len(model.interactions) - 1
+            if len(model.readouts) == 1:
+                readout = model.readouts[0] if last else None
+            else:
+                readout = model.readouts[n]
+            layers.append(_layer(block, product, readout, attributes, rows))
+        embedding = model.node_embedding(attributes)
+    finally:
+        torch.set_default_dtype(before)
+    return Frozen(tuple(numbers), attributes, embedding, tuple(layers))
+
+
+def _layer(block, product, readout, attributes: torch.Tensor, rows: list[int]) -> Layer:
+    features_in = o3.Irreps(block.node_feats_irreps)
+    middle = block.conv_tp.irreps_out
+    target = o3.Irreps(block.irreps_out)
+    residual = "Residual" in type(block).__name__
+    paths, factors = _paths(block.conv_tp)
+    down = _linear(block.linear, middle, target)
+    channels = block.conv_tp.irreps_in1[0].mul
+    density = getattr(block, "density_fn", None)
+    average = 1.0 if density is not None else float(block.avg_num_neighbors)
+    down = {
+        l3: torch.cat(factors[l3]).repeat_interleave(channels).unsqueeze(1) * matrix / average
+        for l3, matrix in down.items()
+    }
+    contractions = product.symmetric_contractions
+    return Layer(
+        channels=channels,
+        up=_linear(block.linear_up, features_in, o3.Irreps(block.edge_irreps)),
+        paths=paths,
+        paths_to={l3: len(of_path) for l3, of_path in sorted(factors.items())},
+        radial=block.conv_tp_weights,
+        down=down,
+        density=density,
+        select=None if residual else _selected(block.skip_tp, attributes, target, target),
+        skip=(
+            _selected(block.skip_tp, attributes, features_in, o3.Irreps(block.hidden_irreps))
+            if residual and product.use_sc
+            else None
+        ),
+        polynomials=tuple(
+            _polynomial(contraction, ir.l, rows)
+            for contraction, (_, ir) in zip(
+                contractions.contractions, contractions.irreps_out, strict=True
+            )
+        ),
+        out=_linear(product.linear, product.linear.irreps_in, product.linear.irreps_out),
+        readout=readout,
+    )
+
+
+# --- linear parts ---------------------------------------------------------------------------
+
+
+def _unit_rows(irreps: o3.Irreps, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The m = first component of every channel of *irreps* as a unit vector; the l of each."""
+    columns, degree = [], []
+    for (mul, ir), part in zip(irreps, irreps.slices(), strict=True):
+        columns += [part.start + c * ir.dim for c in range(mul)]
+        degree += [ir.l] * mul
+    units = torch.zeros(len(columns), irreps.dim, dtype=like.dtype, device=like.device)
+    units[torch.arange(len(columns)), torch.tensor(columns)] = 1.0
+    return units, torch.tensor(degree, device=like.device)
+
+
+def _by_degree(out: torch.Tensor, degree: torch.Tensor, irreps: o3.Irreps):
+    """Answers *out* to unit vectors of *degree*, as {l: matrix [channels in, channels out]}."""
+    return {
+        ir.l: out[degree == ir.l][:, part].reshape(-1, mul, ir.dim)[:, :, 0].contiguous()
+        for (mul, ir), part in zip(irreps, irreps.slices(), strict=True)
+        if (degree == ir.l).any()
+    }
+
+
+def _linear(module, irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> dict[int, torch.Tensor]:
+    units, degree = _unit_rows(o3.Irreps(irreps_in), next(module.parameters()))
+    return _by_degree(module(units), degree, o3.Irreps(irreps_out))
+
+
+def _selected(module, attributes, irreps_in, irreps_out) -> dict[int, torch.Tensor]:
+    """A tensor product with the one-hot element as {l: [Z, channels in, channels out]}."""
+    units, degree = _unit_rows(irreps_in, attributes)
+    of_element = [
+        _by_degree(module(units, row.expand(len(units), -1)), degree, irreps_out)
+        for row in attributes
+    ]
+    return {n: torch.stack([matrices[n] for matrices in of_element]) for n in of_element[0]}
+
+
+# --- convolution ----------------------------------------------------------------------------
+
+
+def _paths(product) -> tuple[tuple[Path, ...], dict[int, list[torch.Tensor]]]:
+    """Paths of a tensor product, and for every l3 a factor [1] of each path to it, in place.
+
+    A path from scalars couples by a number, which goes into the matrix after it.
+    """
+    in1, in2, out = product.irreps_in1, product.irreps_in2, product.irreps_out
+    paths = []
+    factors: dict[int, list] = {ell: [] for ell in sorted({ir.l for _, ir in out})}
+    by_place = sorted(enumerate(product.instructions), key=lambda item: item[1].i_out)
+    for slot, i in by_place:
+        l1, l2, l3 = in1[i.i_in1].ir.l, in2[i.i_in2].ir.l, out[i.i_out].ir.l
+        coupling = _coupling(product, slot)
+        factor = coupling.new_ones(1)
+        if l1 == 0:
+            factor, coupling = coupling[0, :1], None
+        paths.append(Path(l1, l2, l3, slot, len(factors[l3]), coupling))
+        factors[l3].append(factor)
+    return tuple(paths), factors
+
+
+def _coupling(product, slot: int) -> torch.Tensor:
+    """What one path makes of unit vectors in its first channel: [2l2+1, (2l1+1)(2l3+1)]."""
+    i = product.instructions[slot]
+    in1, in2 = product.irreps_in1, product.irreps_in2
+    d1, d2 = in1[i.i_in1].ir.dim, in2[i.i_in2].ir.dim
+    d3 = product.irreps_out[i.i_out].ir.dim
+    new = partial(torch.zeros, dtype=torch.get_default_dtype(), device=product.output_mask.device)
+    x, y, w = new(d1 * d2, in1.dim), new(d1 * d2, in2.dim), new(d1 * d2, product.weight_numel)
+    for row, (b, a) in enumerate(itertools.product(range(d2), range(d1))):
+        x[row, in1.slices()[i.i_in1].start + a] = 1.0
+        y[row, in2.slices()[i.i_in2].start + b] = 1.0
+    channels = in1[i.i_in1].mul
+    w[:, slot * channels] = 1.0
+    answer = product(x, y, w)[:, product.irreps_out.slices()[i.i_out]]
+    return answer[:, :d3].reshape(d2, d1 * d3).contiguous()
+
+
+# --- contraction ----------------------------------------------------------------------------
+
+
+def _polynomial(contraction, degree: int, rows: list[int]) -> Polynomial:
+    """U and the weights of the elements *rows* contracted and symmetrised, in float64."""
+    order = contraction.correlation
+    weights = {order: contraction.weights_max}
+    weights |= {order - 1 - n: w for n, w in enumerate(contraction.weights)}
+    tensors = {}
+    for n in range(1, order + 1):
+        u = contraction.U_tensors(n).double()
+        if u.dim() == n + 1:
+            u = u.unsqueeze(0)  # [W, D, …, k]: mace drops the component of a scalar
+        t = torch.einsum("w...k,zkc->zcw...", u, weights[n][rows].double())
+        orders = list(itertools.permutations(range(n)))
+        tensors[n] = sum(t.permute(0, 1, 2, *[3 + p for p in o]) for o in orders) / len(orders)
+    n_elements, channels, n_out, width = tensors[1].shape
+    dtype = contraction.weights_max.dtype
+    first, second = torch.triu_indices(width, width, device=tensors[1].device)
+    flat = (n_elements, channels, n_out * width)
+    cubic = quadratic = None
+    if order >= 2:
+        quadratic = tensors[2].reshape(*flat, width).to(dtype).contiguous()
+    if order >= 3:
+        # the product x_a x_b stands for x_b x_a too
+        t = tensors[3][..., first, second] * torch.where(first == second, 1.0, 2.0).double()
+        used = (t.abs().amax(dim=(0, 1, 2, 3)) > _ZERO).nonzero()[:, 0]
+        first, second = first[used], second[used]
+        cubic = t[..., used].reshape(*flat, len(used)).to(dtype).contiguous()
+    linear = tensors[1].to(dtype).contiguous()
+    return Polynomial(degree, cubic, quadratic, linear, first, second)

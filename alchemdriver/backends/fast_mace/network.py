@@ -1,0 +1,262 @@
+"""The forward pass: from the vectors of the pairs and λ to the energy of each structure.
+
+Shapes: n nodes, r rows of receivers, R rows of radial weights, C channels, B structures.
+Features are {ell: [n, 2l+1, C]}.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from .frozen import Frozen, Layer
+from .graph import Graph, GroupEdges, NodePairs
+from .kernels import NeighbourSum, SymmetricPolynomial
+from .layout import Layout
+
+__all__ = ["Network"]
+
+Features = dict[int, torch.Tensor]
+
+
+class Network:
+    """A frozen model on one layout.
+
+    model: the stock model whose radial embedding, harmonics, radial networks, readouts and pair
+    repulsion are called as they are; head: index of the readouts' column.
+    """
+
+    def __init__(self, model: torch.nn.Module, frozen: Frozen, layout: Layout, head: int):
+        self.model = model
+        self.frozen = frozen
+        self.layout = layout
+        self.head = head
+        self._element = self._index(layout.element)
+        self._structure = self._index(layout.structure)
+        self._weight = self._index(layout.weight)
+        self._split = self._index(layout.split)
+        self._mixture = self._index(layout.mixture)
+        degree = np.repeat(np.arange(20), 2 * np.arange(20) + 1)  # of every component of Y
+        self._parity = self._index(1 - 2 * (degree % 2)).to(frozen.embedding.dtype)
+
+    def _index(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.frozen.embedding.device)
+
+    def energies(
+        self,
+        graph: Graph,
+        close: NodePairs | None,
+        vectors: torch.Tensor,
+        lam: torch.Tensor,
+    ) -> torch.Tensor:
+        """Σ λ_α R(h_(i,α)) of each structure [B], eV in float64, before scale, shift and E0.
+
+        vectors: [P, 3] Å from first to second atom; lam: [B, 1+k] in float64, λ_0 = 1; close: node
+        pairs that may repel each other, for a model with pair repulsion.
+        """
+        lam_node = lam[self._structure, self._weight]  # [n], float64
+        lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)  # [P, 1]
+        node_energy = self._node_energy(graph, vectors, lengths, lam_node).double()
+        if close is not None:
+            node_energy = node_energy + self._repulsion(close, lengths, lam)
+        energies = lam.new_zeros(len(lam))
+        return energies.index_add(0, self._structure, lam_node * node_energy)  # eq. 7
+
+    def _node_energy(self, graph: Graph, vectors, lengths, lam_node) -> torch.Tensor:
+        """R(h_(i,α)) of every node [n]; the layers of eqs. 6 and 14b."""
+        basis, cutoff = self._radial_basis(graph, lengths)
+        along = self.model.spherical_harmonics(vectors)  # [P, lm]
+        harmonics = torch.cat([along, along * self._parity[: along.shape[1]]])
+        lam_split = lam_node[self._split].to(vectors.dtype)
+
+        features = {0: self.frozen.embedding[self._element].unsqueeze(1)}
+        energy = 0.0
+        for depth, layer in enumerate(self.frozen.layers):
+            weights = layer.radial(basis)  # [R+1, slots·C]
+            weights = weights if cutoff is None else weights * cutoff
+            up = {ell: _matmul(features[ell], matrix) for ell, matrix in layer.up.items()}
+            messages = self._messages(
+                layer, graph, weights, harmonics, up, lam_split, species_only=depth == 0
+            )
+            if layer.density is not None:
+                density = torch.tanh(layer.density(basis) ** 2)  # [R+1, 1]
+                density = density if cutoff is None else density * cutoff
+                around = self._density(graph, density[:, 0], lam_split) + 1.0
+                messages = {ell: m / around.view(-1, 1, 1) for ell, m in messages.items()}
+            if layer.select is not None:
+                messages = {
+                    ell: self._by_element(m, layer.select[ell]) for ell, m in messages.items()
+                }
+            features = self._product(layer, messages, features)
+            if layer.readout is not None:
+                energy = energy + self._readout(layer, features)
+        return energy
+
+    # --- edges ------------------------------------------------------------------------------
+
+    def _radial_basis(self, graph: Graph, lengths) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Radial basis [R+1, nb] and, where it is apart, cutoff [R+1, 1]; the last row zero."""
+        attributes = ends = None
+        if graph.rows is not None:
+            lengths = lengths.index_select(0, self._index(graph.rows.pair))
+            ends = torch.stack(
+                [
+                    self._element[self._index(graph.rows.first)],
+                    self._element[self._index(graph.rows.second)],
+                ]
+            )
+            attributes = self.frozen.attributes
+        basis, cutoff = self.model.radial_embedding(
+            lengths, attributes, ends, self.model.atomic_numbers
+        )
+        pad = torch.nn.functional.pad
+        return pad(basis, (0, 0, 0, 1)), None if cutoff is None else pad(cutoff, (0, 0, 0, 1))
+
+    def _repulsion(self, close: NodePairs, lengths, lam) -> torch.Tensor:
+        """ZBL energy of every node [n], float64, its edges weighted by ω (eqs. 5, 6).
+
+        mace's module sums over the edges of a receiver; giving every edge a receiver of its own
+        returns them one by one.
+        """
+        pair = self._index(close.pair)
+        first, second = self._index(close.first), self._index(close.second)
+        n = len(pair)
+        attributes = self.frozen.attributes[self._element[torch.cat([first, second])]]
+        edge = torch.arange(n, device=pair.device)
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(lengths.dtype)  # products of numbers and integer tensors take it
+        try:
+            repulsion = self.model.pair_repulsion_fn(
+                lengths.index_select(0, pair),
+                attributes,
+                torch.stack([edge, edge + n]),
+                self.model.atomic_numbers,
+            )[n:].double()
+        finally:
+            torch.set_default_dtype(before)
+        structure = self._structure[first]
+        energy = lam.new_zeros(self.layout.n_nodes)
+        energy = energy.index_add(0, second, repulsion * lam[structure, self._index(close.forward)])
+        return energy.index_add(0, first, repulsion * lam[structure, self._index(close.backward)])
+
+    # --- messages ---------------------------------------------------------------------------
+
+    def _messages(
+        self, layer: Layer, graph: Graph, weights, harmonics, up: Features, lam_split, species_only
+    ) -> Features:
+        """Σ over neighbours of ω R(r) Y(r) h of every node, already mixed by ``layer.down``."""
+        senders = [torch.cat([u, self._mixtures(u, lam_split.view(-1, 1, 1))]) for u in up.values()]
+        sums = NeighbourSum.apply(weights, harmonics, graph.main, layer, *senders)
+        messages = {
+            l3: _matmul(rows, layer.down[l3]).index_select(0, graph.node_row)
+            for l3, rows in zip(layer.paths_to, sums, strict=True)
+        }
+        for group in graph.groups:
+            if species_only:
+                parts = self._species_messages(layer, group, weights, harmonics)
+            else:
+                parts = [self._state_messages(layer, group, weights, harmonics, up)]
+            for nodes, rows in parts:
+                flat = self._index(nodes).flatten()
+                there = (flat >= 0).nonzero()[:, 0]
+                for l3, values in rows.items():
+                    mixed = _matmul(values, layer.down[l3]).flatten(0, 1)  # [r·S, 2l3+1, C]
+                    messages[l3] = messages[l3].index_add(0, flat[there], mixed[there])
+        return messages
+
+    def _mixtures(self, values: torch.Tensor, lam_split: torch.Tensor) -> torch.Tensor:
+        """Σ_α λ_α values over the nodes of each mixture: [mixtures, …]."""
+        mixed = values.new_zeros(self.layout.n_mixtures, *values.shape[1:])
+        return mixed.index_add(0, self._mixture, lam_split * values.index_select(0, self._split))
+
+    def _state_messages(self, layer: Layer, group: GroupEdges, weights, harmonics, up: Features):
+        """Messages within the states of a group, their features side by side.
+
+        Returns nodes [r, S] and {l3: [r, S, 2l3+1, paths·C]} of the group's receivers.
+        """
+        nodes = self._index(group.sites.nodes)
+        there = (nodes >= 0).to(weights.dtype)[:, :, None, None]
+        n_states, channels = group.sites.n_states, layer.channels
+        senders = [
+            (u[nodes.clamp(min=0)] * there).transpose(1, 2).flatten(2) for u in up.values()
+        ]  # [s, 2l+1, S·C]
+        sums = NeighbourSum.apply(weights, harmonics, group.edges, layer, *senders)
+        rows = {
+            l3: s.view(len(s), 2 * l3 + 1, -1, n_states, channels).permute(0, 3, 1, 2, 4).flatten(3)
+            for l3, s in zip(layer.paths_to, sums, strict=True)
+        }
+        return group.sites.nodes[group.edges.receivers.cpu().numpy()], rows
+
+    def _species_messages(self, layer: Layer, group: GroupEdges, weights, harmonics):
+        """The same in the first layer, whose features are those of the species alone.
+
+        Sites of a kind send the same, so their edges are summed once for all states and multiplied
+        by the features afterwards.
+        """
+        of_element = self.frozen.embedding @ layer.up[0]  # [Z, C]
+        for kind, edges in group.by_kind:
+            element = self._index(group.sites.element[kind])  # [S]
+            sent = of_element[element.clamp(min=0)] * (element >= 0).unsqueeze(1)  # [S, C]
+            sums = NeighbourSum.apply(weights, harmonics, edges, layer)
+            rows = {
+                l3: (
+                    s.view(len(s), 1, 2 * l3 + 1, -1, layer.channels)
+                    * sent.view(1, -1, 1, 1, layer.channels)
+                ).flatten(3)
+                for l3, s in zip(layer.paths_to, sums, strict=True)
+            }
+            yield group.sites.nodes[edges.receivers.cpu().numpy()], rows
+
+    def _density(self, graph: Graph, density: torch.Tensor, lam_split) -> torch.Tensor:
+        """Σ over neighbours of ω d(r) of every node [n]; density: [R+1]."""
+        sent = torch.cat(
+            [
+                density.new_ones(self.layout.n_nodes),
+                self._mixtures(density.new_ones(self.layout.n_nodes), lam_split),
+            ]
+        )
+        around = density[graph.main.radial] * sent[graph.main.sender]  # [r, D]
+        around = around.sum(1).index_select(0, graph.node_row)
+        for group in graph.groups:
+            nodes = self._index(group.sites.nodes)
+            there = (nodes >= 0).to(density.dtype)
+            within = density[group.edges.radial].unsqueeze(2) * there[group.edges.sender]
+            at = nodes[group.edges.receivers].flatten()
+            valid = (at >= 0).nonzero()[:, 0]
+            around = around.index_add(0, at[valid], within.sum(1).flatten()[valid])
+        return around
+
+    # --- nodes ------------------------------------------------------------------------------
+
+    def _product(self, layer: Layer, messages: Features, features: Features) -> Features:
+        """The many-body product with its residual; new features of every node."""
+        x = torch.cat([messages[ell] for ell in sorted(messages)], dim=1)
+        x = x.permute(2, 1, 0).contiguous()  # [C, D, n]
+        new = {}
+        for p in layer.polynomials:
+            value = SymmetricPolynomial.apply(x, p, self.layout.ranges)  # [C, 2l+1, n]
+            new[p.degree] = _matmul(value.permute(2, 1, 0), layer.out[p.degree])
+            if layer.skip is not None and p.degree in layer.skip:
+                new[p.degree] = new[p.degree] + self._by_element(
+                    features[p.degree], layer.skip[p.degree]
+                )
+        return new
+
+    def _by_element(self, values: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+        parts = [
+            _matmul(values[start:stop], matrices[z])
+            for z, (start, stop) in enumerate(self.layout.ranges)
+        ]
+        return torch.cat(parts)
+
+    def _readout(self, layer: Layer, features: Features) -> torch.Tensor:
+        flat = torch.cat(
+            [features[ell].transpose(1, 2).flatten(1) for ell in sorted(features)], dim=1
+        )
+        heads = torch.full((len(flat),), self.head, device=flat.device)
+        return layer.readout(flat, heads)[:, self.head]
+
+
+def _matmul(values: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """values [..., C] @ matrix [C, C'] as one product, not as a batch of small ones."""
+    return (values.reshape(-1, values.shape[-1]) @ matrix).view(*values.shape[:-1], -1)

@@ -1,0 +1,156 @@
+"""What ``alchemdriver bench`` measures: random-weight models of the foundation models' shapes, and
+the systems of the tables.
+
+Speed does not depend on what the weights are.  The models are stock mace-torch classes with 89
+elements; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import ase
+import mace  # noqa: F401  must come before e3nn
+import numpy as np
+import torch
+from ase.build import bulk
+from e3nn import o3
+from mace import modules
+
+from .alchemy import AlchemicalSites
+from .demo import alpha_cspbi3
+from .records import Structure
+from .shelf import FOUNDATION_ELEMENTS
+
+__all__ = ["MODELS", "SYSTEMS", "System", "build_model"]
+
+
+@dataclass(frozen=True)
+class System:
+    """A structure, its alchemical states with their weights, and the plain end states."""
+
+    title: str
+    structure: Structure
+    states: tuple[dict[int, str], ...]
+    weights: tuple[float, ...]
+
+    @property
+    def sites(self) -> AlchemicalSites:
+        return AlchemicalSites.from_states(self.structure.symbols, self.states)
+
+    def ends(self) -> list[AlchemicalSites]:
+        """The plain systems of the first two states, for linear mixing."""
+        sites = self.sites
+        return [AlchemicalSites.plain(sites.endpoint([a])) for a in (0, 1)]
+
+
+# Shapes of MACE-MP-0 small and medium, and of MACE-MPA-0.
+_COMMON = {
+    "r_max": 6.0,
+    "num_bessel": 10,
+    "num_polynomial_cutoff": 5,
+    "max_ell": 3,
+    "num_interactions": 2,
+    "MLP_irreps": o3.Irreps("16x0e"),
+    "correlation": 3,
+    "gate": torch.nn.functional.silu,
+    "radial_MLP": [64, 64, 64],
+    "avg_num_neighbors": 40.0,
+    "atomic_inter_scale": 0.8,
+    "atomic_inter_shift": 0.1,
+}
+_RESIDUAL = {
+    "interaction_cls_first": modules.RealAgnosticResidualInteractionBlock,
+    "interaction_cls": modules.RealAgnosticResidualInteractionBlock,
+}
+MODELS = {
+    "small": {"hidden_irreps": o3.Irreps("128x0e"), **_RESIDUAL},
+    "L=1": {"hidden_irreps": o3.Irreps("128x0e + 128x1o"), **_RESIDUAL},
+    "MPA-0-like": {
+        "hidden_irreps": o3.Irreps("128x0e + 128x1o"),
+        "interaction_cls_first": modules.RealAgnosticDensityInteractionBlock,
+        "interaction_cls": modules.RealAgnosticDensityResidualInteractionBlock,
+        "distance_transform": "Agnesi",
+        "pair_repulsion": True,
+    },
+}
+
+
+@lru_cache
+def build_model(name: str, seed: int = 1) -> torch.nn.Module:
+    """The model *name* of :data:`MODELS` in float64, on the CPU."""
+    numbers = [ase.data.atomic_numbers[s] for s in FOUNDATION_ELEMENTS]
+    before = torch.get_default_dtype()
+    state = torch.random.get_rng_state()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(seed)
+    try:
+        model = modules.ScaleShiftMACE(
+            num_elements=len(numbers),
+            atomic_numbers=numbers,
+            atomic_energies=np.linspace(-8.0, -1.0, len(numbers)),
+            **{**_COMMON, **MODELS[name]},
+        )
+    finally:
+        torch.set_default_dtype(before)
+        torch.random.set_rng_state(state)
+    return model.eval().requires_grad_(False)
+
+
+# --- systems --------------------------------------------------------------------------------
+
+
+def perovskite(repeat: int | Sequence[int]) -> System:
+    """Cubic CsPbI3, every Pb split into Pb and Sn."""
+    structure = alpha_cspbi3(repeat)
+    lead = [i for i, s in enumerate(structure.symbols) if s == "Pb"]
+    return _system("CsPbI3, all Pb split", structure, [lead, lead], ["Pb", "Sn"])
+
+
+def metal(repeat: int = 3) -> System:
+    """fcc copper, every fourth atom split into Cu and Ni."""
+    atoms = bulk("Cu", "fcc", a=3.6, cubic=True).repeat(repeat)
+    chosen = list(range(0, len(atoms), 4))
+    return _system("fcc Cu, 25 % split", _of(atoms), [chosen, chosen], ["Cu", "Ni"])
+
+
+def alloy(repeat: int = 2) -> System:
+    """The Cantor alloy: every site of an fcc crystal is all five elements."""
+    atoms = bulk("Ni", "fcc", a=3.6, cubic=True).repeat(repeat)
+    everywhere = list(range(len(atoms)))
+    elements = ["Cr", "Mn", "Fe", "Co", "Ni"]
+    return _system("5-component fcc alloy", _of(atoms), [everywhere] * 5, elements)
+
+
+def vacancy(repeat: int = 5) -> System:
+    """bcc iron with one atom that is there in the first state only."""
+    atoms = bulk("Fe", "bcc", a=2.87, cubic=True).repeat(repeat)
+    return _system("bcc Fe, one vacancy", _of(atoms), [[0], []], ["Fe", "Fe"])
+
+
+SYSTEMS = {
+    "perovskite-135": lambda: perovskite(3),
+    "perovskite-320": lambda: perovskite(4),
+    "metal-108": metal,
+    "alloy-32": alloy,
+    "vacancy-250": vacancy,
+}
+
+
+def _of(atoms: ase.Atoms) -> Structure:
+    return Structure(tuple(atoms.get_chemical_symbols()), atoms.positions, np.array(atoms.cell))
+
+
+def _system(title: str, structure: Structure, where, elements) -> System:
+    rng = np.random.default_rng(3)
+    structure = Structure(
+        structure.symbols,
+        structure.positions + rng.normal(scale=0.05, size=structure.positions.shape),
+        structure.cell,
+    )
+    states = tuple(dict.fromkeys(sites, s) for sites, s in zip(where, elements, strict=True))
+    weights = np.arange(1.0, len(states) + 1)
+    title = f"{title}, {len(structure)} atoms"
+    return System(title, structure, states, tuple(weights / weights.sum()))

@@ -1,0 +1,532 @@
+"""``prepare crystal | vacancy | transmute``: the stages of a free energy, written as a folder.
+
+    crystal    relax → NPT (mean cell) → NVT (spring constants) → Frenkel–Ladd      eqs. 17–20
+    vacancy    both of crystal, and: relax → NPT → Frenkel–Ladd of the defect       eq. 12
+               NPT switch atom → void, on the perfect crystal's spring              eq. 21
+    transmute  for each phase: NPT switch of the elements                           eqs. 13, 22
+               and both end states as crystals                                      eq. 13
+
+The folder is written aside and renamed, so it is whole or absent.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from .. import inputs, shelf
+from ..errors import InputError, did_you_mean
+from ..inputs import parse_xml, split_parameters, text_of
+from ..prepare import (
+    Settings,
+    check_elements,
+    check_settings,
+    render,
+    template_path,
+    write_xml,
+)
+from ..records import Structure, Transformation
+from ..schedule import SHAPES
+from ..transformation import EINSTEIN, NONE, parse_alchemy
+from ..xyz import write_xyz
+from . import manifest
+from .manifest import Calculation, Stage, Workflow
+from .relax import Relaxation
+from .symmetry import SpaceGroup, space_group
+
+ROUTES = ("both", "alchemical", "frenkel-ladd")
+FL, ALCHEMICAL = "Frenkel–Ladd", "alchemical"
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every workflow needs; goes into the manifest as it is."""
+
+    model: str
+    temperatures_K: tuple[float, ...]
+    pressure_bar: float
+    timestep_fs: float
+    md_steps: int = 5000  # of every NPT and NVT average
+    equilibrate: int = 1000  # steps of each hold
+    switch: int = 4000  # steps of each switch
+    cycles: int = 2  # forward/backward pairs per replica
+    replicas: int = 4
+    schedule: str = "poly9"
+    seed: int = 20404
+    dtype: str = "float64"
+    n_ws: int | None = None  # of eq. 19; None: by spglib
+    formula_units: int | None = None
+    route: str = "both"
+    beads: int = 1  # of mean structures and switches; springs come from classical dynamics
+
+    def __post_init__(self) -> None:
+        if not self.temperatures_K:
+            raise InputError("temperature: expected one or several numbers of K, got none")
+        if len({f"{t:g}" for t in self.temperatures_K}) < len(self.temperatures_K):
+            raise InputError(f"temperature: two are called alike in {list(self.temperatures_K)}")
+        if self.schedule not in SHAPES:
+            raise InputError(
+                f"schedule: stages take {' or '.join(SHAPES)}, got '{self.schedule}'"
+                f"{did_you_mean(self.schedule, SHAPES)}"
+            )
+        for temperature in self.temperatures_K:
+            check_settings(Settings(temperature, self.pressure_bar, self.timestep_fs))
+        for name in ("md_steps", "equilibrate", "switch", "cycles", "replicas", "beads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise InputError(f"seed: expected 0 or more, got {self.seed}")
+        if self.route not in ROUTES:
+            raise InputError(
+                f"route: expected {', '.join(ROUTES)}, got '{self.route}'"
+                f"{did_you_mean(self.route, ROUTES)}"
+            )
+
+
+class Plan:
+    """Collects stages and writes their inputs below *root*."""
+
+    def __init__(self, root: Path, common: Common):
+        self.root = root
+        self.common = common
+        self.stages: list[Stage] = []
+        self.calculations: list[Calculation] = []
+        self._model = _bring_model(root, common.model)
+        self._seed = common.seed
+
+    # --- stages
+
+    def relax(self, name: str, structure: str) -> str:
+        """Cell and positions; returns the path of the relaxed structure."""
+        stage = self._new(Stage(name, "relax", {"start.xyz": structure}))
+        c = self.common
+        (path,) = stage.inputs(self.root)
+        Relaxation(self._model_from(path.parent), c.pressure_bar, dtype=c.dtype).write(path)
+        return f"{name}/relaxed.xyz"
+
+    def npt(self, name: str, start: str, temperature: float, group: SpaceGroup) -> str:
+        """Mean structure at constant pressure; returns its path."""
+        stage = self._new(
+            Stage(name, "mean structure", {"start.xyz": start}, temperature=temperature)
+        )
+        protocol = "npt" if self.common.beads == 1 else "pimd-fixed-npt"
+        self._write(stage, protocol, temperature, {"alchemy": NONE, "lambda": "0"}, group)
+        return f"{name}/mean.xyz"
+
+    def nvt(self, name: str, start: str, temperature: float) -> tuple[str, str]:
+        """Mean structure and spring constants at constant volume; returns their paths."""
+        stage = self._new(Stage(name, "springs", {"start.xyz": start}, temperature=temperature))
+        self._write(stage, "nvt", temperature, {"alchemy": NONE, "lambda": "0"})
+        return f"{name}/mean.xyz", f"{name}/einstein.extxyz"
+
+    def frenkel_ladd(
+        self,
+        name: str,
+        start: str,
+        springs: str,
+        temperature: float,
+        removed: tuple[int, ...] = (),
+    ) -> str:
+        """Einstein crystal ⇄ model, replicas; returns the stage's name."""
+        takes = {"start.xyz": start, "einstein.extxyz": springs}
+        stage = self._new(
+            Stage(name, "free energy", takes, removed, self.common.replicas, temperature)
+        )
+        parameters = {"alchemy": EINSTEIN, "springs": "einstein.extxyz", **self._switching()}
+        protocol = "switch-nvt" if self.common.beads == 1 else "switch-pimd"
+        self._write(stage, protocol, temperature, parameters)
+        return name
+
+    def alchemical(
+        self,
+        name: str,
+        start: str,
+        alchemy: str,
+        temperature: float,
+        group: SpaceGroup,
+        springs: str | None = None,
+        removed: tuple[int, ...] = (),
+        tether: float | None = None,
+    ) -> str:
+        """Switch of elements, or of atoms to void on the springs' k; returns the stage's name."""
+        takes = {"start.xyz": start}
+        parameters = {"alchemy": alchemy, **self._switching()}
+        if tether is not None:
+            parameters["tether"] = repr(tether)
+        elif springs is not None:
+            takes["tether"] = springs
+        stage = self._new(
+            Stage(name, "free energy", takes, removed, self.common.replicas, temperature)
+        )
+        protocol = "switch-npt" if self.common.beads == 1 else "switch-pimd-npt"
+        self._write(stage, protocol, temperature, parameters, group)
+        return name
+
+    def crystal(
+        self, prefix: str, first: int, relaxed: str, temperature: float, group: SpaceGroup
+    ) -> tuple[str, str, str]:
+        """NPT, NVT and Frenkel–Ladd; the mean structure, the springs and the last stage."""
+        at = f"{prefix}{temperature:g}K/"
+        npt = self.npt(f"{at}{first:02d}-npt", relaxed, temperature, group)
+        mean, springs = self.nvt(f"{at}{first + 1:02d}-nvt", npt, temperature)
+        stage = self.frenkel_ladd(f"{at}{first + 2:02d}-frenkel-ladd", mean, springs, temperature)
+        return npt, springs, stage
+
+    # --- files
+
+    def _switching(self) -> dict[str, str]:
+        c = self.common
+        return {
+            "schedule": c.schedule,
+            "equilibrate": str(c.equilibrate),
+            "switch": str(c.switch),
+            "cycles": str(c.cycles),
+        }
+
+    def _new(self, stage: Stage) -> Stage:
+        (self.root / stage.name).mkdir(parents=True)
+        self.stages.append(stage)
+        return stage
+
+    def _model_from(self, folder: Path) -> str:
+        """The model as an input in *folder* must name it."""
+        if "/" not in self._model:
+            return self._model
+        return os.path.relpath(self.root / self._model, folder)
+
+    def _write(
+        self,
+        stage: Stage,
+        protocol: str,
+        temperature: float,
+        parameters: dict[str, str],
+        group: SpaceGroup | None = None,
+    ) -> None:
+        """The inputs of *stage*; at constant pressure *group* says which barostat it needs."""
+        c = self.common
+        template = parse_xml(template_path(protocol).read_text(), protocol)
+        own = split_parameters(text_of(inputs.alchemical_forcefield(template)["parameters"]))
+        constant_pressure = "pressure" in template["system"]["ensemble"]
+        for path in stage.inputs(self.root):
+            path.parent.mkdir(exist_ok=True)
+            merged = {**own, "dtype": c.dtype, **parameters, "model": self._model_from(path.parent)}
+            settings = Settings(
+                temperature=temperature,
+                pressure=c.pressure_bar if constant_pressure else None,
+                timestep=c.timestep_fs,
+                total_steps=None if "schedule" in parameters else c.md_steps,
+                beads=c.beads if "pimd" in protocol else None,
+                seed=self._seed,
+            )
+            self._seed += 1  # no two runs of a workflow share a seed
+            root = render(template, "start.xyz", merged, settings)
+            if group is not None and not group.cubic:
+                root["system"]["motion"]["dynamics"]["barostat"]["@mode"] = "flexible"
+                root["#comment"] = root["#comment"].replace("isotropic cell", "flexible cell")
+            write_xml(path, root)
+
+
+def _bring_model(root: Path, model: str) -> str:
+    """A model file is copied into the folder, once; a name stays a name."""
+    path = Path(model)
+    if path.suffix not in (".model", ".json"):
+        known = [card.name for card in shelf.catalogue()]
+        if model not in known:
+            raise InputError(
+                f"model '{model}' is no file and no name{did_you_mean(model, known)}; see "
+                "'alchemdriver models'"
+            )
+        return model
+    if not path.is_file():
+        raise InputError(f"model: file {path} does not exist")
+    (root / "model").mkdir()
+    for file in shelf.files_of(path):
+        if not file.is_file():
+            raise InputError(f"model: file {file} does not exist")
+        shutil.copyfile(file, root / "model" / file.name)
+    return f"model/{path.name}"
+
+
+# --- the workflows ------------------------------------------------------------------------------
+
+
+def prepare_crystal(structure: Structure, folder: Path, common: Common) -> Workflow:
+    """Absolute Gibbs free energies of a crystal at every temperature; eqs. 17–20."""
+    group = space_group(structure)
+
+    def build(plan: Plan) -> None:
+        write_xyz(plan.root / "crystal.xyz", structure)
+        relaxed = plan.relax("01-relax", "crystal.xyz")
+        for t in common.temperatures_K:
+            _, _, stage = plan.crystal("", 2, relaxed, t, group)
+            plan.calculations.append(Calculation("G", FL, t, {"crystal": stage}))
+
+    return _write_workflow("crystal", folder, common, {"crystal": (structure, group)}, build)
+
+
+def prepare_vacancy(
+    structure: Structure,
+    sites: Sequence[int],
+    folder: Path,
+    common: Common,
+    chemical_potentials: dict[str, float] | None = None,
+    tether: float | None = None,
+) -> Workflow:
+    """Free energy of removing the atoms *sites* (indices from 0) together; eqs. 12 and 21.
+
+    chemical_potentials: eV per atom of each element removed; not needed for a crystal of one
+    element, whose own G/N is the reference.  tether: eV/Å², instead of the crystal's springs.
+    """
+    sites = _check_sites(structure, sites)
+    elements = sorted({structure.symbols[i] for i in sites})
+    potentials = dict(chemical_potentials or {})
+    for symbol in potentials:
+        if symbol not in elements:
+            raise InputError(f"chemical potential of {symbol} is given, but none is removed")
+    if len(set(structure.symbols)) == 1 and potentials:
+        raise InputError("a crystal of one element is its own reference: no chemical potentials")
+    if len(set(structure.symbols)) > 1:
+        missing = [s for s in elements if s not in potentials]
+        if missing:
+            raise InputError(
+                f"the chemical potential of {', '.join(missing)} (eV per atom) is needed for eq. "
+                "12 in a compound, e.g. --chemical-potential 'I=-1.52'"
+            )
+    group = space_group(structure)
+    kept = [i for i in range(len(structure)) if i not in sites]
+    defect = replace(
+        structure,
+        symbols=tuple(structure.symbols[i] for i in kept),
+        positions=structure.positions[kept],
+    )
+    defect_group = space_group(defect)
+    alchemy = " ".join(
+        f"{s}[{';'.join(str(i) for i in sites if structure.symbols[i] == s)}]->void"
+        for s in elements
+    )
+
+    def build(plan: Plan) -> None:
+        write_xyz(plan.root / "crystal.xyz", structure)
+        write_xyz(plan.root / "defect.xyz", defect)
+        relaxed = plan.relax("01-relax", "crystal.xyz")
+        by_springs = common.route in ("both", "frenkel-ladd")
+        by_alchemy = common.route in ("both", "alchemical")
+        if by_springs:
+            relaxed_defect = plan.relax("05-relax-defect", "defect.xyz")
+        for t in common.temperatures_K:
+            mean, springs, perfect = plan.crystal("", 2, relaxed, t, group)
+            plan.calculations.append(Calculation("G", FL, t, {"crystal": perfect}))
+            if by_springs:
+                at = f"{t:g}K/"
+                npt = plan.npt(f"{at}06-npt-defect", relaxed_defect, t, defect_group)
+                stage = plan.frenkel_ladd(
+                    f"{at}07-frenkel-ladd-defect", npt, springs, t, tuple(sites)
+                )
+                plan.calculations.append(
+                    Calculation("G_v", FL, t, {"crystal": perfect, "defect": stage})
+                )
+            if by_alchemy:
+                # the cell loses its symmetry on the way, so it must be free where the defect's is
+                free = group if defect_group.cubic else defect_group
+                stage = plan.alchemical(
+                    f"{t:g}K/08-alchemical", mean, alchemy, t, free, springs, tuple(sites), tether
+                )
+                plan.calculations.append(
+                    Calculation("G_v", ALCHEMICAL, t, {"crystal": perfect, "path": stage})
+                )
+
+    facts = {
+        "sites": list(sites),
+        "removed": {s: sum(structure.symbols[i] == s for i in sites) for s in elements},
+        "configurations": group.images(tuple(sites)),
+        "chemical_potentials_eV": potentials,
+    }
+    crystals = {"crystal": (structure, group)}
+    transformation = parse_alchemy(alchemy, structure.symbols)
+    return _write_workflow("vacancy", folder, common, crystals, build, facts, transformation)
+
+
+def prepare_transmute(
+    phases: dict[str, Structure], alchemy: str, folder: Path, common: Common
+) -> Workflow:
+    """ΔG of changing elements in one phase, or in two and their ΔΔG; eqs. 13, 21, 22.
+
+    phases: label → structure; indices of *alchemy* count in each of them.
+    """
+    if common.beads > 1:
+        raise InputError(
+            "transmute with beads: masses change, which needs a mass leg; prepare switch-pimd-npt "
+            "runs and add it with 'alchemdriver mass-leg'"
+        )
+    if not 1 <= len(phases) <= 2:
+        raise InputError(f"transmute: expected one or two phases, got {len(phases)}")
+    if len(phases) == 2:
+        if common.n_ws is not None or common.formula_units is not None:
+            raise InputError(
+                "--n-ws and --formula-units are for one crystal: with two phases they are found "
+                "from the structures; prepare the phases apart to give your own"
+            )
+        _check_same_reaction(phases, alchemy)
+    if "model" in phases:
+        raise InputError("a phase called 'model' collides with the folder of the model: rename it")
+    crystals: dict[str, tuple[Structure, SpaceGroup]] = {}
+    finals: dict[str, tuple[Structure, SpaceGroup]] = {}
+    for label, structure in phases.items():
+        transformation = parse_alchemy(alchemy, structure.symbols)
+        if not transformation.changed or transformation.voids:
+            raise InputError(
+                f"transmute: expected a change of elements such as Pb->Sn, got '{alchemy}'"
+            )
+        crystals[label] = (structure, space_group(structure))
+        final = replace(structure, symbols=tuple(transformation.final))
+        finals[label] = (final, space_group(final))
+
+    def build(plan: Plan) -> None:
+        for label, (structure, group) in crystals.items():
+            p = f"{label}/"
+            (plan.root / p).mkdir()
+            write_xyz(plan.root / p / "initial.xyz", structure)
+            final, final_group = finals[label]
+            relaxed = plan.relax(f"{p}01-relax", f"{p}initial.xyz")
+            by_springs = common.route in ("both", "frenkel-ladd")
+            if by_springs:
+                write_xyz(plan.root / p / "final.xyz", final)
+                relaxed_final = plan.relax(f"{p}05-relax-final", f"{p}final.xyz")
+            for t in common.temperatures_K:
+                at = f"{p}{t:g}K/"
+                if by_springs:
+                    mean, _, start = plan.crystal(p, 2, relaxed, t, group)
+                    _, _, end = plan.crystal(p, 6, relaxed_final, t, final_group)
+                    ends = {"initial": start, "final": end}
+                    for state, stage in ends.items():
+                        plan.calculations.append(
+                            Calculation("G", FL, t, {"crystal": stage}, label, state)
+                        )
+                    plan.calculations.append(Calculation("ΔG", FL, t, ends, label))
+                else:
+                    mean = plan.npt(f"{at}02-npt", relaxed, t, group)
+                if common.route in ("both", "alchemical"):
+                    free = final_group if group.cubic else group
+                    stage = plan.alchemical(f"{at}09-alchemical", mean, alchemy, t, free)
+                    plan.calculations.append(
+                        Calculation("ΔG", ALCHEMICAL, t, {"path": stage}, label)
+                    )
+
+    facts = {
+        "alchemy": alchemy,
+        "phases": list(phases),
+        "configurations": {
+            label: group.images(parse_alchemy(alchemy, s.symbols).changed)
+            for label, (s, group) in crystals.items()
+        },
+    }
+    transformation = parse_alchemy(alchemy, next(iter(phases.values())).symbols)
+    return _write_workflow("transmute", folder, common, crystals, build, facts, transformation)
+
+
+def _check_same_reaction(phases: dict[str, Structure], alchemy: str) -> None:
+    """ΔΔG per formula unit compares phases of one composition, changed by the same share."""
+    changes = {}
+    for label, structure in phases.items():
+        t = parse_alchemy(alchemy, structure.symbols)
+        units = math.gcd(*_counts(structure))
+        changes[label] = (
+            {s: structure.symbols.count(s) / units for s in set(structure.symbols)},
+            Counter({k: v / units for k, v in Counter(_changes(t)).items()}),
+        )
+    first, second = changes.values()
+    if first != second:
+        raise InputError(
+            f"transmute: {' and '.join(phases)} differ in composition, or '{alchemy}' changes "
+            "another share of their atoms: ΔΔG per formula unit would compare different reactions"
+        )
+
+
+def _changes(t: Transformation) -> list[tuple[str, str]]:
+    return [(t.initial[i], t.final[i]) for i in t.changed]
+
+
+def _check_sites(structure: Structure, sites: Sequence[int]) -> list[int]:
+    if not sites:
+        raise InputError("vacancy: name the atoms to remove, e.g. --site 0")
+    for i in sites:
+        if not 0 <= i < len(structure):
+            raise InputError(
+                f"site {i} is out of range: the structure has atoms 0 to {len(structure) - 1}"
+            )
+    if len(set(sites)) < len(sites):
+        raise InputError(f"a site stands twice in {list(sites)}")
+    if len(sites) == len(structure):
+        raise InputError("vacancy: all atoms would be removed")
+    return sorted(sites)
+
+
+def _write_workflow(
+    kind: str,
+    folder: Path,
+    common: Common,
+    crystals: dict[str, tuple[Structure, SpaceGroup]],
+    build,
+    facts: dict | None = None,
+    transformation: Transformation | None = None,
+) -> Workflow:
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not empty: choose another folder")
+    for structure, _ in crystals.values():
+        check_elements(common.model, Transformation(structure.symbols, structure.symbols))
+        if common.formula_units and any(n % common.formula_units for n in _counts(structure)):
+            raise InputError(
+                f"formula_units: {common.formula_units} do not divide the cell's composition"
+            )
+    if transformation is not None:
+        check_elements(common.model, transformation)
+    settings = asdict(common) | {"temperatures_K": list(common.temperatures_K)} | (facts or {})
+    settings["crystals"] = {
+        label: {
+            "atoms": len(s),
+            "formula": _reduced_formula(s),
+            "formula_units": common.formula_units or math.gcd(*_counts(s)),
+            "space_group": g.name,
+            "n_ws": common.n_ws or translations(g),
+        }
+        for label, (s, g) in crystals.items()
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        plan = Plan(aside, common)
+        build(plan)
+        workflow = Workflow(aside, kind, settings, tuple(plan.stages), tuple(plan.calculations))
+        manifest.write(workflow)
+        aside.chmod(0o755)  # mkdtemp's are private
+        if folder.exists():
+            folder.rmdir()
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return manifest.read(folder)
+
+
+def _reduced_formula(structure: Structure) -> str:
+    units = math.gcd(*_counts(structure))
+    counts = Counter(structure.symbols)
+    return "".join(f"{s}{n // units if n > units else ''}" for s, n in sorted(counts.items()))
+
+
+def _counts(structure: Structure) -> list[int]:
+    return [structure.symbols.count(s) for s in set(structure.symbols)]
+
+
+def translations(group: SpaceGroup) -> int:
+    """N_WS of eq. 19: lattice translations in the box, operations that turn nothing."""
+    import numpy as np
+
+    return int((group.rotations == np.eye(3, dtype=int)).all(axis=(1, 2)).sum())

@@ -1,0 +1,99 @@
+"""Relaxation of cell and positions with ASE, as one stage."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from .. import units
+from ..errors import InputError, RunError, did_you_mean
+from ..records import Structure
+from ..xyz import read_xyz, standard_orientation, write_xyz
+from .symmetry import SYMPREC
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """The content of ``relax.json``."""
+
+    model: str  # name, or path relative to the file
+    pressure_bar: float
+    force_eV_per_A: float = 1e-3  # FIRE stops when no force (or cell gradient) is larger
+    most_steps: int = 2000
+    keep_symmetry: bool = True
+    dtype: str = "float64"
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+def read_settings(path: Path) -> Relaxation:
+    """Raises InputError with a suggestion for a misspelt key, and for values that cannot be."""
+    try:
+        data = json.loads(path.read_text())
+    except OSError as err:
+        raise InputError(f"{path} cannot be read: {err.strerror}") from None
+    except ValueError as err:
+        raise InputError(f"{path} is not JSON: {err}") from None
+    known = [f.name for f in fields(Relaxation)]
+    for key in data:
+        if key not in known:
+            raise InputError(f"{path}: unknown key '{key}'{did_you_mean(key, known)}")
+    try:
+        settings = Relaxation(**data)
+        positive = settings.force_eV_per_A > 0 and settings.most_steps > 0
+        finite = np.isfinite(settings.pressure_bar)
+    except TypeError as err:
+        raise InputError(f"{path}: {err}") from None
+    if not (positive and finite):
+        raise InputError(
+            f"{path}: expected force_eV_per_A and most_steps > 0 and a finite pressure_bar"
+        )
+    return settings
+
+
+def relax(folder: Path, device: str = "cpu") -> int:
+    """Relax ``start.xyz`` of a stage to ``relaxed.xyz``; returns the number of evaluations.
+
+    FIRE on positions and cell together (Frechet filter) at the settings' pressure, the space group
+    of the start kept if asked for.  Raises RunError if it does not converge: an unrelaxed
+    structure is never passed on.
+    """
+    import ase
+    from ase.constraints import FixSymmetry
+    from ase.filters import FrechetCellFilter
+    from ase.optimize import FIRE
+
+    from ..calculator import AlchemicalCalculator
+    from ..shelf import open_model
+
+    settings = read_settings(folder / "relax.json")
+    start = read_xyz(folder / "start.xyz")
+    atoms = ase.Atoms(start.symbols, start.positions, cell=start.cell, pbc=start.pbc)
+    backend = open_model(settings.model, folder, device, settings.dtype)
+    atoms.calc = AlchemicalCalculator(atoms, states=[], weights=[], model=backend)
+    if settings.keep_symmetry:
+        atoms.set_constraint(FixSymmetry(atoms, symprec=SYMPREC, verbose=False))
+    pressure = settings.pressure_bar * units.BAR_EV_PER_ANGSTROM3
+    filtered = FrechetCellFilter(atoms, scalar_pressure=pressure)
+    with (
+        warnings.catch_warnings(),
+        FIRE(filtered, logfile=str(folder / "relax.log")) as optimizer,
+    ):
+        # the Frechet filter takes the logarithm of a strain near zero, and scipy comments on it
+        warnings.filterwarnings("ignore", message="logm result may be inaccurate")
+        converged = optimizer.run(fmax=settings.force_eV_per_A, steps=settings.most_steps)
+        steps = optimizer.nsteps
+    if not converged:
+        raise RunError(
+            f"{folder}: not relaxed after {steps} steps (largest gradient "
+            f"{np.abs(filtered.get_forces()).max():.2g} eV/Å, limit {settings.force_eV_per_A:g}): "
+            "see relax.log; raise most_steps in relax.json, or start from a better structure"
+        )
+    relaxed = Structure(start.symbols, atoms.get_positions(), atoms.cell.array, start.pbc)
+    write_xyz(folder / "relaxed.xyz", standard_orientation(relaxed)[0])
+    return steps + 1

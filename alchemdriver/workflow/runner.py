@@ -1,0 +1,292 @@
+"""Execute the stages of a workflow that are not done, feeding each from those before it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import AlchemdriverError, InputError, RunError
+from ..hamiltonian import read_springs
+from ..inputs import read_input
+from ..lock import only_server
+from ..prepare import edit_parameters, parameters_of
+from ..progress import Progress
+from ..records import Structure
+from ..run import Options, execute
+from ..xyz import read_xyz, write_xyz
+from . import averages, manifest
+from .manifest import Stage, Workflow
+from .relax import read_settings
+from .symmetry import space_group
+
+log = logging.getLogger(__name__)
+OLD = "old"  # folder of what --from puts aside
+
+
+def run_workflow(
+    root: Path,
+    options: Options,
+    report: Callable[[str, Progress, bool], None],
+    say: Callable[[str], None],
+    start_over_from: str | None = None,
+) -> None:
+    """Run everything that is not done.
+
+    A stage starts as soon as its sources are done and ``options.jobs`` allows.
+    report: as of :func:`alchemdriver.run.execute`.  say: one line when a stage starts or ends.
+    start_over_from: a stage whose outputs, and those of all that depend on it, are put aside first.
+    Raises InputError, RunError or OutOfTime; what is done stays done.
+    """
+    workflow = manifest.read(root)
+    with only_server(workflow.root):
+        if start_over_from is not None:
+            for stage in workflow.after(workflow.stage(start_over_from)):
+                put_aside(workflow, stage)
+        course = _Course(workflow, options, say)
+        execute(course.next_inputs(), options, report, more=course.after)
+        if course.failed:
+            others = f" (and {len(course.failed) - 1} more)" if len(course.failed) > 1 else ""
+            raise RunError(f"{course.failed[0]}{others}")
+
+
+class _Course:
+    """What is done, what runs, and what can run next."""
+
+    def __init__(self, workflow: Workflow, options: Options, say: Callable[[str], None]):
+        self.workflow = workflow
+        self.options = options
+        self.say = say
+        self.done = {s.name for s in workflow.stages if manifest.done(workflow, s) is not None}
+        self.left: dict[str, set[Path]] = {}  # inputs that a started stage still waits for
+        self.failed: list[str] = []  # why stages ended without what they should give
+        if self.done:
+            say(f"{len(self.done)} of {len(workflow.stages)} stages are done")
+
+    def next_inputs(self) -> list[Path]:
+        """Feed and start every stage that can run now; returns their inputs."""
+        found: list[Path] = []
+        stages = self.workflow.stages
+        for number, stage in enumerate(stages, 1):
+            if stage.name in self.done or stage.name in self.left:
+                continue
+            if any(s.name not in self.done for s in self.workflow.sources(stage)):
+                continue
+            feed(self.workflow, stage)
+            self.say(f"[{number}/{len(stages)}] {stage.name}: {stage.does}")
+            if stage.does == "relax":
+                from .relax import relax  # torch
+
+                evaluations = relax(self.workflow.root / stage.name, self.options.device)
+                self._finish(stage, evaluations)
+                return found + self.next_inputs()  # what it feeds may stand before it
+            paths = [p.resolve() for p in stage.inputs(self.workflow.root)]
+            self.left[stage.name] = set(paths)
+            found += paths
+        return found
+
+    def after(self, path: Path) -> list[Path]:
+        """Called when the run of *path* is finished; what can run now."""
+        for name, waiting in self.left.items():
+            if path not in waiting:
+                continue
+            waiting.discard(path)
+            if waiting:
+                return []
+            stage = self.workflow.stage(name)
+            try:
+                self._finish(stage, _evaluations(self.workflow, stage))
+            except AlchemdriverError as err:  # what does not depend on it goes on
+                self.failed.append(str(err))
+                self.say(f"    {name}: {err}")
+            return self.next_inputs()
+        return []
+
+    def _finish(self, stage: Stage, evaluations: int) -> None:
+        self.say(finish(self.workflow, stage, evaluations))
+        self.done.add(stage.name)
+
+
+def _evaluations(workflow: Workflow, stage: Stage) -> int:
+    """Of the model: one per step and bead, and one for the start."""
+    runs = [read_input(p) for p in stage.inputs(workflow.root)]
+    return sum((run.total_steps + 1) * run.beads for run in runs)
+
+
+def put_aside(workflow: Workflow, stage: Stage) -> None:
+    """Move everything but the editable inputs of a stage to its ``old/N``; nothing is deleted."""
+    folder = workflow.root / stage.name
+    keep = set(stage.inputs(workflow.root))
+    moving = [
+        f
+        for f in sorted(folder.rglob("*"))
+        if f.is_file() and f not in keep and OLD not in f.relative_to(folder).parts
+    ]
+    if not moving:
+        return
+    n = 1
+    while (folder / OLD / str(n)).exists():
+        n += 1
+    for file in moving:
+        target = folder / OLD / str(n) / file.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(file, target)
+    for path in keep:
+        if path.name == "input.xml":
+            fed = {"tether": None} if "tether" in stage.takes else {}
+            edit_parameters(path, {"digest": None, **fed})
+
+
+# --- feeding ------------------------------------------------------------------------------------
+
+
+def feed(workflow: Workflow, stage: Stage) -> None:
+    """Bring what the stage takes into every folder it runs in.
+
+    Raises InputError if a file there differs from its source: a choice of the user's, that only
+    the user can undo.
+    """
+    sources = {key: workflow.root / source for key, source in stage.takes.items()}
+    structure = read_xyz(sources["start.xyz"])
+    for path in stage.inputs(workflow.root):
+        if not path.is_file():
+            raise InputError(f"{path} is missing: put it back, or prepare the workflow again")
+        start = path.parent / "start.xyz"
+        _place(start, lambda p: write_xyz(p, structure), stage)
+        if "einstein.extxyz" in sources:
+            constants = _constants(sources["einstein.extxyz"], stage)
+            _place(
+                path.parent / "einstein.extxyz",
+                lambda p, k=constants: write_springs(p, structure, k),
+                stage,
+            )
+        if "tether" in sources:
+            _, constants = read_springs(sources["tether"])
+            k = float(constants[list(stage.removed)].mean())
+            if "tether" not in parameters_of(path):  # the user's own stays
+                edit_parameters(path, {"tether": repr(k)})
+        check_conditions(workflow, stage, path)
+
+
+def check_conditions(workflow: Workflow, stage: Stage, path: Path) -> None:
+    """Raises InputError where an input was edited to another temperature or pressure than the
+    workflow's: its stages would then add up to the free energy of no state at all."""
+    if stage.does == "relax":
+        found = {"pressure_bar": read_settings(path).pressure_bar}
+    else:
+        run = read_input(path)
+        found = {"temperature": run.temperature}
+        if run.ensemble not in ("nve", "nvt"):
+            found["pressure_bar"] = run.pressure
+    expected = {
+        "temperature": stage.temperature,
+        "pressure_bar": workflow.settings["pressure_bar"],
+    }
+    for name, value in found.items():
+        if value is None or abs(value - expected[name]) > 1e-6 * max(1.0, abs(expected[name])):
+            raise InputError(
+                f"{path}: {name.removesuffix('_bar')} is {value}, but the workflow is for "
+                f"{expected[name]:g}: prepare another workflow for other conditions"
+            )
+
+
+def _place(path: Path, write: Callable[[Path], None], stage: Stage) -> None:
+    fresh = path.with_name(f".{path.name}.new")
+    write(fresh)
+    if path.is_file() and path.read_bytes() != fresh.read_bytes():
+        fresh.unlink()
+        raise InputError(
+            f"{path} is not what stage {stage.name} takes from {stage.takes.get(path.name)}: "
+            "delete it to take that, or name another source in workflow.json"
+        )
+    fresh.replace(path)
+
+
+def _constants(path: Path, stage: Stage) -> np.ndarray:
+    """Spring constants of the atoms that the stage has."""
+    _, constants = read_springs(path)
+    return np.delete(constants, list(stage.removed))
+
+
+def write_springs(path: Path, anchors: Structure, constants: np.ndarray) -> None:
+    """The Einstein crystal as ``einstein.extxyz``: anchors (Å) and spring_constant (eV/Å²)."""
+    import ase
+    import ase.io
+
+    atoms = ase.Atoms(anchors.symbols, anchors.positions, cell=anchors.cell, pbc=anchors.pbc)
+    atoms.set_array("spring_constant", np.asarray(constants, dtype=float))
+    columns = ["symbols", "positions", "spring_constant"]
+    ase.io.write(path, atoms, format="extxyz", columns=columns)
+
+
+# --- finishing ----------------------------------------------------------------------------------
+
+
+def finish(workflow: Workflow, stage: Stage, evaluations: int) -> str:
+    """Derive what the stage gives, mark it done, and say in one line what came out."""
+    folder = workflow.root / stage.name
+    notes: dict[str, Any] = {}
+    if stage.does == "relax":
+        relaxed = read_xyz(folder / "relaxed.xyz")
+        line = f"cell {_cell(relaxed)} after {evaluations} evaluations"
+    elif stage.does == "free energy":
+        line = _free_energy(workflow, stage, notes)
+    else:
+        run = read_input(stage.inputs(workflow.root)[0])
+        found = averages.average(run, space_group(run.structure))
+        write_xyz(folder / "mean.xyz", found.structure)
+        notes |= {
+            "equilibration_ps": found.equilibration,
+            "frames": found.frames,
+            "off_site_A": found.off_site,
+            "strain": found.strain,
+        }
+        line = f"mean cell {_cell(found.structure)}"
+        if stage.does == "springs":
+            k = averages.spring_constants(run.temperature, found.mean_square_displacement)
+            write_springs(folder / "einstein.extxyz", found.structure, k)
+            kinds = {s: [] for s in dict.fromkeys(run.structure.symbols)}
+            for symbol, constant in zip(run.structure.symbols, k, strict=True):
+                kinds[symbol].append(float(constant))
+            notes["spring_constants_eV_per_A2"] = {s: sorted(set(v)) for s, v in kinds.items()}
+            line = "spring constants (eV/Å²) " + ", ".join(
+                f"{s} {min(v):.3f}" + (f" to {max(v):.3f}" if max(v) > min(v) + 5e-4 else "")
+                for s, v in kinds.items()
+            )
+        line += f"; sites off by at most {found.off_site:.2f} Å, {found.frames} frames"
+    manifest.mark_done(workflow, stage, evaluations, notes)
+    return f"    {stage.name}: {line}"
+
+
+def _free_energy(workflow: Workflow, stage: Stage, notes: dict[str, Any]) -> str:
+    from .. import analysis
+
+    runs = [read_input(p) for p in stage.inputs(workflow.root)]
+    for run in runs:
+        notes.setdefault("off_site_A", []).append(averages.check_holds(run))
+    result = analysis.analyze(
+        [run.path for run in runs],
+        out=workflow.root / stage.name,
+        **manifest.einstein_terms(workflow, stage, runs[0]),
+    )
+    analysis.save_plots(result, result.folder)
+    total = result.total("BAR")
+    if total.value is None:
+        raise RunError(f"{workflow.root / stage.name}: no total: {'; '.join(result.warnings)}")
+    return f"{result.quantity}: {total.value:.5f} ± {total.se:.5f} eV per cell (BAR)"
+
+
+def _cell(structure: Structure) -> str:
+    from ase.geometry import cell_to_cellpar
+
+    a, b, c, *angles = cell_to_cellpar(structure.cell)
+    text = f"{a:.4f} {b:.4f} {c:.4f} Å"
+    return (
+        text
+        if np.allclose(angles, 90, atol=1e-3)
+        else text + " " + " ".join(f"{x:.2f}°" for x in angles)
+    )

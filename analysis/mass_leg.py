@@ -1,0 +1,213 @@
+"""The mass leg of path-integral runs, and what the quantum nuclei change.
+
+| symbol                    | here                                                     |
+|---------------------------|----------------------------------------------------------|
+| s, w                      | ``MassPoint.s``, Gauss–Legendre points and weights       |
+| K_cv,i                    | centroid-virial kinetic energy of atom i, printed by i-PI |
+| dF/ds                     | ``MassPoint.mean``, −Σ_i ln(m_i^(f)/m_i^(i)) ⟨K_cv,i⟩     |
+| F(m^(f)) − F(m^(i))       | ``MassLeg.value``                                        |
+
+K_cv,i = 3/2 kT + ½ ⟨Σ_b (r_ib − r̄_i) · ∂U_b/∂r_i⟩ / P holds for every atom whether or not the
+centre of mass is fixed: relative positions in a crystal do not know where the crystal is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import AnalysisError
+from ..inputs import RunInput, read_input
+from .corrections import Term
+from .estimators import Estimate
+from .fixed_lambda import equilibrium_mean
+from .readers import check_rows, last_branch, read_text
+from .thermal import kT
+
+FOLDER = "mass-leg"  # beside the input, or beside the replicas
+KINETIC = "kinetic_cv"  # output file, and i-PI's name of the quantity
+MASS_TERM = "mass term"  # the term that the leg fills in
+FEW_SAMPLES = 50  # independent ones; below, an error is itself uncertain
+COARSE = 10.0  # errors by which a point left out may move the integral; its own noise moves it by 2
+_STEP = re.compile(r"Step:\s*(\d+)")
+
+
+def gauss_points(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places s and weights (n,) of the Gauss–Legendre rule on [0, 1]."""
+    x, w = np.polynomial.legendre.leggauss(n)
+    return 0.5 * (1.0 + x), 0.5 * w
+
+
+@dataclass(frozen=True)
+class MassPoint:
+    """One equilibrium run on the leg."""
+
+    folder: Path
+    s: float  # 0: initial masses, 1: final masses
+    time: np.ndarray  # (n,) ps
+    gradient: np.ndarray  # (n,) eV, −Σ_i ln(m_i^(f)/m_i^(i)) K_cv,i
+    equilibration: int  # rows left out at the start
+    inefficiency: float  # rows per independent sample
+    mean: Estimate  # dF/ds in eV
+
+
+@dataclass(frozen=True)
+class MassLeg:
+    """F(final masses) − F(initial masses) in the final state, quantum nuclei, eV."""
+
+    points: tuple[MassPoint, ...]
+    value: float  # eV
+    se: float | None  # eV, propagated from the points; None: a point has no error
+    rule: float | None  # eV, by how much the integral moves with the worst point left out
+    classical: float  # eV, what the same masses give classically (eq. 22)
+
+    def term(self) -> Term:
+        """The leg as it is added to the work."""
+        n = len(self.points)
+        return Term(
+            MASS_TERM,
+            self.value,
+            "eV",
+            f"TI over {n} masses with the centroid-virial kinetic energy; classically (eq. 22) "
+            f"{self.classical:+.6f}",
+            self.se,
+        )
+
+
+def read_kinetic(run: RunInput) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (n,) and K_cv,i (n, N) eV of a run that prints them.
+
+    i-PI's xyz frames; a torn one is dropped, a resumed branch replaces what it repeats.  Raises
+    AnalysisError for a missing file, a gap, or numbers that are none.
+    """
+    path = run.output(f"{KINETIC}.xyz")
+    lines = read_text(path).split("\n")[:-1]  # what has no line end is torn
+    n = len(run.structure)
+    steps, values = [], []
+    for start, line in enumerate(lines):
+        # a torn row may be glued to the front of the count, but not to the comment after it
+        match = _STEP.search(line) if line.startswith("#") else None
+        block = lines[start + 1 : start + 1 + n]
+        if match is None or f"{KINETIC}{{electronvolt}}" not in line or len(block) < n:
+            continue
+        rows = [row.split()[-3:] for row in block]
+        if any(row.startswith("#") or len(r) < 3 for row, r in zip(block, rows, strict=True)):
+            continue  # torn
+        try:
+            values.append(np.array(rows, dtype=float).sum(axis=1))
+        except ValueError:
+            continue  # torn within a number, or glued
+        steps.append(int(match[1]))
+    at = np.array(steps, dtype=np.int64)
+    kept = last_branch(at)
+    table = np.array(values).reshape(-1, n)[kept]
+    stride = int(at[kept][1]) if kept.sum() > 1 else 1
+    check_rows(path, at[kept], table, stride)
+    return at[kept], table
+
+
+def mass_point(run: RunInput) -> MassPoint:
+    """Read and average one point.  Raises AnalysisError if the run is not one, or not finished."""
+    s = run.parameters.mass_point
+    if s is None:
+        raise AnalysisError(f"{run.path} is no point of a mass leg: it has no 'mass_point'")
+    steps, kinetic = read_kinetic(run)
+    if len(steps) < 2 or steps[-1] + steps[1] <= run.total_steps:
+        raise AnalysisError(f"{run.folder} is at step {steps[-1]} of {run.total_steps}: resume it")
+    gradient = -kinetic @ np.log(run.final_masses / run.initial_masses)
+    start, g, mean = equilibrium_mean(gradient)
+    time = steps * ((run.timestep or 0.0) * 1e-3)
+    return MassPoint(run.folder, s, time, gradient, start, g, mean)
+
+
+def mass_leg(runs: Sequence[RunInput]) -> MassLeg:
+    """∫₀¹ ds dF/ds over the points of one leg; AnalysisError if they are not a Gauss rule."""
+    points = sorted((mass_point(run) for run in runs), key=lambda p: p.s)
+    s, weights = gauss_points(len(points))
+    found = np.array([p.s for p in points])
+    if np.abs(found - s).max() > 1e-12:
+        raise AnalysisError(
+            f"{points[0].folder.parent}: expected the {len(s)} Gauss points {s.round(4).tolist()} "
+            f"of the mass leg, found {found.round(4).tolist()}: a point is missing or twice there"
+        )
+    means = np.array([p.mean.value for p in points])
+    errors = [p.mean.se for p in points]
+    se = None if None in errors else float(np.linalg.norm(weights * np.array(errors, dtype=float)))
+    value = float(weights @ means)
+    first = runs[0]
+    ratio = np.log(first.final_masses / first.initial_masses).sum()
+    return MassLeg(
+        tuple(points), value, se, _rule_error(s, means, value), -1.5 * kT(first.temperature) * ratio
+    )
+
+
+def _rule_error(s: np.ndarray, means: np.ndarray, value: float) -> float | None:
+    """Largest change of the integral when one point is left out; contains the points' noise."""
+    if len(s) < 2:
+        return None
+    moved = []
+    for k in range(len(s)):
+        rest = np.delete(np.arange(len(s)), k)
+        polynomial = np.polynomial.Polynomial.fit(s[rest], means[rest], len(rest) - 1, [0.0, 1.0])
+        whole = polynomial.integ()
+        moved.append(abs(float(whole(1.0) - whole(0.0)) - value))
+    return max(moved)
+
+
+def _points(folder: Path) -> list[RunInput]:
+    return [read_input(path) for path in sorted(folder.glob("point-*/input.xml"))]
+
+
+def mass_leg_in(folder: Path) -> MassLeg:
+    """The leg whose points lie in *folder*, by itself."""
+    inputs = _points(folder)
+    if not inputs:
+        raise AnalysisError(f"{folder} holds no point-* of a mass leg")
+    return mass_leg(inputs)
+
+
+def leg_of(home: Path, run: RunInput) -> MassLeg | None:
+    """The leg beside *run* in ``home/mass-leg``, or None if there is none.
+
+    Raises AnalysisError if it belongs to another calculation or is not finished.
+    """
+    inputs = _points(home / FOLDER)
+    if not inputs or run.beads == 1:
+        return None
+    for point in inputs:
+        for name, a, b in (
+            ("temperature (K)", run.temperature, point.temperature),
+            ("pressure (bar)", run.pressure, point.pressure),
+            ("ensemble", run.ensemble, point.ensemble),
+            ("alchemy", run.transformation, point.transformation),
+            ("digest", run.parameters.digest, point.parameters.digest),
+            ("beads", run.beads, point.beads),
+            ("lambda", 1.0, point.parameters.lam),
+        ):
+            if a != b:
+                shown = "" if name == "alchemy" else f" ({a} and {b})"
+                raise AnalysisError(
+                    f"{point.folder} differs from {run.folder.name} in {name}{shown}: it is the "
+                    "mass leg of another calculation"
+                )
+    return mass_leg(inputs)
+
+
+def leg_warnings(leg: MassLeg) -> list[str]:
+    """What to look at before the leg is believed."""
+    found = [
+        f"mass leg, {p.folder.name}: only {p.mean.n} independent samples of the kinetic energy: "
+        "its error is itself uncertain"
+        for p in leg.points
+        if p.mean.n < FEW_SAMPLES
+    ]
+    if leg.rule is not None and leg.se is not None and leg.rule > COARSE * leg.se:
+        found.append(
+            f"mass leg: one of {len(leg.points)} points left out moves the integral by "
+            f"{1e3 * leg.rule:.2f} meV, {leg.rule / leg.se:.0f} of its errors: use more points"
+        )
+    return found
