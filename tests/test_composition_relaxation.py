@@ -288,15 +288,20 @@ def test_descent_finds_the_composition_of_a_given_cell():
     assert stress.best.compositions[0][1] == pytest.approx(secret, abs=1e-3)
 
 
-@pytest.mark.xfail(
-    reason="the joint descent does not settle yet: 0.472 after 120 steps", strict=True
-)
-def test_joint_descent_ends_at_the_composition_that_has_the_edge():
+@pytest.mark.parametrize("rate", [2.0, 200.0])
+def test_joint_descent_ends_at_the_composition_that_has_the_edge(rate):
+    """Whatever rate it begins with, and although abs() has a kink there."""
     edge = relax(mixture(), [0.5, 0.5], demo(), Settings(**TIGHT)).lengths[0]
     m = mixture(edge=edge, c_over_a=1.01)
-    joint = joint_descent(m, demo(), biaxial_stress, [0.8, 0.2], rate_weights=20.0, steps=120)
+    joint = joint_descent(
+        *(m, demo(), biaxial_stress, [0.8, 0.2], rate),
+        rate_c=0.4,
+        steps=100,
+        tolerance=1e-6,
+    )
     assert all(abs(s.weights.sum() - 1) < 1e-15 and s.weights.min() >= 0 for s in joint)
-    assert joint[-1].weights[1] == pytest.approx(0.5, abs=2e-2)
+    assert len(joint) < 100
+    assert joint[-1].weights[1] == pytest.approx(0.5, abs=2e-3)
 
 
 def test_energy_difference_between_two_polymorphs_is_differentiable():

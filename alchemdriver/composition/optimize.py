@@ -155,25 +155,24 @@ def joint_descent(
     rate_positions: float = 0.02,
     steps: int = 300,
     tolerance: float = 1e-5,
-    decay: float = 20.0,
 ) -> list[JointStep]:
     """Composition, c and positions descend together at held a and b (paper, section IV.B).
 
     The composition (one sublattice) follows the projected gradient of *function*, c (Å) and the
     fractional coordinates that of the energy: rates in 1/[function], Å³/eV per unit of ∂E/∂c in
-    eV/Å, and Å²/eV.  The rate of the composition falls as 1/(1 + t/*decay*) with the step t: a
-    fixed one keeps jumping over the kink of an absolute value.  Ends when *function* and abs(σ_zz)
-    are below *tolerance* eV/Å³ and forces below 100 times that; the list ends with the last step
-    taken either way.
+    eV/Å, and Å²/eV.  A fixed rate of the composition would keep jumping over the kink of an
+    absolute value, so it is halved whenever the gradient turns round, and raised by a tenth
+    otherwise.  Ends when *function* and abs(σ_zz) are below *tolerance* eV/Å³ and forces below 100
+    times that; the list ends with the last step taken either way.
     """
     crystal = Crystal(mixture.potential(backend))
     cell = torch.tensor(mixture.atoms.cell.array)
     fractional = torch.tensor(mixture.atoms.get_scaled_positions(wrap=False))
     point = torch.tensor(np.asarray(weights, dtype=float), requires_grad=True)
     optimizer = ProjectedGradient([point], lr=rate_weights)
+    rate, before = rate_weights, None
     history = []
-    for t in range(steps):
-        optimizer.param_groups[0]["lr"] = rate_weights / (1.0 + t / decay)
+    for _ in range(steps):
         h, x = cell.clone().requires_grad_(), fractional.clone().requires_grad_()
         energy, stress = crystal(point, h, x)
         by_cell, by_fractional = torch.autograd.grad(energy, [h, x], retain_graph=True)
@@ -194,6 +193,11 @@ def joint_descent(
         worst = max(last.value, abs(last.stress_zz), last.force / 100.0)
         if worst < tolerance:
             break
+        along = point.grad - point.grad.mean()
+        if before is not None:
+            rate *= 0.5 if along @ before < 0 else 1.1
+        before = along
+        optimizer.param_groups[0]["lr"] = rate
         optimizer.step()
         direction = cell[2] / torch.linalg.vector_norm(cell[2])
         cell = cell.clone()

@@ -64,7 +64,8 @@ def sqs(mixture: Mixture, weights: Sequence[float], seed: int, iterations: int =
     """A special quasirandom structure of the mixture's own cell, by the sqsgenerator package.
 
     Its Warren–Cowley parameters of the first shells are as near to zero as *iterations* random
-    colourings get.  Raises ModelError without the package, InputError for several sublattices.
+    colourings get.  Equal arguments give equal cells.  Raises ModelError without the package,
+    InputError for several sublattices.
     """
     try:
         import sqsgenerator
@@ -92,7 +93,7 @@ def sqs(mixture: Mixture, weights: Sequence[float], seed: int, iterations: int =
             "sublattice_mode": "split",
             "seed": [seed],
             "thread_config": 1,  # several threads would make the seed meaningless
-            "max_results_per_objective": 1,
+            "max_results_per_objective": iterations,  # all of the best, to choose from below
             "structure": {
                 "lattice": atoms.cell.array.tolist(),
                 "coords": atoms.get_scaled_positions().tolist(),
@@ -101,8 +102,9 @@ def sqs(mixture: Mixture, weights: Sequence[float], seed: int, iterations: int =
             "composition": [{"sites": sites, **present}],
         }
     )
-    found = sqsgenerator.to_ase(sqsgenerator.optimize(config).best().structure())
-    atoms.symbols[:] = found.get_chemical_symbols()
+    _, equally_good = sqsgenerator.optimize(config)[0]
+    # their order, and with it the package's own best(), changes from call to call
+    atoms.numbers[:] = min(list(result.species) for result in equally_good)
     return atoms
 
 
