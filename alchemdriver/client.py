@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 60.0  # s without a server before giving up
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # s between attempts to connect
+_FIRST_WORD = 60.0  # s that whoever took our connection may stay silent
 _CHUNK = 1 << 18  # bytes per recv
 _MAX_UNIX_PATH = 107  # bytes, a limit of the kernel
 # What a server that is absent, starting or dying looks like; nothing else is worth waiting for.
@@ -178,7 +179,13 @@ def serve(
         log.info("connected to i-PI at %s", address)
         since, before = time.monotonic(), worker.requests
         with sock:
-            reason = _converse(sock, worker, address.shared_memory)
+            try:
+                reason = _converse(sock, worker, address.shared_memory)
+            except TimeoutError:
+                raise RunError(
+                    f"{address} took the connection and said nothing for {_FIRST_WORD:g} s: "
+                    "is it i-PI that listens there?"
+                ) from None
         if reason is not None:
             log.info("i-PI sent %s after %d requests", reason, worker.requests)
             return Served(worker.requests, reason)
@@ -264,10 +271,15 @@ class _Worker:
 
 
 def _converse(sock: socket.socket, worker: _Worker, shared_memory: bool) -> str | None:
-    """Hold one conversation.  Returns why it ended, None if the peer vanished without a word."""
+    """Hold one conversation.  Returns why it ended, None if the peer vanished without a word.
+
+    i-PI asks a new client for its STATUS at once: TimeoutError if nothing comes.  After that,
+    waiting for work has no limit.
+    """
     decoder = protocol.Decoder(worker.n_atoms, shared_memory)
     segments: Segments | None = None
     init, results, lam = None, [], 0.0
+    sock.settimeout(_FIRST_WORD)
     try:
         while True:
             event = decoder.next_event()
@@ -275,6 +287,7 @@ def _converse(sock: socket.socket, worker: _Worker, shared_memory: bool) -> str 
                 data = _receive(sock)
                 if not data:
                     return None
+                sock.settimeout(None)
                 decoder.feed(data)
                 continue
 

@@ -79,7 +79,10 @@ def describe(progress: Progress, rate: float) -> str:
         parts.append(f"{progress.temperature:4.0f} K")
     if rate > 0:
         left = int((progress.total - progress.step) / rate)
-        parts += [f"{rate:.0f} steps/s", f"{left // 60}:{left % 60:02d} left"]
+        parts += [
+            f"{rate:.0f} steps/s" if rate >= 10 else f"{rate:.2g} steps/s",
+            f"{left // 60}:{left % 60:02d} left",
+        ]
     return "  ".join(parts)
 
 

@@ -642,6 +642,27 @@ def test_server_that_hangs_up_at_once_does_not_keep_us(where):
         assert time.process_time() - cpu < 0.5
 
 
+def test_a_listener_that_says_nothing_is_no_ipi(where, monkeypatch):
+    monkeypatch.setattr(client, "_FIRST_WORD", 0.2)
+    with Peer(where / "s") as peer:
+        result = in_thread(serve, peer.address, **OPTIONS)
+        peer.accept()
+        with pytest.raises(RunError, match=r"said nothing for 0\.2 s: is it i-PI"):
+            result()
+
+
+def test_waiting_for_work_has_no_limit(where, monkeypatch):
+    monkeypatch.setattr(client, "_FIRST_WORD", 0.2)
+    with Peer(where / "s") as peer:
+        result = in_thread(serve, peer.address, **OPTIONS)
+        peer.accept()
+        peer.send(header("STATUS"))
+        peer.receive(12)
+        time.sleep(0.5)
+        peer.send(request(), header("EXIT"))
+        assert result().requests == 1
+
+
 def test_waiting_costs_no_cpu(where):
     with Peer(where / "s") as peer:
         result = in_thread(serve, peer.address, **OPTIONS)
