@@ -58,11 +58,14 @@ def _root(
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where the run folder goes.")] = Path("demo-run"),
     seed: Annotated[int, typer.Option(help="Seed of the first replica.")] = 20404,
+    model: Annotated[
+        str, typer.Option(help="Name or file; all but the default take much longer.")
+    ] = "demo",
 ) -> None:
     """Switch cubic CsPbI3 into CsSnI3 and back: the whole chain in three minutes."""
     from .demo import run_demo
 
-    run_demo(folder, seed)
+    run_demo(folder, seed, model)
 
 
 @app.command()

@@ -7,9 +7,13 @@ from pathlib import Path
 import ase
 import numpy as np
 
+from . import shelf
+from .assembly import model_digest
+from .errors import InputError
+from .inputs import read_input
 from .prepare import Settings, prepare
 from .records import Structure
-from .run import Options, cores
+from .run import Options, cores, find_runs
 from .session import run_and_analyze
 
 # Cubic perovskite, space group 221, a at 634 K: Trots and Myagkota, J. Phys. Chem. Solids 69, 2520
@@ -49,10 +53,12 @@ def prepare_demo(folder: Path, seed: int, **parameters: str) -> None:
     prepare("switch-npt", alpha_cspbi3(), folder, keys | parameters, settings, REPLICAS)
 
 
-def run_demo(folder: Path, seed: int) -> None:
-    """Prepare, run and analyse; a folder that already holds the demo is resumed."""
+def run_demo(folder: Path, seed: int, model: str) -> None:
+    """Prepare, run and analyse; a folder that already holds the demo of *model* is resumed."""
     if not any(folder.glob("replica-*/input.xml")):
-        prepare_demo(folder, seed)
+        prepare_demo(folder, seed, model=model)
+    elif model_digest(read_input(find_runs(folder)[0])) != shelf.model_digest(model):
+        raise InputError(f"{folder} holds a demo of another model than {model}: name a new folder")
     print(
         f"α-CsPbI3 → α-CsSnI3, 8 formula units, NPT at {TEMPERATURE:g} K and {PRESSURE:g} bar, "
         f"{REPLICAS} replicas × {CYCLES} forward/backward pairs"

@@ -13,6 +13,7 @@ import real_runs as rr
 
 import alchemdriver
 from alchemdriver import lock
+from alchemdriver.demo import prepare_demo
 
 VERBS = ["demo", "prepare", "run", "server", "client", "analyze", "models", "bench"]
 VERBS += ["relax", "optimize", "order", "schemes"]
@@ -79,6 +80,13 @@ def test_models_prints_a_table():
     assert (done.returncode, done.stderr) == (0, "")
     for word in ("name", "licence", "mace-mp-0-small", "MIT"):
         assert word in done.stdout
+
+
+def test_demo_of_another_model_does_not_continue_what_is_there(tmp_path):
+    prepare_demo(tmp_path / "run", seed=1)
+    done = rr.command("demo", tmp_path / "run", "--model", "demo-fe")
+    assert done.returncode == 2
+    assert "another model" in done.stderr
 
 
 def test_an_unknown_option_is_one_line():
