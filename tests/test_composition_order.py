@@ -77,6 +77,22 @@ def test_study_gives_energies_per_formula_unit_and_resumes(tmp_path, demo, monke
     assert again[same.name]["mixed 1"] == results["mixed 1"]
 
 
+def test_octahedra_tilt_in_large_cells_only_and_only_without_symmetry(tmp_path, demo, monkeypatch):
+    """Cubic CsPbI3 lies above its tilted forms, which need two cells along each axis."""
+    rock_salt = distinct_orderings(IODIDE.mixture(2), [0.5, 0.5])[:1]
+    monkeypatch.setattr(order, "distinct_orderings", lambda *args: rock_salt)
+    energy = {}
+    for symmetry, sizes in ((True, (1, 2)), (False, (2,))):
+        settings = Settings(symmetry=symmetry, force=5e-2, stress=1e-3, optimiser="bfgs")
+        done = order.study([IODIDE], demo, tmp_path / f"{symmetry}.jsonl", settings, sizes)
+        energy[symmetry] = {name: e["energy_eV"] for name, e in done[IODIDE.name].items()}
+    assert energy[True]["mixed 2"] == pytest.approx(energy[True]["mixed 1"], abs=1e-4)
+    for name in ("mixed 2", "ordered Fm-3m 2"):
+        assert energy[False][name] < energy[True][name] - 0.05
+    with pytest.raises(InputError, match="no ordering has at most 10 atoms"):
+        order.study([IODIDE], demo, tmp_path / "x.jsonl", settings, largest=10)
+
+
 def test_primitive_cells_have_the_energy_of_the_whole_arrangement(demo):
     ordering = distinct_orderings(IODIDE.mixture(2), [0.5, 0.5])[0]
     from alchemdriver import AlchemicalCalculator

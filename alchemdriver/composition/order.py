@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _COLUMNS = ("A", "B1", "B2", "X", "a", "label")
 LABELS = ("ordered", "disordered")
+_DISPLACEMENT = 0.05  # Å, standard deviation
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,14 @@ def study(
 ) -> dict[str, dict]:
     """Relax mixed cells, all orderings and, if asked, a quasirandom cell of every case.
 
-    largest: leave out orderings whose primitive cell has more atoms; three of the six have 10,
+    largest: leave out orderings whose cell has more atoms; of the six primitive ones three have 10,
     three 40.  mixed_cells: n of the n×n×n alchemical cells.  quasirandom: n of an n×n×n cell filled
     as an SQS.
 
-    Orderings of the 2×2×2 cell are relaxed in their primitive cells with their symmetry kept, which
-    gives the same energies; tilts that lower it are therefore excluded, in every cell alike unless
-    ``settings.symmetry`` is False.
+    With ``settings.symmetry`` orderings are relaxed in their primitive cells, which gives the same
+    energies: no octahedron tilts, and mixed cells of all sizes are the same crystal.  Without it
+    everything starts from the whole cell with its atoms displaced, so that what lies lower is
+    found.  A quasirandom cell has no symmetry to keep: it may tilt either way.
 
     Every relaxation is a record of *journal*, so an interrupted study resumes.  Returns
     {case: {'mixed 1': {...}, 'ordered Fm-3m 2': {...}, …}}; energies in eV per A2B'B''X6.
@@ -167,26 +169,35 @@ def _tasks(case, backend, settings, mixed_cells, quasirandom, seed, largest) -> 
     """Name -> function that returns start, relaxed structure and energy (eV)."""
     half = [0.5, 0.5]
 
+    def displaced(atoms: Atoms) -> Atoms:
+        """Off the saddle that a symmetric start is, when the symmetry need not be kept."""
+        atoms = atoms.copy()
+        if not settings.symmetry:
+            atoms.rattle(_DISPLACEMENT, seed=seed)
+        return atoms
+
     def mixed(n: int):
         mixture = case.mixture(n)
-        found = relax(mixture, half, backend, settings)
+        found = relax(mixture, half, backend, settings, start=displaced(mixture.atoms))
         return mixture.atoms, found.atoms, found.energy
 
     def whole(atoms: Atoms):
-        found = relax_atoms(atoms, backend, settings)
+        found = relax_atoms(displaced(atoms), backend, settings)
         return atoms, found, found.info["energy"]
 
     tasks: dict[str, Callable] = {f"mixed {n}": lambda n=n: mixed(n) for n in mixed_cells}
     for ordering in distinct_orderings(case.mixture(2), half):
-        small = primitive(ordering.atoms)
+        cell = primitive(ordering.atoms) if settings.symmetry else ordering.atoms
         name = f"ordered {ordering.spacegroup} {ordering.degeneracy}"
         if name in tasks:  # layers and columns are both P4/mmm 6
             name += " (2)"
-        if largest is None or len(small) <= largest:
-            tasks[name] = lambda small=small: whole(small)
+        if largest is None or len(cell) <= largest:
+            tasks[name] = lambda cell=cell: whole(cell)
+    if not any(name.startswith("ordered") for name in tasks):
+        raise InputError(f"no ordering has at most {largest} atoms: allow larger ones")
     if quasirandom:
-        cell = sqs(case.mixture(quasirandom), half, seed)
-        tasks[f"sqs {quasirandom}"] = lambda: whole(cell)
+        disordered = sqs(case.mixture(quasirandom), half, seed)
+        tasks[f"sqs {quasirandom}"] = lambda: whole(disordered)
     return tasks
 
 
