@@ -211,7 +211,7 @@ def test_no_declaration_and_valid_entities(tmp_path):
 
 def test_einstein_starts_have_the_mass_centre_of_their_anchors(tmp_path):
     """Shifted as a whole, counted in the nearest image; eq. 19 holds only then."""
-    from alchemdriver.analysis.run import anchor_offset
+    from alchemdriver.analysis.terms import anchor_offset
     from alchemdriver.hamiltonian import read_springs
     from alchemdriver.records import Structure
     from alchemdriver.workflow.runner import write_springs
