@@ -14,18 +14,21 @@ from pathlib import Path
 
 import real_runs as rr
 
-from alchemdriver import assembly
+from alchemdriver import assembly, checkpoints
 from alchemdriver.client import Address, serve
-from alchemdriver.inputs import read_input
+from alchemdriver.inputs import parse_xml, read_input
 
 _FORK = multiprocessing.get_context("fork")  # everything is imported: a client within milliseconds
 
 
 def numbers(folder: Path) -> list:
-    """Everything a run prints by step, as text: equality here is equality bit for bit.
+    """All that a finished run has printed, by step, and the state it ended in, as text: equality
+    here is equality bit for bit.
 
-    What a kill tore off may be glued to the front of a resumed row, and is left out as the analysis
-    does.
+    The state is all that a further step would start from: positions and momenta of every bead,
+    cell, barostat, heat of the thermostats, random generator.  Positions along the way are
+    printed with six digits.  What a kill tore off may be glued to the front of a resumed row, and
+    is left out as the analysis does.
     """
     run = read_input(folder)
     table = {step: row.split() for step, row in rr.rows(folder / "run.out").items()}
@@ -34,7 +37,22 @@ def numbers(folder: Path) -> list:
     found = [{step: row[-columns:] for step, row in table.items()}]
     for key in ("dHdlambda", "lambda"):
         found += [rr.frames(folder / f"run.{key}_{b:0{width}d}") for b in range(run.beads)]
-    return found
+    found += [structures(folder / f"run.pos_{b:0{width}d}.xyz") for b in range(run.beads)]
+    end = checkpoints.latest(run)
+    assert end.step == run.total_steps
+    state = parse_xml(end.path.read_text(), str(end.path))
+    return [*found, state["system"], state["prng"]["state"]]  # not its seed: done with
+
+
+def structures(path: Path) -> dict[int, list[str]]:
+    """Step → rows of atoms of an xyz file, the later ones where a step appears twice."""
+    lines = path.read_text().splitlines()
+    atoms = int(lines[0])
+    return {
+        int(line.split("Step:")[1].split()[0]): lines[k + 1 : k + 1 + atoms]
+        for k, line in enumerate(lines)
+        if line.startswith("#")
+    }
 
 
 def quick_client(path: Path, address: Address, slow: float = 0.0, shift: float = 0.0):
