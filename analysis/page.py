@@ -64,8 +64,8 @@ def _settings(result) -> str:
     )
     return (
         f"<p>Model {escape(s['model'])}, {s['pressure_bar']:g} bar, {s['timestep_fs']:g} fs; "
-        f"{s['replicas']} replicas × {s['cycles']} pairs, holds of {s['equilibrate']} and switches "
-        f"of {s['switch']} steps ({s['switch'] * s['timestep_fs'] * 1e-3:g} ps), "
+        f"prepared for {s['replicas']} replicas × {s['cycles']} pairs, holds of {s['equilibrate']} "
+        f"and switches of {s['switch']} steps ({s['switch'] * s['timestep_fs'] * 1e-3:g} ps), "
         f"{escape(s['schedule'])}; seeds from {s['seed']}. {escape(crystals)}.</p>"
     )
 
@@ -144,7 +144,8 @@ def _stage(result, stage) -> str:
         if file.is_file():
             figures.append(_figure(file.read_bytes(), caption))
     return (
-        f"<h2>{escape(stage.name)}</h2><p>{stage.replicas} replicas, {stage.pairs} pairs, "
+        f"<h2>{escape(stage.name)}</h2><p>{stage.replicas} replicas, {stage.pairs} pairs of "
+        f"{stage.switch_ps:g} ps each way, "
         f"dissipation {stage.dissipation_kT:.2f} kT, {stage.natoms} atoms</p>"
         + _table(["term", "eV", "from"], rows, {1})
         + "".join(figures)

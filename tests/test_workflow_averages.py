@@ -117,6 +117,40 @@ def test_too_few_frames_are_refused(tmp_path):
         averages.average(run, space_group(run.structure))
 
 
+def switching(folder, **parameters):
+    """Two cycles of holds and switches of 40 steps each; frames every 10 steps, nobody runs it."""
+    lengths = {"schedule": "linear", "equilibrate": 40, "switch": 40, "cycles": 2}
+    return read_input(rr.oscillator_run(folder / "a", **lengths, **parameters))
+
+
+def moved(run, atom: int, steps) -> list[np.ndarray]:
+    """Positions of all frames, *atom* off its site by 2 Å at *steps*."""
+    frames = [run.structure.positions.copy() for _ in range(run.total_steps // 10 + 1)]
+    for step in steps:
+        frames[step // 10][atom, 0] += 2.0
+    return frames
+
+
+def test_a_crystal_that_changes_in_a_hold_is_not_switched_over(tmp_path):
+    """Of 4 atoms 5.7 Å apart, one 2 Å off (less what the mass centre takes) in the last hold."""
+    run = switching(tmp_path)
+    cells = [run.structure.cell] * 33
+    write_frames(run, cells, moved(run, 2, range(240, 280, 10)))
+    with pytest.raises(RunError, match=r"in hold 4 of the run, atom 2 \(Cu\) is on average 1\.5"):
+        averages.check_holds(run)
+    write_frames(run, cells, moved(run, 2, range(200, 240, 10)))  # on the way, not in a hold
+    assert averages.check_holds(run) < 1e-6
+    write_frames(run, [c * 1.2 for c in cells], [1.2 * x for x in moved(run, 2, ())])
+    with pytest.raises(RunError, match="cell strained by 20 %"):
+        averages.check_holds(run)
+
+
+def test_an_atom_on_its_tether_may_go_where_it_likes(tmp_path):
+    run = switching(tmp_path, alchemy="Cu[2]->void", tether=4.2)
+    write_frames(run, [run.structure.cell] * 33, moved(run, 2, range(80, 120, 10)))
+    assert averages.check_holds(run) < 1.0
+
+
 # --- space groups -------------------------------------------------------------------------------
 
 

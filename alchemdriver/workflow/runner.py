@@ -178,7 +178,10 @@ def check_conditions(workflow: Workflow, stage: Stage, path: Path) -> None:
     if stage.does == "relax":
         found = {"pressure_bar": read_settings(path).pressure_bar}
     else:
-        run = read_input(path)
+        try:
+            run = read_input(path)
+        except InputError as err:
+            raise InputError(f"{path}: {str(err).removeprefix(f'{path}: ')}") from None
         found = {"temperature": run.temperature}
         if run.ensemble not in ("nve", "nvt"):
             found["pressure_bar"] = run.pressure
