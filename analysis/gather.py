@@ -211,6 +211,8 @@ def _differences(axes, rows: Sequence[Gathered]) -> None:
 
 def convergence(axes, rows: Sequence[Gathered]):
     """The paper's Fig. 4d: deviation from the longest switch above, dissipation below."""
+    from matplotlib.ticker import LogLocator
+
     groups: dict[tuple, list[Gathered]] = {}
     for g in rows:
         groups.setdefault(_series(g), []).append(g)
@@ -220,7 +222,8 @@ def convergence(axes, rows: Sequence[Gathered]):
         times = [g.row.switch_ps for g in members]
         reference = members[-1].row.per_unit
         style = {"color": colour, "marker": marker, "ls": line, "ms": 5}
-        label = f"{quantity} {route} {phase} {temperature:g} K"
+        name = quantity.replace("G_v", "$G_v$")
+        label = f"{name}, {route}, {f'{phase}, ' if phase else ''}{temperature:g} K"
         axes[0].errorbar(
             times,
             [1e3 * (g.row.per_unit - reference) for g in members],
@@ -235,9 +238,17 @@ def convergence(axes, rows: Sequence[Gathered]):
     axes[1].axhline(2.0, color=REFERENCE, lw=0.8, ls=":")
     axes[1].set_ylabel("dissipation (kT)")
     axes[1].set_xlabel("switching time (ps)")
+    ticks = sorted({g.row.switch_ps for g in rows})
     for ax in axes:
         ax.set_xscale("log")
-    axes[1].set_yscale("log")
+        ax.set_xticks(ticks, [f"{x:.3g}" for x in ticks])
+        ax.set_xticks([], minor=True)
+    dissipated = [g.row.dissipation_kT for g in rows]
+    if min(dissipated) > 0.0:  # an estimate near zero may be negative
+        axes[1].set_yscale("log")
+        axes[1].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes[1].yaxis.set_major_formatter("{x:g}")
+        axes[1].yaxis.set_minor_formatter("")
     axes[0].legend(loc="best")
 
 
