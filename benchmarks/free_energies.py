@@ -1,0 +1,84 @@
+"""Collect finished workflows into ``free_energies.json``: settings, works, terms, results.
+
+    python benchmarks/free_energies.py NAME=FOLDER …      # adds or replaces the entry NAME
+
+Numbers are those of ``alchemdriver analyze FOLDER``, plus every work with the seed of its run.
+``tests/test_free_energies.py`` judges them afresh.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from alchemdriver.analysis import analyze_workflow
+from alchemdriver.analysis.workflow import WorkflowResult, to_document
+from alchemdriver.inputs import child, parse_xml, read_input, text_of
+from alchemdriver.workflow import manifest
+
+RESULT = Path(__file__).parent / "free_energies.json"
+OF_A_STAGE = (
+    "value",
+    "se",
+    "sd",
+    "replicas",
+    "pairs",
+    "dissipation_kT",
+    "work",
+    "terms",
+    "warnings",
+)
+
+
+def entry(folder: Path) -> dict:
+    """What the file holds of one workflow; energies in eV."""
+    found = analyze_workflow(folder)
+    if found.missing:
+        raise SystemExit(f"{folder}: {', '.join(found.missing)} not done")
+    document = to_document(found)
+    return {
+        **{key: document[key] for key in ("settings", "rows", "agreements", "configurational")},
+        "as_run": {name: as_run(found, name) for name in found.stages},
+        "stages": {
+            name: {key: stage[key] for key in OF_A_STAGE}
+            for name, stage in document["stages"].items()
+        },
+        "works_eV": {name: works(folder / name / "result.json") for name in found.stages},
+    }
+
+
+def as_run(found: WorkflowResult, name: str) -> dict:
+    """What an input may say otherwise than the settings, because it was edited."""
+    workflow = manifest.read(found.root)
+    run = read_input(workflow.stage(name).inputs(found.root)[0])
+    root = parse_xml(run.path.read_text(), str(run.path))
+    tau = child(root, "system", "motion", "dynamics", "thermostat", "tau")
+    return {
+        "equilibrate": run.parameters.equilibrate,
+        "switch": run.parameters.switch,
+        "schedule": run.parameters.schedule,
+        "thermostat_tau": f"{text_of(tau)} {tau['@units']}",
+    }
+
+
+def works(path: Path) -> list[dict]:
+    data = json.loads(path.read_text())
+    return [
+        {"seed": r["provenance"]["seed"], "forward": r["forward"], "backward": r["backward"]}
+        for r in data["replicas"]
+    ]
+
+
+def main() -> None:
+    if len(sys.argv) < 2 or not all("=" in word for word in sys.argv[1:]):
+        raise SystemExit("expected NAME=FOLDER, one or more")
+    content = json.loads(RESULT.read_text())
+    for word in sys.argv[1:]:
+        name, _, folder = word.partition("=")
+        content["workflows"][name] = entry(Path(folder))
+    RESULT.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
