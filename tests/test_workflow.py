@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import ase.io
+import numpy as np
 import pytest
 import real_runs as rr
 from ase.build import bulk
 
-from alchemdriver.errors import InputError
+from alchemdriver.errors import InputError, RunError
 from alchemdriver.inputs import read_input, split_parameters
+from alchemdriver.records import Structure
 from alchemdriver.workflow import manifest, plan, runner
 from alchemdriver.workflow.command import parse_potentials, parse_sites
 from alchemdriver.xyz import read_xyz, write_xyz
@@ -347,6 +350,23 @@ def test_from_puts_the_stage_and_all_that_follow_aside(half_done):
     start = text.index("{", text.index("<parameters"))
     keys = split_parameters(text[start : text.index("}", start) + 1])
     assert "tether" not in keys  # fed anew from the springs to come
+
+
+def test_a_start_with_atoms_off_their_sites_does_not_decide_n_ws(tmp_path):
+    """A shaken crystal has no translations but the box's, and relaxes to one that has 16."""
+    atoms = bulk("Fe", "bcc", a=2.83, cubic=True).repeat(2)
+    perfect = Structure(("Fe",) * 16, atoms.positions.copy(), np.array(atoms.cell))
+    atoms.rattle(0.02, seed=1)
+    shaken = replace(perfect, positions=atoms.positions)
+    common = plan.Common("demo-fe", temperatures_K=(300.0,), pressure_bar=1.0, timestep_fs=2.0)
+    workflow = plan.prepare_crystal(shaken, tmp_path / "w", common)
+    stage = workflow.stage("01-relax")
+    write_xyz(workflow.root / "01-relax/relaxed.xyz", perfect)
+    with pytest.raises(RunError, match="16 lattice translations, but N_WS = 1"):
+        runner.finish(workflow, stage, 1)
+    given = plan.prepare_crystal(shaken, tmp_path / "given", replace(common, n_ws=16))
+    write_xyz(given.root / "01-relax/relaxed.xyz", perfect)
+    assert "cell 5.6600" in runner.finish(given, stage, 1)
 
 
 def test_a_manifest_that_does_not_fit_together_is_refused(vacancy):

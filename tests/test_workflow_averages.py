@@ -16,8 +16,7 @@ from alchemdriver.inputs import read_input
 from alchemdriver.prepare import Settings, prepare
 from alchemdriver.records import Structure
 from alchemdriver.workflow import averages
-from alchemdriver.workflow.plan import translations
-from alchemdriver.workflow.symmetry import space_group
+from alchemdriver.workflow.symmetry import space_group, translations
 
 T = 300.0
 

@@ -38,7 +38,7 @@ from ..xyz import write_xyz
 from . import manifest
 from .manifest import Calculation, Stage, Workflow
 from .relax import Relaxation
-from .symmetry import SpaceGroup, space_group
+from .symmetry import SpaceGroup, space_group, translations
 
 ROUTES = ("both", "alchemical", "frenkel-ladd")
 FL, ALCHEMICAL = "Frenkel–Ladd", "alchemical"
@@ -523,10 +523,3 @@ def _reduced_formula(structure: Structure) -> str:
 
 def _counts(structure: Structure) -> list[int]:
     return [structure.symbols.count(s) for s in set(structure.symbols)]
-
-
-def translations(group: SpaceGroup) -> int:
-    """N_WS of eq. 19: lattice translations in the box, operations that turn nothing."""
-    import numpy as np
-
-    return int((group.rotations == np.eye(3, dtype=int)).all(axis=(1, 2)).sum())

@@ -22,7 +22,7 @@ from ..xyz import read_xyz, write_xyz
 from . import averages, manifest
 from .manifest import Stage, Workflow
 from .relax import read_settings
-from .symmetry import space_group
+from .symmetry import space_group, translations
 
 log = logging.getLogger(__name__)
 OLD = "old"  # folder of what --from puts aside
@@ -235,6 +235,7 @@ def finish(workflow: Workflow, stage: Stage, evaluations: int) -> str:
     notes: dict[str, Any] = {}
     if stage.does == "relax":
         relaxed = read_xyz(folder / "relaxed.xyz")
+        check_translations(workflow, stage, relaxed)
         line = f"cell {_cell(relaxed)} after {evaluations} evaluations"
     elif stage.does == "free energy":
         line = _free_energy(workflow, stage, notes)
@@ -263,6 +264,24 @@ def finish(workflow: Workflow, stage: Stage, evaluations: int) -> str:
         line += f"; sites off by at most {found.off_site:.2f} Å, {found.frames} frames"
     manifest.mark_done(workflow, stage, evaluations, notes)
     return f"    {stage.name}: {line}"
+
+
+def check_translations(workflow: Workflow, stage: Stage, relaxed: Structure) -> None:
+    """Raises RunError where a crystal relaxed to one of other lattice translations than N_WS was
+    counted from: atoms of the start were off their sites, or it went to another phase.  Eq. 19
+    would be wrong by kT times the logarithm of the ratio."""
+    label, _, start = stage.takes["start.xyz"].rpartition("/")
+    if workflow.settings["n_ws"] is not None or start not in ("crystal.xyz", "initial.xyz"):
+        return
+    assumed = workflow.settings["crystals"][label or "crystal"]["n_ws"]
+    # a relaxation ends when forces are small, which leaves atoms a little off
+    found = translations(space_group(relaxed, symprec=1e-2))
+    if found != assumed:
+        raise RunError(
+            f"{workflow.root / stage.name}: relaxed to a crystal with {found} lattice "
+            f"translations, but N_WS = {assumed} was counted from the start: prepare again from "
+            "its relaxed.xyz, or give --n-ws"
+        )
 
 
 def _free_energy(workflow: Workflow, stage: Stage, notes: dict[str, Any]) -> str:

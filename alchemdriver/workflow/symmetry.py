@@ -97,3 +97,8 @@ def space_group(structure: Structure, symprec: float = SYMPREC) -> SpaceGroup:
     # spglib's own equivalent_atoms ignores pure translations of a supercell in some versions
     smallest = permutations.min(axis=0)
     return SpaceGroup(found.international, rotations, permutations, smallest)
+
+
+def translations(group: SpaceGroup) -> int:
+    """N_WS of eq. 19: lattice translations in the box, operations that turn nothing."""
+    return int((group.rotations == np.eye(3, dtype=int)).all(axis=(1, 2)).sum())
