@@ -129,17 +129,7 @@ def study(
     {case: {'mixed 1': {...}, 'ordered Fm-3m 2': {...}, …}}; energies in eV per A2B'B''X6.
     """
     settings = settings or Settings(optimiser="bfgs", force=5e-3, stress=5e-5)
-    log_file = Journal(
-        journal,
-        {
-            "alchemdriver": __version__,
-            "model": backend.name,
-            "model_digest": model_digest,
-            "dtype": backend.dtype,
-            "settings": asdict(settings),
-            "seed": seed,
-        },
-    )
+    log_file = Journal(journal, study_header(backend, model_digest, settings, seed))
     results: dict[str, dict] = {}
     for case in cases:
         tasks = _tasks(case, backend, settings, mixed_cells, quasirandom, seed, largest)
@@ -163,6 +153,18 @@ def study(
             results[case.name][name] = entry
             report(f"{case.name} {name}", entry)
     return results
+
+
+def study_header(backend, model_digest: str, settings: Settings, seed: int) -> dict:
+    """What decides the energies of a study."""
+    return {
+        "alchemdriver": __version__,
+        "model": backend.name,
+        "model_digest": model_digest,
+        "dtype": backend.dtype,
+        "settings": asdict(settings),
+        "seed": seed,
+    }
 
 
 def _tasks(case, backend, settings, mixed_cells, quasirandom, seed, largest) -> dict[str, Callable]:
@@ -291,11 +293,11 @@ def _auc(energies: np.ndarray, positive: np.ndarray) -> float:
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
 
 
-def save(path: Path, results: dict[str, dict], ranking: Ranking | None) -> None:
-    """All energies and the ranking as JSON."""
-    content = {"energies": results}
-    if ranking is not None:
-        content["ranking"] = {
+def save(path: Path, header: dict, results: dict[str, dict], rankings: dict[str, Ranking]) -> None:
+    """How the study was made, all energies and the rankings, as JSON."""
+    content = {"made with": header, "energies": results, "rankings": {}}
+    for mixed, ranking in rankings.items():
+        content["rankings"][mixed] = {
             "dE_eV_per_formula_unit": dict(
                 zip(ranking.names, ranking.energies.tolist(), strict=True)
             ),

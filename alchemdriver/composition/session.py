@@ -265,20 +265,21 @@ def order_and_print(
         energies = [order.ordering_energy(results[case.name], r) for r in references]
         shown.add_row(case.name, case.label or "", *(f"{1e3 * e:.1f}" for e in energies))
     Console(width=None if Console().is_terminal else 120).print(shown)
-    labels = {c.label for c in cases}
-    ranking = None
-    if {"ordered", "disordered"} <= labels:
+    rankings = {}
+    if {"ordered", "disordered"} <= {c.label for c in cases}:
         rankings = {r: order.rank(results, cases, r) for r in references}
-        ranking = rankings[references[0]]
         for name, r in rankings.items():
             print(
                 f"{name}: AUC {r.auc:.2f} for {len(r.names)} labelled compositions; dealing the "
                 f"labels at random gives as much with probability {r.p_value:.3f}"
             )
         plots.save(out / "roc.png", (3.0, 3.0), plots.roc, rankings)
-        plots.save(out / "ordering.png", (5.5, 3.4), plots.ordering_energies, ranking)
-    order.save(out / "order.json", results, ranking)
-    print(f"\nwritten to {out}: order.json" + (", roc.png, ordering.png" if ranking else ""))
+        plots.save(
+            out / "ordering.png", (5.5, 3.4), plots.ordering_energies, rankings[references[0]]
+        )
+    header = order.study_header(backend, digest, settings, seed)
+    order.save(out / "order.json", header, results, rankings)
+    print(f"\nwritten to {out}: order.json" + (", roc.png, ordering.png" if rankings else ""))
 
 
 # --- schemes --------------------------------------------------------------------------------
