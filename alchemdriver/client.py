@@ -93,9 +93,10 @@ def connect(address: Address, patience: float = PATIENCE) -> socket.socket:
     """
     sock, reason = _wait_for(address, patience)
     if sock is None:
+        stale = "" if address.path is None else ", and remove a socket file left by an old run"
         raise RunError(
             f"no i-PI server at {address} after {patience:g} s ({reason}): "
-            "start it first, check the address, and remove a socket file left by an old run"
+            f"start it first, check the address{stale}"
         )
     return sock
 

@@ -26,6 +26,7 @@ from .inputs import RunInput, read_input
 from .lock import only_server
 from .prepare import sign
 from .progress import Progress, read_progress
+from .server import warn_if_open
 from .workflow.manifest import is_workflow
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,7 @@ class Replica:
         place = tempfile.gettempdir() if len(tempfile.gettempdir()) < 60 else "/tmp"
         self.prefix = tempfile.mkdtemp(prefix="alchemdriver-", dir=place) + "/"
         command = ["server", str(self.run.path), "--socket-prefix", self.prefix]
+        warn_if_open(self.run)  # the server says it, too, but in its log
         if checkpoint is not None:
             self.resumed_from = checkpoint.step
             command += ["--restart", str(checkpoint.path)]
@@ -167,7 +169,7 @@ class Replica:
         if not self.running:
             if self.server.returncode != 0 or not self.finished:
                 if (self.run.folder / "EXIT").exists():
-                    raise RunError(f"{self.name}: stopped by an EXIT file; run again to continue")
+                    raise RunError(f"{self.name}: stopped by an EXIT file")
                 raise RunError(f"{self.name}: {self._last_words('server.log')}")
             return progress
         self._kill_hung()

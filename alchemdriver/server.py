@@ -193,6 +193,18 @@ def is_loopback(address: str) -> bool:
         return False
 
 
+def warn_if_open(run: RunInput) -> None:
+    """A line if others than this machine can reach the run's socket."""
+    if run.socket.mode == "inet" and not is_loopback(run.socket.address):
+        log.warning(
+            "%s: port %s of %s is open to other machines, and i-PI's protocol has no "
+            "authentication: use localhost and an ssh tunnel",
+            run.path,
+            run.socket.port,
+            run.socket.address,
+        )
+
+
 def load_exactly(xml, hook: Callable[[object], None] | None = None, **options):
     """i-PI's simulation from an input or a checkpoint, the latter to the last bit.
 
@@ -277,13 +289,8 @@ def serve(
             "'alchemdriver run' and 'prepare' write it"
         )
     source = run.path if restart is None else Path(restart).resolve()
+    warn_if_open(run)
     where = f"port {run.socket.port} of {run.socket.address}"
-    if run.socket.mode == "inet" and not is_loopback(run.socket.address):
-        log.warning(
-            "listening on %s, which other machines reach: i-PI's protocol has no authentication; "
-            "use localhost and an ssh tunnel",
-            where,
-        )
     if run.socket.mode != "inet":
         where = Address.unix((sockets_prefix or run.socket.prefix) + run.socket.address, prefix="")
     if restart is not None:

@@ -136,7 +136,7 @@ def run_and_analyze(targets: list[Path], options: Options, start_from: str | Non
             return False
         except AlchemdriverError as err:
             if staged or any((path.parent / "RESTART").exists() for path in runs):
-                raise type(err)(f"{err}; once mended, continue with: {again}") from None
+                raise type(err)(f"{err}; to go on: {again}") from None
             raise
     for target in targets:  # replicas of one folder together, different targets apart
         if target.is_dir() and any(target.glob("point-*/input.xml")):

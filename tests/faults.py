@@ -114,11 +114,11 @@ def kill(pid: int, how=signal.SIGKILL) -> None:
 
 
 class Tunnel:
-    """Forwards TCP from one loopback port to another, as ``ssh -L`` does; ``cut`` breaks it."""
+    """Forwards TCP from *near* (host, port) to *far*, as ``ssh -L`` does; ``cut`` breaks it."""
 
-    def __init__(self, target: int):
-        self.target = target
-        self.listener = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, far: tuple[str, int], near: tuple[str, int] = ("127.0.0.1", 0)):
+        self.far = far
+        self.listener = socket.create_server(near)
         self.port = self.listener.getsockname()[1]
         self.pairs: list[tuple[socket.socket, socket.socket]] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -130,7 +130,8 @@ class Tunnel:
             except OSError:
                 return
             try:
-                far = socket.create_connection(("127.0.0.1", self.target), timeout=5)
+                far = socket.create_connection(self.far, timeout=5)
+                far.settimeout(None)
             except OSError:  # like ssh: the near end is accepted, then closed
                 near.close()
                 continue

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import faults
@@ -357,14 +358,18 @@ def test_a_read_only_folder(folder, undisturbed):
 # --- remote clients -----------------------------------------------------------------------------
 
 
-def test_clients_through_a_tunnel_that_breaks(folder, undisturbed):
-    """A forwarder on loopback stands in for ssh -L; two clients of different speed share it."""
-    port = faults.free_port()
+def over_tcp(folder: Path, port: int) -> None:
     edit(folder, 'mode="unix"', 'mode="inet"')
     there = f"<address>localhost</address><port>{port}</port>"
     edit(folder, "<address>alchemdriver</address>", there)
+
+
+def test_clients_through_a_tunnel_that_breaks(folder, undisturbed):
+    """A forwarder on loopback stands in for ssh -L; two clients of different speed share it."""
+    port = faults.free_port()
+    over_tcp(folder, port)
     supervisor = rr.start("run", "--clients", 0, folder, log=folder.parent / "run.log")
-    tunnel = faults.Tunnel(port)
+    tunnel = faults.Tunnel(("127.0.0.1", port))
     far = Address.tcp("127.0.0.1", tunnel.port)
     clients = [faults.quick_client(folder / "input.xml", far, slow=s) for s in (0.002, 0.01)]
     try:
@@ -380,9 +385,63 @@ def test_clients_through_a_tunnel_that_breaks(folder, undisturbed):
     assert faults.numbers(folder) == undisturbed[1]
 
 
-def test_only_loopback_is_taken_for_granted():
-    from alchemdriver.server import is_loopback
+# Two hosts: this shell's and another network namespace, a cable between them, and a tunnel from the
+# far loopback to the near one.  $1 folder, $2 port, $3 python
+TWO_HOSTS = """
+set -e
+trap 'kill $(jobs -p)' EXIT
+unshare -n sleep 600 & far=$!
+until [ "$(readlink /proc/$far/ns/net)" != "$(readlink /proc/$$/ns/net)" ]; do sleep 0.05; done
+there="nsenter -t $far -n"
+ip link add near type veth peer name far
+ip link set far netns $far
+ip addr add 10.77.0.1/24 dev near && ip link set near up && ip link set lo up
+$there ip addr add 10.77.0.2/24 dev far && $there ip link set far up && $there ip link set lo up
+tunnel='import sys, time, faults; a, b, c, d = sys.argv[1:]
+faults.Tunnel((a, int(b)), (c, int(d))); time.sleep(600)'
+$3 -c "$tunnel" localhost $2 10.77.0.1 7000 &
+$there $3 -c "$tunnel" 10.77.0.1 7000 127.0.0.1 $2 &
+$3 -m alchemdriver run --clients 0 $1 & run=$!
+$there $3 -m alchemdriver --verbose client $1/input.xml --address localhost --port $2 2>$1/far.log &
+until [ "$(wc -l <$1/run.out)" -gt 100 ] || ! kill -0 $run; do sleep 0.05; done 2>/dev/null
+ip link set near down  # longer than the server waits for an answer
+sleep 2
+ip link set near up
+wait $run
+"""
 
+
+def test_a_client_on_another_host_whose_cable_is_pulled(folder, undisturbed):
+    edit(folder, "<timeout>600</timeout>", "<timeout>1</timeout>")
+    edit(folder, "<latency>1e-4<", "<latency>1e-3<")  # slower: the cable must be pulled in time
+    port = faults.free_port()
+    over_tcp(folder, port)
+    if shell("unshare", "-rmn", "ip", "link", "add", "near", "type", "veth").returncode != 0:
+        pytest.skip("network namespaces are not allowed here, or there is no iproute2")
+    done = subprocess.run(
+        ["unshare", "-rmn", "bash", "-c", TWO_HOSTS, "-", folder, str(port), sys.executable],
+        capture_output=True,
+        text=True,
+        env=rr.ENV,
+        cwd=Path(__file__).parent,
+        timeout=rr.LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "lost i-PI" in (folder / "far.log").read_text()
+    assert faults.numbers(folder) == undisturbed[1]
+
+
+def test_only_loopback_is_taken_for_granted(undisturbed, caplog):
+    from alchemdriver.server import is_loopback, warn_if_open
+
+    run = read_input(undisturbed[0])
+    warn_if_open(run)
+    for address in ("localhost", "0.0.0.0"):
+        socket = replace(run.socket, mode="inet", address=address, port=31415)
+        warn_if_open(replace(run, socket=socket))
+    assert len(caplog.messages) == 1
+    assert "31415 of 0.0.0.0 is open to other machines" in caplog.text
     assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.1.2.3", "::1")))
     assert not any(map(is_loopback, ("0.0.0.0", "192.168.1.4", "gpu-node", "")))
 
