@@ -59,6 +59,20 @@ def perovskite(a_site: str, b_site: str, x_site: str, a: float) -> Atoms:
     )
 
 
+def gamma_caesium_lead_iodide() -> Atoms:
+    """γ-CsPbI3, Pnma (62), tilted perovskite: Cs and I 4c (x, 1/4 or 3/4, z), Pb 4b, I 8d.
+
+    Lattice parameters: Marronnier et al., ACS Nano 12, 3477 (2018), as quoted in
+    recipes/demo_model/structures.py; coordinates typical of the type.
+    """
+    return crystal(
+        ["Cs", "Pb", "I", "I"],
+        [(0.035, 0.75, 0.008), (0, 0, 0.5), (0.204, 0.026, 0.797), (0.007, 0.25, 0.449)],
+        spacegroup=62,
+        cellpar=[8.852, 12.5, 8.62, 90, 90, 90],
+    )
+
+
 def delta_caesium_lead_iodide() -> Atoms:
     """δ-CsPbI3, Pnma (62), NH4CdCl3 type, all atoms on 4c (x, 1/4 or 3/4, z).
 
