@@ -298,6 +298,31 @@ def test_other_conditions_than_the_workflows_are_refused(half_done):
         runner.feed(half_done, stage)
 
 
+def test_what_would_be_missed_after_the_run_is_refused_before_it(half_done):
+    """No frame of a hold, too few frames of an average, no positions at all."""
+    stage = half_done.stage("300K/08-alchemical")
+    path = stage.inputs(half_done.root)[1]
+    good = path.read_text()
+    path.write_text(
+        good.replace("equilibrate: 100", "equilibrate: 50").replace(">1000</total", ">900</total")
+    )
+    with pytest.raises(InputError, match="holds of 50 steps, but positions only every 50"):
+        runner.feed(half_done, stage)
+    path.write_text(good.replace('format="xyz"', 'format="ase"'))
+    with pytest.raises(InputError, match="prints no positions"):
+        runner.feed(half_done, stage)
+    path.write_text(good.replace(">1000</total", ">900</total"))
+    with pytest.raises(InputError, match=f"{path}: <total_steps> is 900"):
+        runner.feed(half_done, stage)
+    path.write_text(good)
+    runner.feed(half_done, stage)
+    stage = half_done.stage("300K/02-npt")
+    path = stage.inputs(half_done.root)[0]
+    path.write_text(path.read_text().replace(">600</total", ">200</total"))
+    with pytest.raises(InputError, match="21 frames of positions, at least 20 after"):
+        runner.feed(half_done, stage)
+
+
 def test_two_phases_must_change_alike(perovskite, tmp_path):
     common = ("--model", "demo", "--temperature", 500, "--pressure", 1, "--timestep", 8)
     other = tmp_path / "beta.xyz"

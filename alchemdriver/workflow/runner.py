@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ..analysis.trajectory import trajectory_file
 from ..errors import AlchemdriverError, InputError, RunError
 from ..hamiltonian import read_springs
-from ..inputs import read_input
+from ..inputs import RunInput, read_input
 from ..lock import only_server
 from ..prepare import edit_parameters, parameters_of
 from ..progress import Progress
@@ -182,6 +183,7 @@ def check_conditions(workflow: Workflow, stage: Stage, path: Path) -> None:
             run = read_input(path)
         except InputError as err:
             raise InputError(f"{path}: {str(err).removeprefix(f'{path}: ')}") from None
+        check_frames(stage, run)
         found = {"temperature": run.temperature}
         if run.ensemble not in ("nve", "nvt"):
             found["pressure_bar"] = run.pressure
@@ -195,6 +197,28 @@ def check_conditions(workflow: Workflow, stage: Stage, path: Path) -> None:
                 f"{path}: {name.removesuffix('_bar')} is {value}, but the workflow is for "
                 f"{expected[name]:g}: prepare another workflow for other conditions"
             )
+
+
+def check_frames(stage: Stage, run: RunInput) -> None:
+    """Raises InputError where a run will not print the positions that its stage looks at when it is
+    over: too late to hear of it."""
+    printed = trajectory_file(run)
+    if printed is None:
+        raise InputError(f"{run.path} prints no positions, which stage {stage.name} needs")
+    stride = printed[1]
+    if stage.does == "free energy" and run.parameters.equilibrate <= stride:
+        raise InputError(
+            f"{run.path}: holds of {run.parameters.equilibrate} steps, but positions only every "
+            f"{stride}: whether the crystal keeps its structure could not be seen; hold longer, or "
+            "print more often"
+        )
+    frames = run.total_steps // stride + 1
+    if stage.does != "free energy" and frames - frames // 10 < averages.FEWEST_FRAMES:
+        raise InputError(
+            f"{run.path}: {frames} frames of positions, at least "
+            f"{averages.FEWEST_FRAMES} after equilibration are needed for averages: give it more "
+            "steps"
+        )
 
 
 def _place(path: Path, write: Callable[[Path], None], stage: Stage) -> None:
