@@ -369,6 +369,9 @@ def models() -> None:
 
 @app.command()
 def bench(
+    parts: Annotated[
+        str, typer.Option(help="table: ratios of evaluations; size, memory, whole step, NVE drift.")
+    ] = "table,size,memory,step,drift",
     models: Annotated[
         str, typer.Option(help="small, L=1, MPA-0-like (random weights), or names of models.")
     ] = "small,L=1,MPA-0-like",
@@ -378,12 +381,12 @@ def bench(
     dtypes: Annotated[str, typer.Option(help="float32, float64 or both.")] = "float32,float64",
     rounds: Annotated[int, typer.Option(min=2, help="Evaluations of each variant.")] = 5,
     device: Device = "cpu",
-    out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON to write, or to add parts to.")] = None,
 ) -> None:
     """Our evaluation against stock, expanded and linear ones, side by side."""
     from .bench import run_bench
 
-    lists = [text.split(",") for text in (models, systems, dtypes)]
+    lists = [text.split(",") for text in (parts, models, systems, dtypes)]
     run_bench(*lists, rounds, device, out)
 
 

@@ -19,10 +19,10 @@ from ase.build import bulk
 from e3nn import o3
 from mace import modules
 
-from .alchemy import AlchemicalSites
-from .demo import alpha_cspbi3
-from .records import Structure
-from .shelf import FOUNDATION_ELEMENTS
+from ..alchemy import AlchemicalSites
+from ..demo import alpha_cspbi3
+from ..records import Structure
+from ..shelf import FOUNDATION_ELEMENTS
 
 __all__ = ["MODELS", "SYSTEMS", "System", "build_model"]
 

@@ -1,0 +1,99 @@
+"""Which parts of the benchmark run, in which order, and where their results go."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import mace
+import torch
+
+from ..errors import InputError, did_you_mean
+from . import drift, memory, size, step, table
+from .cases import SYSTEMS
+
+__all__ = ["PARTS", "run_bench"]
+
+PARTS = {  # name: models, dtypes, systems, rounds, device -> yields rows
+    "table": table.rows,
+    "size": size.rows,
+    "memory": memory.rows,
+    "step": step.rows,
+    "drift": drift.rows,
+}
+DTYPES = ("float32", "float64")
+
+
+def run_bench(
+    parts: Sequence[str],
+    models: Sequence[str],
+    systems: Sequence[str],
+    dtypes: Sequence[str],
+    rounds: int,
+    device: str,
+    out: Path | None,
+) -> None:
+    """Measure *parts*, print a line for each row, and write JSON to *out* after each.
+
+    parts: keys of ``PARTS``; models: keys of ``cases.MODELS``, or names that the shelf knows;
+    systems: keys of ``cases.SYSTEMS``, for the table.  Parts that *out* holds already and that are
+    not asked for stay in it.  Raises InputError for an unknown name.
+    """
+    for given, known in ((parts, PARTS), (systems, SYSTEMS), (dtypes, DTYPES)):
+        for name in given:
+            if name not in known:
+                raise InputError(f"unknown name '{name}'{did_you_mean(name, known)}")
+    result = {}
+    if out is not None and out.exists():
+        result = json.loads(out.read_text())
+    for part in parts:
+        result[part] = {"environment": environment(device), "rounds": rounds, "rows": []}
+        for row in PARTS[part](models, dtypes, systems, rounds, device):
+            print(f"{part}: {_line(row)}", flush=True)
+            result[part]["rows"].append(row)
+            if out is not None:
+                out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    print(f"ratios: median (quartiles) of {rounds} rounds, process time on a CPU")
+
+
+def environment(device: str) -> dict[str, object]:
+    """Date, hardware and versions."""
+    if device.startswith("cuda"):
+        hardware = torch.cuda.get_device_name(device)
+    else:
+        hardware = _cpu()
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "device": device,
+        "hardware": hardware,
+        "threads": torch.get_num_threads(),
+        "load average at the start": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "mace-torch": mace.__version__,
+    }
+
+
+def _line(row: dict) -> str:
+    return ", ".join(f"{name} {_text(value)}" for name, value in row.items())
+
+
+def _text(value) -> str:
+    if isinstance(value, dict) and "median" in value:
+        return f"{value['median']:.2f} ({value['low']:.2f}-{value['high']:.2f})"
+    if isinstance(value, dict):
+        return "{" + _line(value) + "}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"

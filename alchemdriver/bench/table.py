@@ -1,0 +1,98 @@
+"""Stock, expanded, linear and re-associated evaluation side by side; ratios are what count.
+
+Every variant is called in turn, so that a busy machine slows all alike, and timed in process time
+on a CPU.  A ratio is the median of the ratios of each round; its spread, their quartiles.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from ..backends.fast_mace import FastMacePotential
+from ..backends.mace import MaceBackend
+from ..testing import difference
+from .cases import SYSTEMS, System, perovskite
+from .timing import interleaved, open_backend, spread, stock_step
+
+__all__ = ["rows"]
+
+
+def rows(
+    models: Sequence[str],
+    dtypes: Sequence[str],
+    systems: Sequence[str],
+    rounds: int,
+    device: str,
+) -> Iterator[dict]:
+    """Every model in every precision on every system: ratios of other evaluations to ours."""
+    for model in models:
+        for dtype in dtypes:
+            backend = open_backend(model, device, dtype)
+            batch = _batch(backend, rounds) if "Cs" in backend.elements else None
+            for name in systems:
+                row = {"model": model, "dtype": dtype, "system": name}
+                yield row | _row(backend, SYSTEMS[name](), rounds) | {"batch_over_single": batch}
+
+
+# --- one row --------------------------------------------------------------------------------
+
+
+class _ForcesOnly(FastMacePotential):
+    """Leaves ∂E/∂λ out, to see what it costs."""
+
+    def _gradients(self, energy, vectors, lam):
+        (slope,) = torch.autograd.grad(energy, [vectors])
+        return slope, torch.zeros_like(lam)
+
+
+def _row(backend: MaceBackend, system: System, rounds: int) -> dict[str, object]:
+    s, sites, weights = system.structure, system.sites, system.weights
+    x = (s.positions, s.cell, s.pbc)
+    fast, expanded = backend.potential(sites), backend.reference(sites)
+    ends = [backend.potential(end) for end in system.ends()]
+    functions = {
+        "fast": lambda: fast.evaluate(*x, weights),
+        "stock": stock_step(backend, s),
+        "expanded": lambda: expanded.evaluate(*x, weights),
+        "linear, fast": lambda: [end.evaluate(*x, []) for end in ends],
+    }
+    if backend.evaluator == "fast":
+        forces_only = _ForcesOnly(backend, sites)
+        functions["no dE/dλ"] = lambda: forces_only.evaluate(*x, weights)
+    times = interleaved(functions, rounds, backend.device.type)
+    # two steps of a plain cell of the same size cost twice one
+    times["linear, stock"] = [2.0 * t for t in times["stock"]]
+    error = difference(fast.evaluate(*x, weights), expanded.evaluate(*x, weights), True)
+    ours = times.pop("fast")
+    return {
+        "evaluator": backend.evaluator,
+        "atoms": len(s),
+        "nodes": sites.n_nodes,
+        "ms": round(1e3 * statistics.median(ours), 2),
+        "ms, fastest": round(1e3 * min(ours), 2),
+        "ratios": {name: spread(t, ours) for name, t in times.items()},
+        "relative error": float(f"{error:.1e}"),
+    }
+
+
+def _batch(backend: MaceBackend, rounds: int) -> dict[str, float]:
+    """Eight beads of a cell of 40 atoms in one call over one by one."""
+    system = perovskite(2)
+    s = system.structure
+    rng = np.random.default_rng(4)
+    beads = s.positions + rng.normal(scale=0.02, size=(8, *s.positions.shape))
+    cells = np.repeat(s.cell[None], 8, axis=0)
+    potential = backend.potential(system.sites)
+    times = interleaved(
+        {
+            "batch": lambda: potential.evaluate_batch(beads, cells, s.pbc, system.weights),
+            "single": lambda: [potential.evaluate(x, s.cell, s.pbc, system.weights) for x in beads],
+        },
+        rounds,
+        backend.device.type,
+    )
+    return spread(times["batch"], times["single"])
