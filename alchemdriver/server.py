@@ -309,6 +309,7 @@ def serve(
         clock[0].install()
 
     with only_server(run.folder), checked_drivers(clock), open(source) as xml:
+        (run.folder / "EXIT").unlink(missing_ok=True)  # of an earlier stop: it would end this run
         try:
             simulation = load_exactly(
                 xml,

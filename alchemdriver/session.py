@@ -135,8 +135,9 @@ def run_and_analyze(targets: list[Path], options: Options, start_from: str | Non
             console.print(f"{err}; continue with: {again}", style="bold", soft_wrap=True)
             return False
         except AlchemdriverError as err:
-            if staged or any((path.parent / "RESTART").exists() for path in runs):
-                raise type(err)(f"{err}; to go on: {again}") from None
+            begun = staged or any((path.parent / "RESTART").exists() for path in runs)
+            if begun and not isinstance(err, InputError):
+                raise type(err)(f"{err}; continue with: {again}") from None
             raise
     for target in targets:  # replicas of one folder together, different targets apart
         if target.is_dir() and any(target.glob("point-*/input.xml")):
