@@ -11,7 +11,6 @@ eV fs and ω in 1/fs, all with i-PI's constants (``alchemdriver.units``).
 | F_spring   | eq. 21, eq. 18 with N=1  | ``einstein_crystal``, one atom   |
 | ΔF_CM      | eq. 19                   | ``centre_of_mass``               |
 | μ_i        | eq. 19, mass fractions   | ``masses / masses.sum()``        |
-| G_v        | eq. 12                   | ``vacancy``                      |
 """
 
 from __future__ import annotations
@@ -143,11 +142,6 @@ def configurational(temperature: float, configurations: int) -> float:
     Reported beside a vacancy's free energy, never inside (design, 'Centre of mass').
     """
     return float(kT(temperature) * np.log(_positive("configurations", configurations)[0]))
-
-
-def vacancy(difference: float, perfect: float, n: int) -> float:
-    """G_v = G_defect − (N−1)/N G_perfect = (G_defect − G_perfect) + G_perfect/N, eV; eq. 12."""
-    return difference + perfect / n
 
 
 def infinite_size(

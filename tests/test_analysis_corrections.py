@@ -158,10 +158,7 @@ def test_pressure_volume():
     assert c.pressure_volume(1.0, 160.21766208e4) == pytest.approx(1.0, rel=5e-5)
 
 
-def test_vacancy_is_eq_12():
-    g_defect, g_perfect, n = -995.0, -1000.0, 250
-    expected = g_defect - (n - 1) / n * g_perfect
-    assert c.vacancy(g_defect - g_perfect, g_perfect, n) == pytest.approx(expected)
+def test_configurations_lower_the_free_energy_by_the_logarithm_of_their_number():
     assert c.configurational(300.0, 250) == pytest.approx(kT(300.0) * np.log(250))
 
 

@@ -16,7 +16,7 @@ from alchemdriver.inputs import read_input
 from alchemdriver.prepare import Settings, prepare
 from alchemdriver.records import Structure
 from alchemdriver.workflow import averages
-from alchemdriver.workflow.symmetry import space_group, translations
+from alchemdriver.workflow.symmetry import space_group
 
 T = 300.0
 
@@ -154,9 +154,9 @@ def test_an_atom_on_its_tether_may_go_where_it_likes(tmp_path):
 
 
 @pytest.mark.parametrize(("repeat", "n"), [(1, 4), (2, 32)])
-def test_translations_are_counted_in_supercells(repeat, n):
+def test_equivalent_sites_are_counted_in_supercells(repeat, n):
     group = space_group(rocksalt(repeat))
-    assert (group.name, group.cubic, translations(group)) == ("Fm-3m", True, n)
+    assert (group.name, group.cubic) == ("Fm-3m", True)
     assert len(set(group.equivalent)) == 2
     assert group.images((0,)) == n
 
@@ -168,7 +168,8 @@ def test_a_vacancy_keeps_what_the_site_allows():
         full, symbols=tuple(full.symbols[i] for i in kept), positions=full.positions[kept]
     )
     group = space_group(defect)
-    assert (group.cubic, translations(group)) == (True, 1)
+    assert group.cubic
+    assert len(set(group.equivalent)) > 2  # shells around the empty site
 
 
 def test_configurations_of_two_vacancies_are_counted_by_symmetry():

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .. import inputs, shelf
+from ..analysis.corrections import lattice_translations
 from ..errors import InputError, did_you_mean
 from ..inputs import parse_xml, split_parameters, text_of
 from ..prepare import (
@@ -38,7 +39,7 @@ from ..xyz import write_xyz
 from . import manifest
 from .manifest import Calculation, Stage, Workflow
 from .relax import Relaxation
-from .symmetry import SpaceGroup, space_group, translations
+from .symmetry import SpaceGroup, space_group
 
 ROUTES = ("both", "alchemical", "frenkel-ladd")
 FL, ALCHEMICAL = "Frenkel–Ladd", "alchemical"
@@ -494,7 +495,7 @@ def _write_workflow(
             "formula": _reduced_formula(s),
             "formula_units": common.formula_units or math.gcd(*_counts(s)),
             "space_group": g.name,
-            "n_ws": common.n_ws or translations(g),
+            "n_ws": common.n_ws or lattice_translations(s.cell, s.positions, s.symbols),
         }
         for label, (s, g) in crystals.items()
     }

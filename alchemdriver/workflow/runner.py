@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..analysis.corrections import lattice_translations
 from ..analysis.trajectory import trajectory_file
 from ..errors import AlchemdriverError, InputError, RunError
 from ..hamiltonian import read_springs
@@ -23,7 +24,7 @@ from ..xyz import read_xyz, write_xyz
 from . import averages, manifest
 from .manifest import Stage, Workflow
 from .relax import read_settings
-from .symmetry import space_group, translations
+from .symmetry import space_group
 
 log = logging.getLogger(__name__)
 OLD = "old"  # folder of what --from puts aside
@@ -299,7 +300,7 @@ def check_translations(workflow: Workflow, stage: Stage, relaxed: Structure) -> 
         return
     assumed = workflow.settings["crystals"][label or "crystal"]["n_ws"]
     # a relaxation ends when forces are small, which leaves atoms a little off
-    found = translations(space_group(relaxed, symprec=1e-2))
+    found = lattice_translations(relaxed.cell, relaxed.positions, relaxed.symbols, symprec=1e-2)
     if found != assumed:
         raise RunError(
             f"{workflow.root / stage.name}: relaxed to a crystal with {found} lattice "

@@ -69,7 +69,7 @@ class SpaceGroup:
         return len({frozenset(p[list(atoms)].tolist()) for p in self.permutations})
 
 
-def space_group(structure: Structure, symprec: float = SYMPREC) -> SpaceGroup:
+def space_group(structure: Structure) -> SpaceGroup:
     """The space group of *structure*.  Raises RunError if spglib finds none."""
     import spglib
 
@@ -78,7 +78,7 @@ def space_group(structure: Structure, symprec: float = SYMPREC) -> SpaceGroup:
     crystal = (structure.cell, fractional, [kinds[s] for s in structure.symbols])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # spglib's own
-        found = spglib.get_symmetry_dataset(crystal, symprec=symprec)
+        found = spglib.get_symmetry_dataset(crystal, symprec=SYMPREC)
     if found is None:
         raise RunError("spglib finds no symmetry in the structure: atoms may coincide")
     rotations = np.asarray(found.rotations)
@@ -93,12 +93,9 @@ def space_group(structure: Structure, symprec: float = SYMPREC) -> SpaceGroup:
         permutations.append(tree.query(image)[1])
     permutations = np.array(permutations)
     if (np.sort(permutations, axis=1) != np.arange(len(structure))).any():
-        raise RunError("spglib's operations do not map the structure onto itself: lower symprec")
+        raise RunError(
+            "spglib's operations do not map the structure onto itself: its symmetry is only approximate"
+        )
     # spglib's own equivalent_atoms ignores pure translations of a supercell in some versions
     smallest = permutations.min(axis=0)
     return SpaceGroup(found.international, rotations, permutations, smallest)
-
-
-def translations(group: SpaceGroup) -> int:
-    """N_WS of eq. 19: lattice translations in the box, operations that turn nothing."""
-    return int((group.rotations == np.eye(3, dtype=int)).all(axis=(1, 2)).sum())
