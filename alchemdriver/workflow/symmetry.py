@@ -94,7 +94,8 @@ def space_group(structure: Structure) -> SpaceGroup:
     permutations = np.array(permutations)
     if (np.sort(permutations, axis=1) != np.arange(len(structure))).any():
         raise RunError(
-            "spglib's operations do not map the structure onto itself: its symmetry is only approximate"
+            "spglib's operations do not map the structure onto itself: its symmetry is only "
+            "approximate"
         )
     # spglib's own equivalent_atoms ignores pure translations of a supercell in some versions
     smallest = permutations.min(axis=0)
