@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
+# Test files that run side by side; each takes up to 2 GB.
+JOBS ?= 2
 
 .PHONY: demo test lint clean
 
@@ -9,7 +11,7 @@ demo: $(VENV)/installed
 	$(BIN)/alchemdriver demo
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -18,6 +18,16 @@ def error_table():
     return _TABLE
 
 
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # one of several processes: hand the rows over
+        session.config.workeroutput["errors"] = _TABLE
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    _TABLE.update(getattr(node, "workeroutput", {}).get("errors", {}))
+
+
 def pytest_terminal_summary(terminalreporter):
     if not _TABLE:
         return
