@@ -74,26 +74,31 @@ def checked_drivers(clock: list) -> Iterator[None]:
         """Whether *driver* serves the alchemical forcefield; others are none of our business."""
         return driver in clock[0].forcefield.socket.clients
 
-    def gate(driver, results: list) -> list:
+    def wrong_with(driver, results: list) -> str | None:
         if not ours(driver):
-            return results
+            return None
         run = clock[0].run
-        for result in results:
-            wrong = check_reply(result, clock[0].lam, len(run.structure), run.schedule is not None)
-            if wrong:
-                log.error("client dropped: %s", wrong)
-                raise sockets.Disconnected()
-        return results
+        found = (
+            check_reply(result, clock[0].lam, len(run.structure), run.schedule is not None)
+            for result in results
+        )
+        return next(filter(None, found), None)
 
     def wrap(stock, *, batched: bool):
         def receive(driver, *args):
             try:
                 reply = stock(driver, *args)
-            except (sockets.InvalidSize, ValueError, OSError) as err:
-                # i-PI would let these end its polling thread and wait forever
-                log.error("client dropped: broken reply (%s)", err or "wrong atom count")
+                wrong = wrong_with(driver, reply if batched else [reply])
+            except sockets.Disconnected:
+                raise
+            except Exception as err:
+                # Whatever a client's bytes lead to (extras that are a JSON list, say, or broken
+                # UTF-8) i-PI would let end its polling thread, and wait forever.
+                wrong = f"broken reply ({' '.join(str(err).split()) or type(err).__name__})"
+            if wrong:
+                log.error("client dropped: %s", wrong)
                 raise sockets.Disconnected() from None
-            return gate(driver, reply) if batched else gate(driver, [reply])[0]
+            return reply
 
         return receive
 
@@ -105,16 +110,22 @@ def checked_drivers(clock: list) -> Iterator[None]:
         stock_initialize(driver, rid, pars)
 
     def get_status(driver):
-        # With consolidated messages a client is only asked when it has nothing to compute; i-PI
-        # would wait for a silent one forever, and serve nobody else meanwhile.
+        """A client is Ready or NeedsInit when asked, or it is none: i-PI would keep one that talks
+        nonsense, ask it again without a pause, and fill the disk with warnings."""
         if not clock[0].forcefield.socket.consolidate_messages:
-            return stock_get_status(driver)
-        deadline = time.monotonic() + SILENCE
-        status = sockets.Status.Busy
-        while status & sockets.Status.Busy and time.monotonic() < deadline:
-            status = driver._getstatus()
+            status, sensible = stock_get_status(driver), idle | sockets.Status.HasData
+        else:
+            # A client is only asked when it has nothing to compute; i-PI would wait for a silent
+            # one forever, and serve nobody else meanwhile.
+            status, sensible = sockets.Status.Busy, idle
+            deadline = time.monotonic() + SILENCE
+            while status & sockets.Status.Busy and time.monotonic() < deadline:
+                status = driver._getstatus()
         if status & sockets.Status.Busy:
             log.error(HUNG, peer_pid(driver), SILENCE)
+            status = sockets.Status.Disconnected
+        elif status & sockets.Status.Up and not status & sensible:
+            log.error("client dropped: it was asked for its status and said something else")
             status = sockets.Status.Disconnected
         driver.status = status
         return status
@@ -144,6 +155,7 @@ def checked_drivers(clock: list) -> Iterator[None]:
         driver._view.clear()  # or they cannot be closed, and i-PI leaves them behind
         stock_free(driver)
 
+    idle = sockets.Status.Ready | sockets.Status.NeedsInit
     stock_initialize = sockets.Driver.initialize
     stock_requeue = sockets.InterfaceSocket._requeue_disconnected
     stock_shared = sockets.SHMDriver.__init__

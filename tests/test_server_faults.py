@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import time
 
 import pytest
@@ -68,15 +69,49 @@ def test_a_silent_connection_is_dropped(served):
     s.close()
 
 
+def reply(extras: bytes, length: int | None = None) -> bytes:
+    """Zeros for four atoms, and *extras*, said to be *length* bytes."""
+    length = struct.pack("=i", len(extras) if length is None else length)
+    return b"FORCEREADY".ljust(12) + bytes(8) + struct.pack("=i", 4) + bytes(168) + length + extras
+
+
 def test_garbage_for_a_reply_is_discarded(served):
+    """Each of these makes i-PI raise something else, or is caught by our own check."""
     folder, prefix = served
-    s = connect(prefix)
-    s.recv(12)
-    s.sendall(b"READY".ljust(12))
-    s.recv(1 << 16)
-    s.sendall(b"FORCEREADY".ljust(12) + b"\xff" * 400)
+    garbage = [
+        b"FORCEREADY".ljust(12) + b"\xff" * 400,
+        reply(b"[1, 2]"),
+        reply(b'"text"'),
+        reply(b"\xff\xfe"),
+        reply(b"[" * 20000),
+        reply(b'{"lambda": 1' + b"0" * 400 + b', "dHdlambda": 1}'),
+        reply(b'{"lambda": NaN, "dHdlambda": 1}'),
+    ]
+    for data in garbage:
+        with connect(prefix) as s:
+            assert s.recv(12).strip() == b"STATUS"
+            s.sendall(b"READY".ljust(12))
+            s.recv(1 << 16)
+            s.sendall(data)
+            assert s.recv(4).strip() == b"EXIT"
     assert finishes(folder, prefix)
-    s.close()
+    log = (folder.parent / "s.log").read_text()
+    assert log.count("client dropped") == len(garbage)
+    assert "Traceback" not in log
+
+
+def test_a_client_with_a_nonsensical_status_is_dropped(served):
+    """i-PI would ask it again without a pause and write a warning each time: megabytes a second."""
+    folder, prefix = served
+    with connect(prefix) as nonsense, connect(prefix) as early:
+        assert nonsense.recv(12).strip() == b"STATUS"
+        nonsense.sendall(b"FORCEREADY".ljust(12))
+        assert early.recv(12).strip() == b"STATUS"
+        early.sendall(b"HAVEDATA".ljust(12))  # of a request that it was never sent
+        assert finishes(folder, prefix)
+    log = (folder.parent / "s.log").read_text()
+    assert log.count("client dropped: it was asked for its status") == 2
+    assert len(log) < 20000
 
 
 def test_no_checkpoint_is_ahead_of_the_rows(tmp_path):
