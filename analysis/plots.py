@@ -20,6 +20,7 @@ COLOURS = {"forward": "#0072B2", "backward": "#D55E00"}
 DASHES = {"forward": "-", "backward": (0, (5, 1.6))}
 LABELS = {"forward": r"forward, $\lambda$ 0 → 1", "backward": r"backward, $\lambda$ 1 → 0"}
 REFERENCE = "#009E73"
+_HIDDEN = 20.0  # how many times ΔF exceeds what lines differ by before they look like one
 STYLE = {
     "font.size": 9,
     "axes.labelsize": 10,
@@ -81,17 +82,22 @@ def cumulative_work(ax, runs: Sequence[SwitchingRun]):
     """Work done so far (eV) against λ; the way back is drawn as −W from where it began.
 
     A backward line starts at λ = 1 from minus its whole work, so that without dissipation it would
-    lie on the forward line; the gap at λ = 1 is the hysteresis of the pair.
+    lie on the forward line; the gap at λ = 1 is the hysteresis of the pair.  Where ΔF is so large
+    that all lines would look like one (Einstein crystals), λ ΔF is taken out, in meV.
     """
     switches = _switches(runs)
+    starts = [0.0 if s.direction == "forward" else -s.work for s in switches]
+    ends = [s.work if s.direction == "forward" else -s.work for s in switches]
+    chord = sum(ends) / len(ends)
+    lines = [a + s.cumulative - chord * s.lam for a, s in zip(starts, switches, strict=True)]
+    hidden = abs(chord) > _HIDDEN * max(float(abs(line).max()) for line in lines)
     named = set()
-    for s in switches:
+    for s, line in zip(switches, lines, strict=True):
         label = None if s.direction in named else LABELS[s.direction]
         named.add(s.direction)
-        start = 0.0 if s.direction == "forward" else -s.work
         ax.plot(
             s.lam,
-            start + s.cumulative,
+            1e3 * line if hidden else line + chord * s.lam,
             color=COLOURS[s.direction],
             ls=DASHES[s.direction],
             alpha=_faint(len(switches) / 2),
@@ -100,7 +106,11 @@ def cumulative_work(ax, runs: Sequence[SwitchingRun]):
         )
     ax.set_xlim(0, 1)
     ax.set_xlabel(r"$\lambda$")
-    ax.set_ylabel(r"work from $\lambda = 0$ (eV)")
+    ax.set_ylabel(
+        r"work from $\lambda = 0$, less $\lambda\,\Delta F$ (meV)"
+        if hidden
+        else r"work from $\lambda = 0$ (eV)"
+    )
     _legend(ax, loc="best")
     return ax
 

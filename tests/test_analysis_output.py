@@ -83,6 +83,20 @@ def test_plot_functions_return_the_axis(switching):
         assert len(ax.get_legend().get_texts()) >= 2
 
 
+def test_work_of_an_einstein_crystal_is_drawn_less_its_free_energy(tmp_path):
+    """−70 eV and 10 meV of dissipation: each direction ends off the chord by what it dissipates."""
+    from matplotlib.figure import Figure
+
+    from alchemdriver.analysis import plots
+
+    path = switching_input(tmp_path / "r", 2, 5, 2)
+    run_with_works(path, [-69.99, -69.98], [70.01, 70.02])
+    ax = plots.cumulative_work(Figure().subplots(), analysis.analyze(path, write=False).runs)
+    ends = [line.get_ydata()[list(line.get_xdata()).index(1.0)] for line in ax.get_lines()]
+    assert "(meV)" in ax.get_ylabel()
+    assert ends == pytest.approx([10.0, -10.0, 20.0, -20.0], abs=1e-6)
+
+
 def test_fixed_lambda_result_integrates_and_plots(tmp_path):
     result = analysis.analyze(windows(tmp_path, np.linspace(0, 1, 9)), write=False)
     assert result.integral.value == pytest.approx(
