@@ -31,6 +31,9 @@ from .thermal import kT
 FOLDER = "mass-leg"  # beside the input, or beside the replicas
 KINETIC = "kinetic_cv"  # output file, and i-PI's name of the quantity
 MASS_TERM = "mass term"  # the term that the leg fills in
+# Part of a run left out at least.  It starts with all beads of an atom in one place, where K_cv is
+# the classical 3/2 kT: a short transient, but of one sign, which a test for equilibration can miss.
+SETTLING = 0.1
 FEW_SAMPLES = 50  # independent ones; below, an error is itself uncertain
 COARSE = 10.0  # errors by which a point left out may move the integral; its own noise moves it by 2
 _STEP = re.compile(r"Step:\s*(\d+)")
@@ -119,9 +122,10 @@ def mass_point(run: RunInput) -> MassPoint:
     if len(steps) < 2 or steps[-1] + steps[1] <= run.total_steps:
         raise AnalysisError(f"{run.folder} is at step {steps[-1]} of {run.total_steps}: resume it")
     gradient = -kinetic @ np.log(run.final_masses / run.initial_masses)
-    start, g, mean = equilibrium_mean(gradient)
+    start = int(SETTLING * len(gradient))
+    more, g, mean = equilibrium_mean(gradient[start:])
     time = steps * ((run.timestep or 0.0) * 1e-3)
-    return MassPoint(run.folder, s, time, gradient, start, g, mean)
+    return MassPoint(run.folder, s, time, gradient, start + more, g, mean)
 
 
 def mass_leg(runs: Sequence[RunInput]) -> MassLeg:

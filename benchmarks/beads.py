@@ -47,7 +47,7 @@ def main() -> None:
         figure = Figure(figsize=(4.6, 3.2))
         canvas = FigureCanvasAgg(figure)
         ax = figure.subplots()
-        grid = [4 + 0.25 * k for k in range(400)]
+        grid = [3.9 + 0.25 * k for k in range(400)]  # to 100 beads
         exact = [oscillators.legs(p) for p in grid]
         x = [p**-2.0 for p in grid]
         for k, colour in ((0, "#0072B2"), (1, "#D55E00"), (None, "#000000")):
@@ -57,6 +57,7 @@ def main() -> None:
             ax.plot(x, y, color=colour, lw=0.8, ls=":", label="exact" if k is None else None)
         bead_convergence(ax, found)
         ax.set_xlim(-0.001, grid[0] ** -2.0)
+        ax.legend(loc="center", bbox_to_anchor=(0.7, 0.62))
         canvas.print_figure(ROOT / "docs" / "images" / "beads.png")
 
 

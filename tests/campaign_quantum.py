@@ -2,10 +2,11 @@
 
     python tests/campaign_quantum.py FOLDER [--output benchmarks/quantum_oscillator.json]
 
-Runs every state of ``STATES`` (seeds fixed in advance) below FOLDER, resuming what is there: U by
-switching work at the mass of H, the masses by the mass leg, and one bead for the classical value.
-Writes works, means, settings, versions and verdicts.  ``--table FILE`` judges the numbers in FILE
-again.  ``quantum_oscillator.py`` says what they must be.
+Runs every state of ``STATES`` and ``CONVERGENCE`` (seeds fixed in advance) that the output does not
+hold yet below FOLDER, resuming what is there: U by switching work at the mass of H, the masses by
+the mass leg, and one bead for the classical value.  Writes works, means, settings, versions and
+verdicts.  ``--table FILE`` judges the numbers in FILE again.  ``quantum_oscillator.py`` says what
+they must be.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ STATES = [
     Oscillators(5.0, 20, **LENGTHS),
     Oscillators(15.0, 40, **FEWER),
 ]
-CONVERGENCE = [Oscillators(5.0, beads, **FEWER) for beads in (8, 4)]
+CONVERGENCE = [Oscillators(5.0, beads, **LENGTHS) for beads in (8, 4)]
 
 
 def measure(folder: Path, o: Oscillators, seed: int, beads: int) -> dict:
@@ -67,10 +68,14 @@ def measure(folder: Path, o: Oscillators, seed: int, beads: int) -> dict:
 
 
 def collect(folder: Path, o: Oscillators, seeds: tuple[int, ...]) -> dict:
+    runs = [measure(folder / f"seed-{s}", o, s, o.beads) for s in seeds]
+    classical = [measure(folder / f"classical-{s}", o, s, 1) for s in seeds]
+    versions = analyze(folder / f"classical-{seeds[0]}", write=False).versions
     return {
         "settings": asdict(o),
-        "runs": [measure(folder / f"seed-{s}", o, s, o.beads) for s in seeds],
-        "classical": [measure(folder / f"classical-{s}", o, s, 1) for s in seeds],
+        "versions": versions | {"python": platform.python_version()},
+        "runs": runs,
+        "classical": classical,
     }
 
 
@@ -138,19 +143,21 @@ def main() -> None:
         return
     if args.folder is None:
         parser.error("a folder for the runs is missing")
+    before = json.loads(args.output.read_text()) if args.output.exists() else {}
     found = {"states": [], "convergence": []}
     folder = args.folder.resolve()
     for key, states in (("states", STATES), ("convergence", CONVERGENCE)):
         for o in states:
+            there = [d for d in before.get(key, []) if d["settings"] == asdict(o)]
+            if there:
+                found[key] += there
+                continue
             began = time.monotonic()
-            seeds = SEEDS[o.x] if key == "states" else SEEDS[o.x][:1]
-            found[key].append(collect(folder / f"x{o.x:g}-p{o.beads}", o, seeds))
+            found[key].append(collect(folder / f"x{o.x:g}-p{o.beads}", o, SEEDS[o.x]))
             print(f"{o.x:g}, {o.beads} beads: {time.monotonic() - began:.0f} s", flush=True)
     content = {
         "command": "python tests/campaign_quantum.py FOLDER",
         "units": "works and means eV, drift eV per atom and ps",
-        "versions": analyze(folder / f"x1-p12/classical-{SEEDS[1.0][0]}", write=False).versions
-        | {"python": platform.python_version()},
         "verdict": table(found["states"] + found["convergence"]),
         **found,
     }

@@ -199,6 +199,20 @@ def test_torn_and_repeated_frames_of_the_kinetic_energy(short, tmp_path):
         mass_leg_in(tmp_path / "mass-leg")
 
 
+def test_the_start_of_a_point_is_left_out(short, tmp_path):
+    """All beads start in one place: a short transient, but it would bias the mean."""
+    shutil.copytree(short / "run" / "mass-leg", tmp_path / "mass-leg")
+    whole = mass_leg_in(tmp_path / "mass-leg").value
+    file = tmp_path / "mass-leg" / "point-1" / "run.kinetic_cv.xyz"
+    lines, frame = file.read_text().splitlines(keepends=True), 2 + qo.ATOMS
+    tenth = frame * (len(lines) // frame // 10)
+    for k in range(0, tenth, frame):
+        lines[k + 2] = "He 9.0 9.0 9.0\n"
+    file.write_text("".join(lines))
+    assert read_kinetic(read_input(file.parent))[1][0].max() == 27.0
+    assert mass_leg_in(tmp_path / "mass-leg").value == whole
+
+
 # --- quantum Frenkel–Ladd -----------------------------------------------------------------------
 
 
@@ -236,7 +250,7 @@ def test_ring_polymers_to_a_quantum_einstein_crystal(tmp_path):
 
 def test_contraction_keeps_lambda_and_its_slope(tmp_path):
     """Forces on 2 of 4 beads: U = g k/(k_1 − k_0) holds for the mean over the beads that i-PI
-    prints, and their λ is the schedule's."""
+    prints, their λ is the schedule's, and the work of that mean is what the system gains."""
     rr.oscillator_run(
         tmp_path / "a",
         "switch-pimd",
@@ -256,6 +270,8 @@ def test_contraction_keeps_lambda_and_its_slope(tmp_path):
         u = float(energy[step].split()[4])
         k = 2.0 + 4.0 * series.lam[step]
         assert u == pytest.approx(series.mean[step] * k / 4.0, rel=1e-9)
+    work = switching_work(run)
+    assert abs(work.forward[0]) > 20 * work.first_law.max_deviation
     served = (tmp_path / "a" / "client-1.log").read_text()
     assert f"served {2 * (run.total_steps + 1)} requests" in served
 
