@@ -71,6 +71,16 @@ XML = """<simulation verbosity='quiet' floatformat='%24.16e'>
 </simulation>"""
 
 
+@pytest.fixture(autouse=True)
+def signals_stay_ours():
+    """A simulation takes over Ctrl-C and SIGTERM, for good: stopping the tests would write a
+    RESTART of every one of them into the working directory."""
+    yield
+    from ipi.utils.softexit import softexit
+
+    softexit.reset()
+
+
 def load(text):
     return server.load_exactly(text, custom_verbosity="quiet")
 
