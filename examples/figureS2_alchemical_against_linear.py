@@ -54,9 +54,16 @@ def main() -> None:
             results[steps] = numbers(result)
             print(interpolation, steps, results[steps], flush=True)
     (chosen.out / "figureS2.json").write_text(json.dumps(found, indent=1) + "\n")
-    plots.save(
-        *(chosen.out / "figureS2.png", (3.6, 3.0), plots.by_switching_time, found),
-        time_step=chosen.timestep,
+    panels = [
+        ("ΔG BAR, eV", "standard error of BAR, eV", "ΔG by BAR (eV)"),
+        ("dissipated, kT", None, "dissipated (kT)"),
+    ]
+    plots.save_row(
+        *(chosen.out / "figureS2.png", (7.0, 3.0)),
+        [
+            lambda ax, p=panel: plots.by_switching_time(ax, found, *p, time_step=chosen.timestep)
+            for panel in panels
+        ],
     )
 
 

@@ -63,23 +63,23 @@ def against_vegard(ax, x: np.ndarray, curves: Mapping[str, np.ndarray], label: s
     return ax
 
 
-def lattice_matching(ax, x, a, target, *, optimised, supercells, quasirandom, label):
-    """a (Å) against x: the scan, the target, where descents ended, supercells with errors."""
+def lattice_matching(ax, x, a, target, *, optimised, supercells, on_sites, quasirandom, label):
+    """a (Å) against x: the scan, the target, where descents ended, supercells with errors.
+
+    supercells: relaxed; on_sites: atoms held on the sites of the mixed crystal; {x: (a, error)}.
+    """
     ax.plot(x, a, "o-", ms=4, color=COLOURS[0], label="scan")
     ax.axhline(target, ls="--", lw=0.8, color="0.4")
     ax.annotate("GaN", (x[-1], target), ha="right", va="bottom", fontsize=8, color="0.3")
     for n, (name, found) in enumerate(optimised.items()):
         ax.plot(found, target, "*x+"[n % 3], ms=9, color=COLOURS[1 + n], label=name, zorder=5)
-    values = np.array([v for v, _ in supercells.values()])
-    errors = np.array([e for _, e in supercells.values()])
-    ax.errorbar(
-        *(list(supercells), values, errors),
-        fmt="s",
-        ms=4,
-        capsize=2,
-        color=COLOURS[4],
-        label="random supercells",
-    )
+    for name, cells, marker, colour in (
+        ("random cells, relaxed", supercells, "s", COLOURS[4]),
+        ("random cells, on sites", on_sites, "v", COLOURS[5]),
+    ):
+        values, errors = np.array(list(cells.values())).T
+        style = {"fmt": marker, "ms": 4, "capsize": 2, "color": colour, "label": name}
+        ax.errorbar(list(cells), values, errors, **style)
     ax.plot(list(quasirandom), list(quasirandom.values()), "D", ms=4, color="k", label="SQS")
     ax.set_xlabel(label)
     ax.set_ylabel("a (Å)")
@@ -171,14 +171,16 @@ def descents(ax, compositions, values, gradients, edges, level, paths, corners, 
 # --- free energies --------------------------------------------------------------------------
 
 
-def by_switching_time(ax, found, *, time_step: float):
-    """BAR's ΔG (eV) against the length of a switch (ps): {interpolation: {steps: numbers}}."""
+def by_switching_time(ax, found, value: str, error: str | None, label: str, *, time_step: float):
+    """*value* and *error* against the length of a switch (ps), of {interpolation: {steps: {…}}}."""
     for n, (name, results) in enumerate(found.items()):
         steps = sorted(results)
+        # the error of a single pair is None, and becomes NaN: no bar
+        bars = np.array([results[s][error] for s in steps], dtype=float) if error else None
         ax.errorbar(
             [1e-3 * time_step * s for s in steps],
-            [results[s]["ΔG BAR, eV"] for s in steps],
-            [results[s]["standard error of BAR, eV"] for s in steps],
+            [results[s][value] for s in steps],
+            bars,
             fmt=MARKERS[n] + "-",
             ms=4,
             capsize=2,
@@ -187,6 +189,6 @@ def by_switching_time(ax, found, *, time_step: float):
         )
     ax.set_xscale("log")
     ax.set_xlabel("switching time (ps)")
-    ax.set_ylabel("ΔG by BAR (eV)")
+    ax.set_ylabel(label)
     ax.legend()
     return ax
