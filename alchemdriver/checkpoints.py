@@ -19,12 +19,10 @@ from .inputs import (
     RunInput,
     alchemical_forcefield,
     check_parameters,
-    child,
     conditions,
-    parse_xml,
     split_parameters,
-    text_of,
 )
+from .xmltree import child, parse_xml, text_of
 
 # What a checkpoint shares with its input.  Not here: cycles (a run may be prolonged), dtype (it may
 # move to another machine).

@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from xml.parsers.expat import ExpatError
 
 import numpy as np
-import xmltodict
 from ase.data import atomic_masses, atomic_numbers
 
-from . import units
 from .errors import InputError, did_you_mean
 from .records import Structure, Transformation
 from .schedule import Schedule, shape
 from .transformation import parse_alchemy
+from .xmltree import child, many, numbers, parse_xml, positive, quantity, text_of, whole
 from .xyz import read_xyz
 
 KEYS = {
@@ -269,104 +265,6 @@ def check_parameters(values: Mapping[str, str]) -> Parameters:
 # --- the XML tree -------------------------------------------------------------------------------
 
 
-def parse_xml(text: str, where: str = "input") -> dict[str, Any]:
-    """The ``<simulation>`` element as xmltodict sees it (comments kept)."""
-    try:
-        tree = xmltodict.parse(text, process_comments=True)
-    except (ExpatError, ValueError) as err:  # ValueError: entities, which nobody needs here
-        raise InputError(f"{where} is not well-formed XML: {err}") from None
-    root = tree.get("simulation")
-    if not isinstance(root, dict):
-        found = next(tag for tag in tree if tag != "#comment")
-        empty = " without content" if found == "simulation" else ""
-        raise InputError(f"{where}: expected <simulation> as the root, got <{found}>{empty}")
-    return root
-
-
-def many(node: Any) -> list:
-    """Children of one tag as a list, whether there are none, one or several."""
-    if node is None:
-        return []
-    return node if isinstance(node, list) else [node]
-
-
-def text_of(node: Any, default: str = "") -> str:
-    """Text of an element, with or without attributes."""
-    if isinstance(node, list):
-        raise InputError(f"an element that must stand once stands {len(node)} times")
-    value = node.get("#text") if isinstance(node, dict) else node
-    return default if value is None else str(value).strip()
-
-
-def child(node: Any, *tags: str) -> Any:
-    """Descend by tag names; None where a tag is absent, InputError where one above is repeated."""
-    above = None
-    for tag in tags:
-        if isinstance(node, list):
-            raise InputError(f"<{above}> must stand once, found {len(node)}")
-        if not isinstance(node, dict):
-            return None
-        above = tag
-        node = node.get(tag)
-    return node
-
-
-# i-PI's unit names for what we read, as multiples of our units (K, bar, fs).
-_UNITS = {
-    "temperature": {"kelvin": 1.0, "": 1.0 / units.KELVIN, "atomic_unit": 1.0 / units.KELVIN},
-    "pressure": {
-        "bar": 1.0,
-        "pascal": 1e-5,
-        "megapascal": 10.0,
-        "gigapascal": 1e4,
-        "atmosphere": 3.44386184e-09 / units.BAR,
-        "": 1.0 / units.BAR,
-        "atomic_unit": 1.0 / units.BAR,
-    },
-    "time": {
-        "femtosecond": 1.0,
-        "picosecond": 1e3,
-        "": 1.0 / units.FEMTOSECOND,
-        "atomic_unit": 1.0 / units.FEMTOSECOND,
-    },
-}
-
-
-def _quantity(node: Any, dimension: str, name: str) -> float | None:
-    if node is None:
-        return None
-    text = text_of(node)
-    unit = node.get("@units", "") if isinstance(node, dict) else ""
-    table = _UNITS[dimension]
-    if unit not in table:
-        known = ", ".join(u for u in table if u)
-        raise InputError(
-            f"<{name} units='{unit}'>: expected one of {known}{did_you_mean(unit, table)}"
-        )
-    try:
-        return float(text) * table[unit]
-    except ValueError:
-        raise InputError(f"<{name}>: expected a number, got '{text}'") from None
-
-
-def _positive(node: Any, dimension: str, name: str) -> float | None:
-    value = _quantity(node, dimension, name)
-    if value is not None and not 0 < value < np.inf:
-        raise InputError(f"<{name}>: expected a positive number, got '{text_of(node)}'")
-    return value
-
-
-def _whole(node: Any, name: str, default: int, least: int | None = None) -> int:
-    text = text_of(node, str(default))
-    try:
-        value = int(text)
-    except ValueError:
-        raise InputError(f"{name}: expected a whole number, got '{text}'") from None
-    if least is not None and value < least:
-        raise InputError(f"{name}: expected at least {least}, got {value}")
-    return value
-
-
 def alchemical_forcefield(root: dict) -> dict:
     """The one ``<ffsocket>`` whose parameters name a model; InputError if none or several."""
     sockets = many(root.get("ffsocket"))
@@ -401,9 +299,9 @@ def conditions(system: dict) -> Conditions:
     given = bool(motion) and isinstance(motion[0], dict) and "dynamics" in motion[0]
     return Conditions(
         child(dynamics, "@mode") or ("nve" if given else ""),  # i-PI's default, left out on writing
-        _positive(child(ensemble, "temperature"), "temperature", "temperature"),
-        _quantity(child(ensemble, "pressure"), "pressure", "pressure"),
-        _positive(child(dynamics, "timestep"), "time", "timestep"),
+        positive(child(ensemble, "temperature"), "temperature", "temperature"),
+        quantity(child(ensemble, "pressure"), "pressure", "pressure"),
+        positive(child(dynamics, "timestep"), "time", "timestep"),
     )
 
 
@@ -442,12 +340,12 @@ def _read_masses(
 def _outputs(root: dict) -> tuple[str, tuple[PropertyFile, ...], tuple[ExtrasFile, ...]]:
     properties, extras = [], []
     for node in many(child(root, "output", "properties")):
-        stride = _whole(child(node, "@stride"), "<properties stride>", 1, least=1)
+        stride = whole(child(node, "@stride"), "<properties stride>", 1, least=1)
         columns = tuple(c.strip() for c in text_of(node).strip("[] \n").split(",") if c.strip())
         properties.append(PropertyFile(child(node, "@filename") or "out", stride, columns))
     for node in many(child(root, "output", "trajectory")):
         if text_of(node).split("{")[0].strip() == "extras":
-            stride = _whole(child(node, "@stride"), "<trajectory stride>", 1, least=1)
+            stride = whole(child(node, "@stride"), "<trajectory stride>", 1, least=1)
             name, key = child(node, "@filename") or "traj", child(node, "@extra_type") or "raw"
             extras.append(ExtrasFile(name, stride, key))
     prefix = child(root, "output", "@prefix")
@@ -522,16 +420,16 @@ def interpret(root: dict, path: Path) -> RunInput:
         socket=Socket(
             mode=ff.get("@mode", "inet"),
             address=text_of(ff.get("address"), "localhost"),
-            port=_whole(ff.get("port"), "<port>", 65535),
+            port=whole(ff.get("port"), "<port>", 65535),
             prefix=root.get("@sockets_prefix", "/tmp/ipi_"),
         ),
         ensemble=thermal.ensemble,
         temperature=thermal.temperature,
         pressure=thermal.pressure,
         timestep=thermal.timestep,
-        beads=_whole(child(system, "initialize", "@nbeads"), "<initialize nbeads>", 1, least=1),
-        total_steps=_whole(root.get("total_steps"), "<total_steps>", 1000, least=1),
-        seed=_whole(child(root, "prng", "seed"), "<seed>", -12345),
+        beads=whole(child(system, "initialize", "@nbeads"), "<initialize nbeads>", 1, least=1),
+        total_steps=whole(root.get("total_steps"), "<total_steps>", 1000, least=1),
+        seed=whole(child(root, "prng", "seed"), "<seed>", -12345),
         floatformat=root.get("@floatformat", "%16.8e"),
         prefix=prefix,
         properties=properties,
@@ -614,8 +512,8 @@ def _check_forces(ff: dict, system: dict) -> None:
             f"a schedule needs <force forcefield='{name}'> with <interpolate_extras>[dHdlambda]"
             "</interpolate_extras>, or weights and contraction miss the work"
         )
-    nmts = _numbers(child(many(child(system, "motion"))[0], "dynamics", "nmts"))
-    weights = [_numbers(f.get("mts_weights")) for f in ours]
+    nmts = numbers(child(many(child(system, "motion"))[0], "dynamics", "nmts"))
+    weights = [numbers(f.get("mts_weights")) for f in ours]
     outermost = nmts[:1] == [1.0] and all(w and not any(w[1:]) for w in weights)
     if any(n > 1 for n in nmts) and not outermost:
         raise InputError(
@@ -623,11 +521,6 @@ def _check_forces(ff: dict, system: dict) -> None:
             "outermost one alone (<nmts>[1, 4]</nmts> with <mts_weights>[1, 0]</mts_weights>), or "
             "lambda jumps inside the outer step, where eq. 9 does not see it"
         )
-
-
-def _numbers(node: Any) -> list[float]:
-    """The numbers of an i-PI list such as ``[1, 4]``; empty if there is none."""
-    return [float(n) for n in re.findall(r"-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?", text_of(node))]
 
 
 def digest(run: RunInput, model_digest: str) -> str:

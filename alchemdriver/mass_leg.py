@@ -22,17 +22,9 @@ import numpy as np
 from . import shelf
 from .analysis.mass_leg import FOLDER, KINETIC, gauss_points
 from .errors import InputError
-from .inputs import (
-    RunInput,
-    alchemical_forcefield,
-    child,
-    many,
-    parse_xml,
-    read_input,
-    split_parameters,
-    text_of,
-)
+from .inputs import RunInput, alchemical_forcefield, read_input, split_parameters
 from .prepare import Settings, render, sign, write_xml
+from .xmltree import child, many, parse_xml, text_of
 
 __all__ = ["leg_folder", "write_points"]
 

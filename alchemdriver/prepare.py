@@ -24,10 +24,11 @@ from . import inputs, shelf
 from .assembly import digest
 from .errors import AlchemdriverError, InputError, did_you_mean
 from .hamiltonian import read_springs
-from .inputs import KEYS, child, parse_xml, split_parameters, text_of
+from .inputs import KEYS, split_parameters
 from .records import Structure, Transformation
 from .schedule import SHAPES
 from .transformation import NONE, element, parse_alchemy
+from .xmltree import child, parse_xml, text_of
 from .xyz import read_xyz, standard_orientation, write_xyz
 
 TEMPLATES = {

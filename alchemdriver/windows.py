@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from .errors import InputError
-from .inputs import child, parse_xml, text_of
 from .prepare import Settings, prepare, template_path
 from .records import Structure
 from .transformation import EINSTEIN
+from .xmltree import child, parse_xml, text_of
 
 PROTOCOLS = ("windows-nvt", "windows-npt")
 

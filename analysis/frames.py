@@ -17,7 +17,8 @@ import numpy as np
 
 from .. import units
 from ..errors import AnalysisError
-from ..inputs import RunInput, child, many, parse_xml, text_of
+from ..inputs import RunInput
+from ..xmltree import child, many, parse_xml, text_of
 from .readers import bead_paths, check_rows, last_branch, read_text
 
 # i-PI's unit 'ase' is ase.units.Bohr per bohr, 1e-8 from its own angstrom

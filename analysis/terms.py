@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import AnalysisError
-from ..inputs import RunInput, child, many, parse_xml, text_of
+from ..inputs import RunInput
+from ..xmltree import child, many, parse_xml, text_of
 from . import corrections as c
 from . import scaling
 from .corrections import Term

@@ -9,7 +9,8 @@ import numpy as np
 from ase.geometry import cellpar_to_cell
 
 from ..errors import AnalysisError
-from ..inputs import RunInput, child, many, parse_xml, text_of
+from ..inputs import RunInput
+from ..xmltree import child, many, parse_xml, text_of
 from .readers import bead_paths, last_branch, read_text
 
 

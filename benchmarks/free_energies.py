@@ -14,8 +14,9 @@ from pathlib import Path
 
 from alchemdriver.analysis import analyze_workflow
 from alchemdriver.analysis.workflow import WorkflowResult, to_document
-from alchemdriver.inputs import child, parse_xml, read_input, text_of
+from alchemdriver.inputs import read_input
 from alchemdriver.workflow import manifest
+from alchemdriver.xmltree import child, parse_xml, text_of
 
 RESULT = Path(__file__).parent / "free_energies.json"
 OF_A_STAGE = (

@@ -42,10 +42,11 @@ from alchemdriver.analysis import analyze, analyze_works
 from alchemdriver.analysis.fixed_lambda import equilibrium_mean
 from alchemdriver.analysis.readers import read_properties
 from alchemdriver.hamiltonian import minimum_image
-from alchemdriver.inputs import parse_xml, read_input
+from alchemdriver.inputs import read_input
 from alchemdriver.lattice_dynamics import LatticeDynamics, forces_of, lattice_dynamics
 from alchemdriver.prepare import Settings, prepare, write_xml
 from alchemdriver.records import Structure
+from alchemdriver.xmltree import parse_xml
 
 RESULT = Path(__file__).parent.parent / "benchmarks" / "iron.json"
 MODEL, REPEAT, TIMESTEP = "demo-fe", 3, 4.0  # –, conventional cells, fs

@@ -16,7 +16,8 @@ import real_runs as rr
 
 from alchemdriver import assembly, checkpoints
 from alchemdriver.client import Address, serve
-from alchemdriver.inputs import parse_xml, read_input
+from alchemdriver.inputs import read_input
+from alchemdriver.xmltree import parse_xml
 
 _FORK = multiprocessing.get_context("fork")  # everything is imported: a client within milliseconds
 

@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 
 from alchemdriver import protocol
 from alchemdriver.errors import InputError, ProtocolError
-from alchemdriver.inputs import check_parameters, interpret, parse_xml, split_parameters
+from alchemdriver.inputs import check_parameters, interpret, split_parameters
 from alchemdriver.prepare import TEMPLATES, template_path
+from alchemdriver.xmltree import parse_xml
 
 N = 2  # atoms in the streams
 SECONDS = 2.0  # a case may take

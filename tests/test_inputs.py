@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from alchemdriver import inputs
 from alchemdriver.errors import InputError
 from alchemdriver.inputs import KEYS, check_parameters, read_input, split_parameters
+from alchemdriver.xmltree import parse_xml
 
 FIXED = {"model": "demo", "alchemy": "Pb->Sn", "lambda": "0.25"}
 SWITCH = {
@@ -204,7 +205,7 @@ def nodes(tree, at=()):
 @given(st.data())
 def test_any_damage_to_the_tree_is_read_or_refused(switch, data):
     """An element dropped, doubled, emptied or filled with nonsense: nothing but InputError."""
-    tree = copy.deepcopy(inputs.parse_xml(switch.read_text()))
+    tree = copy.deepcopy(parse_xml(switch.read_text()))
     for _ in range(data.draw(st.integers(1, 3))):
         everywhere = [n for n in nodes(tree) if n[-1] not in ("#comment", "#text")]
         *above, last = data.draw(st.sampled_from(everywhere))
@@ -239,7 +240,7 @@ def test_a_cut_or_scribbled_file_is_read_or_refused(switch, data):
     rest = data.draw(st.integers(cut, min(len(text), cut + 40)))
     text = text[:cut] + data.draw(st.text(alphabet="<>/&x;'\" \0é", max_size=6)) + text[rest:]
     with contextlib.suppress(InputError):
-        inputs.interpret(inputs.parse_xml(text), switch)
+        inputs.interpret(parse_xml(text), switch)
 
 
 # --- the digest ---------------------------------------------------------------------------------

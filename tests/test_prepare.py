@@ -14,7 +14,7 @@ from ase.io import write
 
 from alchemdriver import assembly
 from alchemdriver.errors import InputError
-from alchemdriver.inputs import parse_xml, read_input
+from alchemdriver.inputs import read_input
 from alchemdriver.prepare import (
     PLAIN,
     TEMPLATES,
@@ -25,6 +25,7 @@ from alchemdriver.prepare import (
     template_path,
     write_xml,
 )
+from alchemdriver.xmltree import parse_xml
 from alchemdriver.xyz import read_xyz
 
 LENGTHS = {"equilibrate": 5, "switch": 10, "cycles": 2}

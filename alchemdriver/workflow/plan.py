@@ -23,7 +23,7 @@ from pathlib import Path
 from .. import inputs, shelf
 from ..analysis.corrections import lattice_translations
 from ..errors import InputError, did_you_mean
-from ..inputs import parse_xml, split_parameters, text_of
+from ..inputs import split_parameters
 from ..prepare import (
     Settings,
     check_elements,
@@ -35,6 +35,7 @@ from ..prepare import (
 from ..records import Structure, Transformation
 from ..schedule import SHAPES
 from ..transformation import EINSTEIN, NONE, parse_alchemy
+from ..xmltree import parse_xml, text_of
 from ..xyz import write_xyz
 from . import manifest
 from .manifest import Calculation, Stage, Workflow
