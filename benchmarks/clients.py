@@ -3,7 +3,7 @@
     python benchmarks/clients.py FOLDER [--rounds 2] [--steps 30] [--device cpu]
 
 Four beads of the embedded model (40 atoms), fixed λ.  The cases take turns, so that a busy machine
-slows all of them; what counts are ratios to the first.  Writes clients.json.
+slows all of them; what counts are ratios to the first within a round.  Writes clients.json.
 """
 
 from __future__ import annotations
@@ -73,23 +73,27 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     found: dict[str, list[float]] = {name: [] for name in CASES}
+    loads = [os.getloadavg()[0]]
     for k in range(args.rounds):
         for name, case in CASES.items():
             folder = args.folder.resolve() / f"{k}-{name.replace(' ', '-').replace(',', '')}"
             found[name].append(rate(folder, case, args.steps, args.device))
             print(f"{name}: {found[name][-1]:.2f} steps/s", flush=True)
-    base = statistics.median(found[next(iter(CASES))])
+        loads.append(os.getloadavg()[0])
+    base = found[next(iter(CASES))]
+    ratios = {n: [v / b for v, b in zip(values, base, strict=True)] for n, values in found.items()}
     content = {
         "command": "python benchmarks/clients.py FOLDER",
         "system": f"demo, 40 atoms, {BEADS} beads, float64, one thread per client, {args.device}",
         "machine": {
             "cores": os.cpu_count(),
-            "load at the end": os.getloadavg()[0],
+            "load before, and after every round": [round(load, 1) for load in loads],
             "python": platform.python_version(),
         },
         "steps per second": {n: [round(v, 3) for v in values] for n, values in found.items()},
-        "ratio to the first, medians": {
-            n: round(statistics.median(values) / base, 2) for n, values in found.items()
+        "ratio to the first of the same round, median (lowest to highest)": {
+            n: f"{statistics.median(r):.2f} ({min(r):.2f} to {max(r):.2f})"
+            for n, r in ratios.items()
         },
     }
     out = Path(__file__).with_name("clients.json")
