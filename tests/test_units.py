@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from alchemdriver import inputs, units
+from alchemdriver import units, xmltree
 
 tables = pytest.importorskip("ipi.utils.units")
 
@@ -28,7 +28,7 @@ def test_constants_are_those_of_ipi(ours, family, name):
     ("family", "ours"), [("temperature", "kelvin"), ("pressure", "bar"), ("time", "femtosecond")]
 )
 def test_units_of_an_input_are_read_as_ipi_reads_them(family, ours):
-    for name, factor in inputs._UNITS[family].items():
+    for name, factor in xmltree._UNITS[family].items():
         expected = tables.unit_to_user(family, ours, tables.unit_to_internal(family, name, 1.0))
         assert factor == pytest.approx(expected, rel=1e-8), name
 
