@@ -370,8 +370,11 @@ def models() -> None:
 @app.command()
 def bench(
     parts: Annotated[
-        str, typer.Option(help="table: ratios of evaluations; size, memory, whole step, NVE drift.")
-    ] = "table,size,memory,step,drift",
+        str,
+        typer.Option(
+            help="table: ratios of evaluations; size, memory, whole step, drift, profile."
+        ),
+    ] = "table,size,memory,step,drift,profile",
     models: Annotated[
         str, typer.Option(help="small, L=1, MPA-0-like (random weights), or names of models.")
     ] = "small,L=1,MPA-0-like",

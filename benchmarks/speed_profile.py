@@ -1,4 +1,4 @@
-"""The figure of docs/evaluator.md: where an evaluation spends its time.
+"""The figure of docs/evaluator.md: where an evaluation spends its time, and what bounds it.
 
 python benchmarks/speed_profile.py    # reads speed.json, writes docs/images/evaluator-profile.png
 """
@@ -12,37 +12,47 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
-PARTS = ("sum over neighbours", "its backward", "polynomial with gradient", "rest")
 
 
-def draw(axis, data: dict):
-    """Bars of the shares of time, and of the flops of the first system; returns *axis*."""
-    shares = {
-        name: {**parts, "rest": 1.0 - sum(parts.values())}
-        for name, parts in data["profile"].items()
-        if name != "what"
-    }
-    flops = data["Gflop, CsPbI3 135, small, float64"]
-    total = sum(flops.values())
-    shares["CsPbI3 135, flops only"] = {part: value / total for part, value in flops.items()}
-    left = dict.fromkeys(shares, 0.0)
-    for part in PARTS:
-        widths = [100 * parts[part] for parts in shares.values()]
-        axis.barh(list(shares), widths, left=list(left.values()), label=part)
-        for name, width in zip(shares, widths, strict=True):
-            if width > 4:
-                axis.text(left[name] + width / 2, name, f"{width:.0f}", ha="center", va="center")
-            left[name] += width
+def draw_shares(axis, rows: list[dict]):
+    """A bar for each row, cut into the shares of its time; returns *axis*."""
+    names = [f"{row['system']}, {row['dtype']}" for row in rows]
+    left = [0.0] * len(rows)
+    for part in rows[0]["shares"]:
+        widths = [100 * row["shares"][part] for row in rows]
+        axis.barh(names, widths, left=left, label=part)
+        for n, width in enumerate(widths):
+            axis.text(left[n] + width / 2, n, f"{width:.0f}", ha="center", va="center")
+        left = [a + b for a, b in zip(left, widths, strict=True)]
     axis.invert_yaxis()
     axis.set_xlabel("share of one evaluation, %")
-    axis.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.4, -0.25), frameon=False)
+    axis.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.4, 1.0), frameon=False)
+    return axis
+
+
+def draw_bounds(axis, rows: list[dict]):
+    """Measured milliseconds and both bounds of the same rows; returns *axis*."""
+    kinds = {
+        "measured": "ms",
+        "traffic, nothing cached": "bound from traffic, ms",
+        "flops": "bound from flops, ms",
+    }
+    height = 0.8 / len(kinds)
+    for k, (label, key) in enumerate(kinds.items()):
+        places = [n + (k - 1) * height for n in range(len(rows))]
+        axis.barh(places, [row[key] for row in rows], height, label=label)
+    axis.set_yticks(range(len(rows)), [])
+    axis.invert_yaxis()
+    axis.set_xlabel("ms")
+    axis.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     return axis
 
 
 def main() -> None:
-    data = json.loads((HERE / "speed.json").read_text())
-    figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
-    draw(axis, data)
+    rows = json.loads((HERE / "speed.json").read_text())["profile"]["rows"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
+    draw_shares(left, rows)
+    draw_bounds(right, rows)
     figure.savefig(HERE.parent / "docs" / "images" / "evaluator-profile.png", dpi=120)
 
 

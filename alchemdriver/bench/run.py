@@ -13,7 +13,7 @@ import mace
 import torch
 
 from ..errors import InputError, did_you_mean
-from . import drift, memory, size, step, table
+from . import drift, memory, profile, size, step, table
 from .cases import SYSTEMS
 
 __all__ = ["PARTS", "run_bench"]
@@ -24,6 +24,7 @@ PARTS = {  # name: models, dtypes, systems, rounds, device -> yields rows
     "memory": memory.rows,
     "step": step.rows,
     "drift": drift.rows,
+    "profile": profile.rows,
 }
 DTYPES = ("float32", "float64")
 

@@ -1,0 +1,124 @@
+"""Where the time of one evaluation goes, and what its arithmetic and memory traffic would take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from .cases import SYSTEMS
+from .timing import interleaved, open_backend
+
+__all__ = ["rows"]
+
+KERNELS = {  # torch's name of an operation: ours
+    "NeighbourSum": "sum over neighbours",
+    "NeighbourSumBackward": "its backward",
+    "SymmetricPolynomial": "polynomial with gradient",
+}
+SIDE = 1500  # of the square matrices whose product shows what the core can do
+COPIED = 200_000_000  # bytes copied to show what its memory can
+
+
+def rows(
+    models: Sequence[str],
+    dtypes: Sequence[str],
+    systems: Sequence[str],
+    rounds: int,
+    device: str,
+) -> Iterator[dict]:
+    """Every model, precision and system that the fast evaluator takes.
+
+    Bounds: operations counted by torch over the rate of a large matrix product, and bytes that all
+    operations read and write over the rate of a large copy, as if nothing were in the cache.
+    """
+    for model in models:
+        for dtype in dtypes:
+            backend = open_backend(model, device, dtype)
+            if backend.evaluator != "fast":
+                continue
+            for name in systems:
+                system = SYSTEMS[name]()
+                s, potential = system.structure, backend.potential(system.sites)
+
+                def evaluate(s=s, potential=potential, weights=system.weights):
+                    return potential.evaluate(s.positions, s.cell, s.pbc, weights)
+
+                times = interleaved(
+                    {"evaluation": evaluate} | _yardsticks(backend.torch_dtype, backend.device),
+                    rounds,
+                    backend.device.type,
+                )
+                seconds = {key: median(values) for key, values in times.items()}
+                with _Count() as count:
+                    evaluate()
+                product = 2.0 * SIDE**3 / seconds["product"]
+                copy = 2.0 * COPIED / seconds["copy"]
+                yield {
+                    "model": model,
+                    "dtype": dtype,
+                    "system": name,
+                    "ms": round(1e3 * seconds["evaluation"], 2),
+                    "shares": _shares(evaluate),
+                    "Gflop": round(count.flops / 1e9, 3),
+                    "GB moved": round(count.moved / 1e9, 3),
+                    "matrix product, Gflop/s": round(product / 1e9, 1),
+                    "copy, GB/s": round(copy / 1e9, 1),
+                    "bound from flops, ms": round(1e3 * count.flops / product, 2),
+                    "bound from traffic, ms": round(1e3 * count.moved / copy, 2),
+                }
+
+
+class _Count(TorchDispatchMode):
+    """Operations, and bytes that they read and write; views move nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.flops = self.moved = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if func.overloadpacket in flop_registry:
+            self.flops += flop_registry[func.overloadpacket](*args, **kwargs, out_val=out)
+        if func.is_view or "empty" in func.__name__:
+            return out
+        if "zeros" in func.__name__ or "ones" in func.__name__:
+            self.moved += _bytes(out)
+        elif "index_select" in func.__name__:
+            self.moved += 2 * _bytes(out)  # of its source only what is taken
+        else:
+            self.moved += _bytes((args, kwargs, out))
+        return out
+
+
+def _bytes(tree) -> int:
+    tensors = [t for t in tree_leaves(tree) if isinstance(t, torch.Tensor)]
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _yardsticks(dtype: torch.dtype, device: torch.device) -> dict[str, Callable[[], object]]:
+    matrix = torch.rand(SIDE, SIDE, dtype=dtype, device=device)
+    source = torch.ones(COPIED, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return {"product": lambda: matrix @ matrix, "copy": lambda: target.copy_(source)}
+
+
+def _shares(evaluate: Callable[[], object]) -> dict[str, float]:
+    """Parts of the profiled time of three evaluations."""
+    with profile(activities=[ProfilerActivity.CPU]) as measured:
+        for _ in range(3):
+            evaluate()
+    events = measured.key_averages()
+    total = sum(event.self_cpu_time_total for event in events)
+    shares = dict.fromkeys(KERNELS.values(), 0.0)
+    for event in events:
+        if event.key in KERNELS:
+            shares[KERNELS[event.key]] += event.cpu_time_total / total
+    shares = {name: round(share, 3) for name, share in shares.items()}
+    return shares | {"rest": round(1.0 - sum(shares.values()), 3)}
