@@ -47,8 +47,6 @@ def agree(first: dict[str, float], second: dict[str, float], workflow: dict, lim
 @pytest.mark.parametrize(("atoms", "kelvin", "name"), VACANCIES)
 def test_both_routes_to_the_iron_vacancy_agree(atoms, kelvin, name):
     """Within 2 σ, σ ≤ 10 meV, in an odd and an even cell: eq. 12 against eq. 21."""
-    if name not in WORKFLOWS:
-        pytest.skip(f"{name} is not committed yet: commands in benchmarks/README.md")
     workflow = WORKFLOWS[name]
     assert workflow["settings"]["crystals"]["crystal"]["n_ws"] == atoms
     perfect, defect, path = (
