@@ -16,10 +16,16 @@ from test_backends_mace import GEOMETRIES
 
 from alchemdriver import shelf, testing
 from alchemdriver.alchemy import AlchemicalSites
-from alchemdriver.backends.fast_mace import FastMacePotential, network, potential, reason_against
+from alchemdriver.backends.fast_mace import (
+    FastMacePotential,
+    cpu_kernels,
+    network,
+    potential,
+    reason_against,
+    torch_kernels,
+)
 from alchemdriver.backends.fast_mace.frozen import freeze
-from alchemdriver.backends.fast_mace.kernels import NeighbourSum, SymmetricPolynomial
-from alchemdriver.backends.fast_mace.neighbours import find_pairs, pad
+from alchemdriver.backends.fast_mace.neighbours import Neighbours, find_pairs
 from alchemdriver.backends.mace import MaceBackend, MacePotential
 from alchemdriver.errors import InputError, ModelError
 from alchemdriver.testing import assert_conforms, check_evaluator, difference, relative
@@ -39,6 +45,7 @@ ON_STOCK_MODULES = {
     "charge and spin": "joint embedding",
     "charge and spin, embedding readout, heads": "joint embedding",
 }
+KERNELS = pytest.mark.parametrize("kernels", [cpu_kernels, torch_kernels])
 EVERYWHERE = range(8)
 CASES = {  # states, weights
     "two groups, three states": (STATES, [0.3, 0.5, 0.7, 0.2, 0.6]),
@@ -81,6 +88,14 @@ def test_equals_stock_modules(name, error_table):
     errors = [difference(*both(backend, case), weight_gradient=True) for case in CASES]
     error_table[f"fast evaluator: {name}"] = {"stock modules": max(errors)}
     assert max(errors) < EXACT
+
+
+@pytest.mark.parametrize("name", [COLLAPSED, WITH_VECTORS, EXPANDED])
+def test_kernels_for_accelerators_equal_stock_modules(name, monkeypatch):
+    """They run on a CPU as well."""
+    monkeypatch.setattr(network, "cpu_kernels", torch_kernels)
+    backend = backend_of(name)
+    assert max(difference(*both(backend, case), weight_gradient=True) for case in CASES) < EXACT
 
 
 @pytest.mark.parametrize("name", ON_STOCK_MODULES)
@@ -166,17 +181,18 @@ def test_first_layer_needs_the_edges_of_a_state_once(monkeypatch):
     backend = backend_of(WITH_VECTORS)
     once, _ = both(backend, "every atom, sites of two kinds")
 
-    def state_by_state(self, layer, group, weights, harmonics):
-        up = {0: (self.frozen.embedding[self._element] @ layer.up[0]).unsqueeze(1)}
-        yield self._state_messages(layer, group, weights, harmonics, up)
+    def state_by_state(self, layer, group, weights, coupled):
+        up = (self.frozen.embedding[self._element] @ layer.up[0]).unsqueeze(1)
+        yield self._state_messages(layer, group, weights, coupled, up)
 
     monkeypatch.setattr(network.Network, "_species_messages", state_by_state)
     each, _ = both(backend, "every atom, sites of two kinds")
     assert difference(once, each, weight_gradient=True) < EXACT
 
 
+@KERNELS
 @pytest.mark.parametrize("name", [COLLAPSED, WITH_VECTORS, "one layer"])
-def test_polynomial_is_the_symmetric_contraction(name):
+def test_polynomial_is_the_symmetric_contraction(name, kernels):
     model, _ = zoo_model(name)
     known = [int(z) for z in model.atomic_numbers]
     numbers = (known[0], known[3])
@@ -184,13 +200,14 @@ def test_polynomial_is_the_symmetric_contraction(name):
     torch.manual_seed(1)
     for product, layer in zip(model.products, frozen.layers, strict=True):
         contraction = product.symmetric_contractions
-        width = layer.polynomials[0].linear.shape[3]
+        width = layer.polynomials[0].width
         x = torch.randn(5, layer.channels, width, dtype=torch.float64, requires_grad=True)
         attributes = torch.zeros(5, len(known), dtype=torch.float64)
         attributes[:2, 0] = attributes[2:, 3] = 1.0
         expected = contraction(x, attributes)
+        element = torch.tensor([0, 0, 1, 1, 1])
         found = [
-            SymmetricPolynomial.apply(x.permute(1, 2, 0), p, ((0, 2), (2, 5))).permute(2, 0, 1)
+            kernels.SymmetricPolynomial.apply(x.transpose(1, 2), p, element).transpose(1, 2)
             for p in layer.polynomials
         ]
         found = torch.cat([f.flatten(1) for f in found], dim=1)  # channels outside, as mace's
@@ -200,9 +217,12 @@ def test_polynomial_is_the_symmetric_contraction(name):
         assert relative(*slopes) < EXACT
 
 
+@KERNELS
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("depth", [0, 1])
-def test_neighbour_sum_is_convolution_and_scatter(depth):
-    """Padded rows and matrix products against e3nn's tensor product on every edge."""
+def test_neighbour_sum_is_convolution_and_scatter(depth, threads, kernels, monkeypatch):
+    """Loops, and padded rows with matrix products, against e3nn's tensor product on every edge."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     model, _ = zoo_model(WITH_VECTORS)
     block = model.interactions[depth]
     layer = freeze(model, tuple(int(z) for z in model.atomic_numbers)).layers[depth]
@@ -220,23 +240,23 @@ def test_neighbour_sum_is_convolution_and_scatter(depth):
     expected = block.linear(summed)
 
     edge = np.arange(n_edges)
-    rows = pad(receiver, n_nodes, edge, n_edges, edge, sender, torch.device("cpu"))
-    senders = [
-        u[:, part].view(n_nodes, mul, ir.dim).transpose(1, 2)
-        for (mul, ir), part in zip(
-            block.conv_tp.irreps_in1, block.conv_tp.irreps_in1.slices(), strict=True
-        )
-    ]
-    padded = torch.nn.functional.pad(w, (0, 0, 0, 1))
-    sums = NeighbourSum.apply(padded, y, rows, layer, *senders)
+    edges = Neighbours(n_nodes, n_edges, receiver, edge, edge, sender)
+    senders = torch.cat(
+        [
+            u[:, part].view(n_nodes, mul, ir.dim).transpose(1, 2)
+            for (mul, ir), part in zip(
+                block.conv_tp.irreps_in1, block.conv_tp.irreps_in1.slices(), strict=True
+            )
+        ],
+        dim=1,
+    )
+    sums = kernels.NeighbourSum.apply(w, y @ layer.coupling, senders, edges, layer)
     found = torch.zeros_like(expected)
     for (l3, matrix), values in zip(sorted(layer.down.items()), sums, strict=True):
         # ``down`` contains the division by the average number of neighbours
         mixed = (values @ matrix).transpose(1, 2).flatten(1) * float(block.avg_num_neighbors)
         part = o3.Irreps(block.irreps_out).slices()[l3]
-        found = found.index_put(
-            (rows.receivers.unsqueeze(1), torch.arange(part.start, part.stop)), mixed
-        )
+        found[:, part] = mixed
     assert relative(found.detach(), expected.detach()) < EXACT
     upstream = torch.randn_like(expected)
     for ours, theirs in zip(

@@ -18,7 +18,7 @@ from e3nn import o3
 
 __all__ = ["Frozen", "Layer", "Path", "Polynomial", "freeze"]
 
-# Coefficients of the coupled polynomials below this are rounding of a zero.
+# Coefficients this much smaller than the largest are rounding of a zero.
 _ZERO = 1e-14
 
 
@@ -31,26 +31,22 @@ class Path:
     l3: int
     slot: int  # its place among the radial weights of an edge
     place: int  # among the paths to l3
-    coupling: torch.Tensor | None  # [2l2+1, (2l1+1)(2l3+1)]; None for l1 = 0: in ``Layer.down``
-
-    @property
-    def harmonics(self) -> slice:
-        return slice(self.l2**2, (self.l2 + 1) ** 2)
+    columns: slice  # of ``Layer.coupling``, (2l1+1)(2l3+1) of them
 
 
 @dataclass(frozen=True)
 class Polynomial:
     """The symmetric contraction to one degree l, weights of each element included.
 
-    Z elements, C channels, W = 2l+1, D components of the input, M products x_a x_b with a ≤ b.
+    Σ_m t_(z,m) x_a x_b x_c for every component w of the output, element z and channel, with the D
+    components of the input and a last one, x_D = 1, for lower orders.  Nearly all of the possible
+    monomials are absent: for l = 0 and D = 16, 94 of 968 are there.
     """
 
     degree: int  # l
-    cubic: torch.Tensor | None  # [Z, C, W·D, M]
-    quadratic: torch.Tensor | None  # [Z, C, W·D, D]
-    linear: torch.Tensor  # [Z, C, W, D]
-    first: torch.Tensor  # [M] a of the products
-    second: torch.Tensor  # [M] b
+    width: int  # D
+    index: torch.Tensor  # [M, 4] w, a ≤ b ≤ c of each monomial
+    coefficients: torch.Tensor  # [Z, M, C]
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,7 @@ class Layer:
     up: dict[int, torch.Tensor]  # l: [C_in, C]
     paths: tuple[Path, ...]
     paths_to: dict[int, int]  # l3: number of paths to it, ascending in l3
+    coupling: torch.Tensor  # [lm, Q] harmonics -> for every path [2l1+1, 2l3+1]
     radial: torch.nn.Module  # stock: radial basis -> weights [slots · C]
     down: dict[int, torch.Tensor]  # l3: [paths to l3 · C, C_out]; with factors of the message
     density: torch.nn.Module | None  # stock: radial basis -> [1], before tanh of the square
@@ -109,7 +106,7 @@ def _layer(block, product, readout, attributes: torch.Tensor, rows: list[int]) -
     middle = block.conv_tp.irreps_out
     target = o3.Irreps(block.irreps_out)
     residual = "Residual" in type(block).__name__
-    paths, factors = _paths(block.conv_tp)
+    paths, coupling, factors = _paths(block.conv_tp)
     down = _linear(block.linear, middle, target)
     channels = block.conv_tp.irreps_in1[0].mul
     density = getattr(block, "density_fn", None)
@@ -124,6 +121,7 @@ def _layer(block, product, readout, attributes: torch.Tensor, rows: list[int]) -
         up=_linear(block.linear_up, features_in, o3.Irreps(block.edge_irreps)),
         paths=paths,
         paths_to={l3: len(of_path) for l3, of_path in sorted(factors.items())},
+        coupling=coupling,
         radial=block.conv_tp_weights,
         down=down,
         density=density,
@@ -185,13 +183,13 @@ def _selected(module, attributes, irreps_in, irreps_out) -> dict[int, torch.Tens
 # --- convolution ----------------------------------------------------------------------------
 
 
-def _paths(product) -> tuple[tuple[Path, ...], dict[int, list[torch.Tensor]]]:
-    """Paths of a tensor product, and for every l3 a factor [1] of each path to it, in place.
+def _paths(product) -> tuple[tuple[Path, ...], torch.Tensor, dict[int, list[torch.Tensor]]]:
+    """Paths of a tensor product, ``Layer.coupling``, and for every l3 a factor [1] of each path.
 
     A path from scalars couples by a number, which goes into the matrix after it.
     """
     in1, in2, out = product.irreps_in1, product.irreps_in2, product.irreps_out
-    paths = []
+    paths, blocks, n_columns = [], [], 0
     factors: dict[int, list] = {ell: [] for ell in sorted({ir.l for _, ir in out})}
     by_place = sorted(enumerate(product.instructions), key=lambda item: item[1].i_out)
     for slot, i in by_place:
@@ -199,10 +197,14 @@ def _paths(product) -> tuple[tuple[Path, ...], dict[int, list[torch.Tensor]]]:
         coupling = _coupling(product, slot)
         factor = coupling.new_ones(1)
         if l1 == 0:
-            factor, coupling = coupling[0, :1], None
-        paths.append(Path(l1, l2, l3, slot, len(factors[l3]), coupling))
+            factor, coupling = coupling[0, :1], torch.eye(2 * l2 + 1).to(coupling)
+        columns = slice(n_columns, n_columns + coupling.shape[1])
+        n_columns = columns.stop
+        paths.append(Path(l1, l2, l3, slot, len(factors[l3]), columns))
+        blocks.append(coupling.new_zeros(in2.dim, coupling.shape[1]))
+        blocks[-1][l2**2 : (l2 + 1) ** 2] = coupling
         factors[l3].append(factor)
-    return tuple(paths), factors
+    return tuple(paths), torch.cat(blocks, dim=1), factors
 
 
 def _coupling(product, slot: int) -> torch.Tensor:
@@ -226,30 +228,23 @@ def _coupling(product, slot: int) -> torch.Tensor:
 
 
 def _polynomial(contraction, degree: int, rows: list[int]) -> Polynomial:
-    """U and the weights of the elements *rows* contracted and symmetrised, in float64."""
+    """U and the weights of the elements *rows* contracted to monomials, in float64."""
     order = contraction.correlation
     weights = {order: contraction.weights_max}
     weights |= {order - 1 - n: w for n, w in enumerate(contraction.weights)}
-    tensors = {}
+    width = contraction.U_tensors(1).shape[-2]
+    index, coefficients = [], []
     for n in range(1, order + 1):
         u = contraction.U_tensors(n).double()
         if u.dim() == n + 1:
             u = u.unsqueeze(0)  # [W, D, …, k]: mace drops the component of a scalar
-        t = torch.einsum("w...k,zkc->zcw...", u, weights[n][rows].double())
-        orders = list(itertools.permutations(range(n)))
-        tensors[n] = sum(t.permute(0, 1, 2, *[3 + p for p in o]) for o in orders) / len(orders)
-    n_elements, channels, n_out, width = tensors[1].shape
-    dtype = contraction.weights_max.dtype
-    first, second = torch.triu_indices(width, width, device=tensors[1].device)
-    flat = (n_elements, channels, n_out * width)
-    cubic = quadratic = None
-    if order >= 2:
-        quadratic = tensors[2].reshape(*flat, width).to(dtype).contiguous()
-    if order >= 3:
-        # the product x_a x_b stands for x_b x_a too
-        t = tensors[3][..., first, second] * torch.where(first == second, 1.0, 2.0).double()
-        used = (t.abs().amax(dim=(0, 1, 2, 3)) > _ZERO).nonzero()[:, 0]
-        first, second = first[used], second[used]
-        cubic = t[..., used].reshape(*flat, len(used)).to(dtype).contiguous()
-    linear = tensors[1].to(dtype).contiguous()
-    return Polynomial(degree, cubic, quadratic, linear, first, second)
+        t = torch.einsum("w...k,zkc->w...zc", u, weights[n][rows].double())
+        entry = (t.abs().amax(dim=(-2, -1)) > _ZERO * t.abs().max()).nonzero()  # [E, 1+n]
+        factors = torch.sort(entry[:, 1:], dim=1).values
+        entry_of = torch.cat([entry[:, :1], factors], dim=1)
+        monomial, place = torch.unique(entry_of, dim=0, return_inverse=True)
+        summed = t.new_zeros(len(monomial), *t.shape[-2:])
+        coefficients.append(summed.index_add(0, place, t[tuple(entry.T)]))
+        index.append(torch.nn.functional.pad(monomial, (0, 3 - n), value=width))
+    coefficients = torch.cat(coefficients).transpose(0, 1).to(contraction.weights_max.dtype)
+    return Polynomial(degree, width, torch.cat(index), coefficients.contiguous())

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from ...alchemy import AlchemicalSites
 from .layout import GroupSites, Layout
-from .neighbours import Neighbours, Pairs, pad
+from .neighbours import Neighbours, Pairs
 
 __all__ = ["Graph", "GroupEdges", "NodePairs", "build_graph", "expand"]
 
@@ -40,29 +39,17 @@ class GroupEdges:
 
 @dataclass(frozen=True)
 class Graph:
-    pairs: Pairs
-    n_rows: int  # R of the radial table
-    rows: NodePairs | None  # what its rows are; None: one for each pair
+    rows: NodePairs | None  # the rows of the radial table; None: one for each pair
     main: Neighbours
     groups: tuple[GroupEdges, ...]
-    node_row: torch.Tensor  # [n] row of ``main`` that has a node's messages
 
 
-def build_graph(
-    layout: Layout, sites: AlchemicalSites, pairs: Pairs, device: torch.device
-) -> Graph:
+def build_graph(layout: Layout, sites: AlchemicalSites, pairs: Pairs) -> Graph:
     """Graph of *pairs* (atoms of *layout*), collapsed or expanded as the layout says."""
     if layout.collapsed:
-        rows, n_rows = None, len(pairs.first)
-        main, groups = _collapsed(layout, pairs, device)
-    else:
-        rows = expand(layout, sites, pairs, np.arange(len(pairs.first)))
-        n_rows = len(rows.pair)
-        main, groups = _expanded(layout, pairs, rows, device), ()
-    row_of_receiver = torch.empty_like(main.receivers)
-    row_of_receiver[main.receivers] = torch.arange(len(main.receivers), device=device)
-    node_row = row_of_receiver[torch.from_numpy(layout.receiver).to(device)]
-    return Graph(pairs, n_rows, rows, main, groups, node_row)
+        return Graph(None, *_collapsed(layout, pairs))
+    rows = expand(layout, sites, pairs, np.arange(len(pairs.first)))
+    return Graph(rows, _expanded(layout, pairs, rows), ())
 
 
 def expand(layout: Layout, sites: AlchemicalSites, pairs: Pairs, chosen: np.ndarray) -> NodePairs:
@@ -80,7 +67,7 @@ def expand(layout: Layout, sites: AlchemicalSites, pairs: Pairs, chosen: np.ndar
     )
 
 
-def _collapsed(layout: Layout, pairs: Pairs, device) -> tuple[Neighbours, tuple[GroupEdges, ...]]:
+def _collapsed(layout: Layout, pairs: Pairs) -> tuple[Neighbours, tuple[GroupEdges, ...]]:
     """One directed edge for each ordinary one; those within a group apart."""
     n = len(pairs.first)
     sender = np.concatenate([pairs.first, pairs.second])
@@ -96,8 +83,8 @@ def _collapsed(layout: Layout, pairs: Pairs, device) -> tuple[Neighbours, tuple[
         group[both[same]] = of_sender[same]
     sender_row = layout.sender_of_atom()[sender]
     mixed = np.flatnonzero(group < 0)
-    main = pad(
-        receiver[mixed], layout.n_receivers, pair[mixed], n, edge[mixed], sender_row[mixed], device
+    main = Neighbours(
+        layout.n_receivers, n, receiver[mixed], pair[mixed], edge[mixed], sender_row[mixed]
     )
     groups = []
     for g, of_group in enumerate(layout.groups):
@@ -110,14 +97,13 @@ def _collapsed(layout: Layout, pairs: Pairs, device) -> tuple[Neighbours, tuple[
         kinds = np.unique(kind)
 
         parts = [
-            pad(
-                to_place[part],
+            Neighbours(
                 len(of_group.sites),
-                pair[mine[part]],
                 n,
+                to_place[part],
+                pair[mine[part]],
                 mine[part],
                 from_place[part],
-                device,
             )
             for part in [np.arange(len(mine)), *(np.flatnonzero(kind == k) for k in kinds)]
         ]
@@ -127,17 +113,17 @@ def _collapsed(layout: Layout, pairs: Pairs, device) -> tuple[Neighbours, tuple[
     return main, tuple(groups)
 
 
-def _expanded(layout: Layout, pairs: Pairs, rows: NodePairs, device) -> Neighbours:
+def _expanded(layout: Layout, pairs: Pairs, rows: NodePairs) -> Neighbours:
     """Every edge of the alchemical graph; weighted ones come from the sender's mixture."""
     n, n_rows = len(pairs.first), len(rows.pair)
     mixture_of = np.full(layout.n_nodes, -1)
     mixture_of[layout.split] = layout.n_nodes + layout.mixture
     radial = np.arange(n_rows)
-    return pad(
-        np.concatenate([rows.second, rows.first]),
+    return Neighbours(
         layout.n_receivers,
-        np.concatenate([radial, radial]),
         n_rows,
+        np.concatenate([rows.second, rows.first]),
+        np.concatenate([radial, radial]),
         np.concatenate([rows.pair, rows.pair + n]),
         np.concatenate(
             [
@@ -145,5 +131,4 @@ def _expanded(layout: Layout, pairs: Pairs, rows: NodePairs, device) -> Neighbou
                 np.where(rows.backward > 0, mixture_of[rows.second], rows.second),
             ]
         ),
-        device,
     )

@@ -1,4 +1,4 @@
-"""Pairs within the cutoff, and the padded rows of neighbours that each receiver sums over.
+"""Pairs within the cutoff, and the directed edges over which messages are summed.
 
 A *pair* is found once, whatever its two directions carry: directed edge e < P runs along pair e,
 edge P + e against it.  Its radial weights are those of row e of a table, its harmonics follow from
@@ -7,17 +7,15 @@ Y_l(−r) = (−1)^l Y_l(r).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-import torch
 import vesin
 
 from ..geometry import periodic_box
 
-__all__ = ["Neighbours", "Pairs", "find_pairs", "pad"]
+__all__ = ["Neighbours", "Pairs", "find_pairs"]
 
 
 @dataclass(frozen=True)
@@ -30,42 +28,16 @@ class Pairs:
     bounds: np.ndarray  # [B+1] range of each structure
 
 
-class Block(NamedTuple):
-    """Flat slots [n·D] of some rows of :class:`Neighbours`."""
-
-    shape: tuple[int, int]  # n, D
-    radial: torch.Tensor
-    harmonic: torch.Tensor
-    sender: torch.Tensor
-
-
 @dataclass(frozen=True)
 class Neighbours:
-    """Rows of directed edges, one row per receiver, longest first, padded at their ends.
+    """Which radial weights, harmonics and senders meet at which receiver: E directed edges."""
 
-    Slot arrays are [receivers, D] tensors; a padded slot has the radial row R, which is zero.
-    """
-
-    receivers: torch.Tensor  # [r] in the order of the rows
-    radial: torch.Tensor  # row of the radial table
-    harmonic: torch.Tensor  # directed edge
-    sender: torch.Tensor
-    counts: np.ndarray  # [r] used slots, descending
-
-    def block(self, start: int, stop: int, slots: int) -> Block:
-        parts = (self.radial, self.harmonic, self.sender)
-        flat = (part[start:stop, :slots].reshape(-1) for part in parts)
-        return Block((stop - start, slots), *flat)
-
-    def blocks(self, budget: float, bytes_per_slot: int) -> Iterator[tuple[int, int, int]]:
-        """(first row, end, slots) of blocks of about *budget* bytes; none of rows without slots."""
-        start = 0
-        while start < len(self.counts) and self.counts[start] > 0:
-            slots = int(self.counts[start])
-            rows = max(1, int(budget / (slots * bytes_per_slot)))
-            stop = min(len(self.counts), start + rows)
-            yield start, stop, slots
-            start = stop
+    n_receivers: int
+    n_radial: int  # rows of the radial table
+    receiver: np.ndarray  # [E]
+    radial: np.ndarray  # [E] row of the radial table
+    harmonic: np.ndarray  # [E] row of the harmonics
+    sender: np.ndarray  # [E]
 
 
 def find_pairs(
@@ -83,32 +55,3 @@ def find_pairs(
         bounds.append(bounds[-1] + len(i))
     first, second, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Pairs(first, second, vectors, np.array(bounds))
-
-
-def pad(
-    receiver: np.ndarray,
-    n_receivers: int,
-    radial: np.ndarray,
-    padding: int,
-    harmonic: np.ndarray,
-    sender: np.ndarray,
-    device: torch.device,
-) -> Neighbours:
-    """Neighbours of *n_receivers* rows from directed edges (E,), kept in their order in each row.
-
-    padding: the radial row that is zero.
-    """
-    counts = np.bincount(receiver, minlength=n_receivers)
-    rows = np.argsort(-counts, kind="stable")  # longest first
-    place = np.empty_like(rows)
-    place[rows] = np.arange(n_receivers)
-    order = np.argsort(receiver, kind="stable")
-    receiver = receiver[order]
-    slot = np.arange(len(order)) - (np.cumsum(counts) - counts)[receiver]
-    shape = (n_receivers, int(counts.max(initial=0)))
-    filled = []
-    for values, empty in ((radial, padding), (harmonic, 0), (sender, 0)):
-        table = np.full(shape, empty)
-        table[place[receiver], slot] = values[order]
-        filled.append(torch.from_numpy(table).to(device))
-    return Neighbours(torch.from_numpy(rows).to(device), *filled, counts[rows])

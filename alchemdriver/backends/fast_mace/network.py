@@ -1,18 +1,21 @@
 """The forward pass: from the vectors of the pairs and λ to the energy of each structure.
 
-Shapes: n nodes, r rows of receivers, R rows of radial weights, C channels, B structures.
+Shapes: n nodes, r receivers, R rows of radial weights, C channels, B structures.
 Features are {ell: [n, 2l+1, C]}.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
+from . import cpu_kernels, torch_kernels
 from .frozen import Frozen, Layer
 from .graph import Graph, GroupEdges, NodePairs
-from .kernels import NeighbourSum, SymmetricPolynomial
 from .layout import Layout
+from .neighbours import Neighbours
 
 __all__ = ["Network"]
 
@@ -31,9 +34,12 @@ class Network:
         self.frozen = frozen
         self.layout = layout
         self.head = head
+        on_cpu = frozen.embedding.device.type == "cpu"
+        self.kernels = cpu_kernels if on_cpu else torch_kernels
         self._element = self._index(layout.element)
         self._structure = self._index(layout.structure)
         self._weight = self._index(layout.weight)
+        self._receiver = self._index(layout.receiver)
         self._split = self._index(layout.split)
         self._mixture = self._index(layout.mixture)
         degree = np.repeat(np.arange(20), 2 * np.arange(20) + 1)  # of every component of Y
@@ -72,14 +78,15 @@ class Network:
         features = {0: self.frozen.embedding[self._element].unsqueeze(1)}
         energy = 0.0
         for depth, layer in enumerate(self.frozen.layers):
-            weights = layer.radial(basis)  # [R+1, slots·C]
+            weights = layer.radial(basis)  # [R, slots·C]
             weights = weights if cutoff is None else weights * cutoff
-            up = {ell: _matmul(features[ell], matrix) for ell, matrix in layer.up.items()}
+            coupled = harmonics @ layer.coupling  # [2P, Q]
+            up = torch.cat([_matmul(features[ell], m) for ell, m in layer.up.items()], dim=1)
             messages = self._messages(
-                layer, graph, weights, harmonics, up, lam_split, species_only=depth == 0
+                layer, graph, weights, coupled, up, lam_split, species_only=depth == 0
             )
             if layer.density is not None:
-                density = torch.tanh(layer.density(basis) ** 2)  # [R+1, 1]
+                density = torch.tanh(layer.density(basis) ** 2)  # [R, 1]
                 density = density if cutoff is None else density * cutoff
                 around = self._density(graph, density[:, 0], lam_split) + 1.0
                 messages = {ell: m / around.view(-1, 1, 1) for ell, m in messages.items()}
@@ -95,7 +102,7 @@ class Network:
     # --- edges ------------------------------------------------------------------------------
 
     def _radial_basis(self, graph: Graph, lengths) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Radial basis [R+1, nb] and, where it is apart, cutoff [R+1, 1]; the last row zero."""
+        """Radial basis [R, nb] and, where it is apart, cutoff [R, 1]."""
         attributes = ends = None
         if graph.rows is not None:
             lengths = lengths.index_select(0, self._index(graph.rows.pair))
@@ -106,11 +113,7 @@ class Network:
                 ]
             )
             attributes = self.frozen.attributes
-        basis, cutoff = self.model.radial_embedding(
-            lengths, attributes, ends, self.model.atomic_numbers
-        )
-        pad = torch.nn.functional.pad
-        return pad(basis, (0, 0, 0, 1)), None if cutoff is None else pad(cutoff, (0, 0, 0, 1))
+        return self.model.radial_embedding(lengths, attributes, ends, self.model.atomic_numbers)
 
     def _repulsion(self, close: NodePairs, lengths, lam) -> torch.Tensor:
         """ZBL energy of every node [n], float64, its edges weighted by ω (eqs. 5, 6).
@@ -142,52 +145,59 @@ class Network:
     # --- messages ---------------------------------------------------------------------------
 
     def _messages(
-        self, layer: Layer, graph: Graph, weights, harmonics, up: Features, lam_split, species_only
+        self, layer: Layer, graph: Graph, weights, coupled, up, lam_split, species_only
     ) -> Features:
-        """Σ over neighbours of ω R(r) Y(r) h of every node, already mixed by ``layer.down``."""
-        senders = [torch.cat([u, self._mixtures(u, lam_split.view(-1, 1, 1))]) for u in up.values()]
-        sums = NeighbourSum.apply(weights, harmonics, graph.main, layer, *senders)
+        """Σ over neighbours of ω R(r) Y(r) h of every node, already mixed by ``layer.down``.
+
+        up: [n, Σ 2l1+1, C], what the nodes send.
+        """
+        senders = torch.cat([up, self._mixtures(up, lam_split.view(-1, 1, 1))])
+        sums = self._sum(weights, coupled, senders, graph.main, layer)
         messages = {
-            l3: _matmul(rows, layer.down[l3]).index_select(0, graph.node_row)
-            for l3, rows in zip(layer.paths_to, sums, strict=True)
+            l3: _matmul(rows, layer.down[l3]).index_select(0, self._receiver)
+            for l3, rows in sums.items()
         }
         for group in graph.groups:
+            nodes = self._index(group.sites.nodes).flatten()
+            there = (nodes >= 0).nonzero()[:, 0]
             if species_only:
-                parts = self._species_messages(layer, group, weights, harmonics)
+                parts = self._species_messages(layer, group, weights, coupled)
             else:
-                parts = [self._state_messages(layer, group, weights, harmonics, up)]
-            for nodes, rows in parts:
-                flat = self._index(nodes).flatten()
-                there = (flat >= 0).nonzero()[:, 0]
+                parts = [self._state_messages(layer, group, weights, coupled, up)]
+            for rows in parts:
                 for l3, values in rows.items():
-                    mixed = _matmul(values, layer.down[l3]).flatten(0, 1)  # [r·S, 2l3+1, C]
-                    messages[l3] = messages[l3].index_add(0, flat[there], mixed[there])
+                    mixed = _matmul(values, layer.down[l3]).flatten(0, 1)  # [s·S, 2l3+1, C]
+                    messages[l3] = messages[l3].index_add(0, nodes[there], mixed[there])
         return messages
+
+    def _sum(self, weights, coupled, senders, edges: Neighbours, layer: Layer) -> Features:
+        """{l3: [receivers, 2l3+1, paths to l3 · S·C]}"""
+        sums = self.kernels.NeighbourSum.apply(weights, coupled, senders, edges, layer)
+        return dict(zip(layer.paths_to, sums, strict=True))
 
     def _mixtures(self, values: torch.Tensor, lam_split: torch.Tensor) -> torch.Tensor:
         """Σ_α λ_α values over the nodes of each mixture: [mixtures, …]."""
         mixed = values.new_zeros(self.layout.n_mixtures, *values.shape[1:])
         return mixed.index_add(0, self._mixture, lam_split * values.index_select(0, self._split))
 
-    def _state_messages(self, layer: Layer, group: GroupEdges, weights, harmonics, up: Features):
-        """Messages within the states of a group, their features side by side.
+    def _state_messages(self, layer: Layer, group: GroupEdges, weights, coupled, up) -> Features:
+        """Messages within the S states of a group of s sites, their features side by side.
 
-        Returns nodes [r, S] and {l3: [r, S, 2l3+1, paths·C]} of the group's receivers.
+        Returns {l3: [s, S, 2l3+1, paths·C]}.
         """
         nodes = self._index(group.sites.nodes)
         there = (nodes >= 0).to(weights.dtype)[:, :, None, None]
-        n_states, channels = group.sites.n_states, layer.channels
-        senders = [
-            (u[nodes.clamp(min=0)] * there).transpose(1, 2).flatten(2) for u in up.values()
-        ]  # [s, 2l+1, S·C]
-        sums = NeighbourSum.apply(weights, harmonics, group.edges, layer, *senders)
-        rows = {
-            l3: s.view(len(s), 2 * l3 + 1, -1, n_states, channels).permute(0, 3, 1, 2, 4).flatten(3)
-            for l3, s in zip(layer.paths_to, sums, strict=True)
+        senders = (up[nodes.clamp(min=0)] * there).transpose(1, 2).flatten(2)  # [s, lm, S·C]
+        sums = self._sum(weights, coupled, senders, group.edges, layer)
+        shape = (group.sites.n_states, layer.channels)
+        return {
+            l3: s.view(len(s), 2 * l3 + 1, -1, *shape).permute(0, 3, 1, 2, 4).flatten(3)
+            for l3, s in sums.items()
         }
-        return group.sites.nodes[group.edges.receivers.cpu().numpy()], rows
 
-    def _species_messages(self, layer: Layer, group: GroupEdges, weights, harmonics):
+    def _species_messages(
+        self, layer: Layer, group: GroupEdges, weights, coupled
+    ) -> Iterator[Features]:
         """The same in the first layer, whose features are those of the species alone.
 
         Sites of a kind send the same, so their edges are summed once for all states and multiplied
@@ -197,45 +207,43 @@ class Network:
         for kind, edges in group.by_kind:
             element = self._index(group.sites.element[kind])  # [S]
             sent = of_element[element.clamp(min=0)] * (element >= 0).unsqueeze(1)  # [S, C]
-            sums = NeighbourSum.apply(weights, harmonics, edges, layer)
-            rows = {
+            yield {
                 l3: (
                     s.view(len(s), 1, 2 * l3 + 1, -1, layer.channels)
                     * sent.view(1, -1, 1, 1, layer.channels)
                 ).flatten(3)
-                for l3, s in zip(layer.paths_to, sums, strict=True)
+                for l3, s in self._sum(weights, coupled, None, edges, layer).items()
             }
-            yield group.sites.nodes[edges.receivers.cpu().numpy()], rows
 
     def _density(self, graph: Graph, density: torch.Tensor, lam_split) -> torch.Tensor:
-        """Σ over neighbours of ω d(r) of every node [n]; density: [R+1]."""
-        sent = torch.cat(
-            [
-                density.new_ones(self.layout.n_nodes),
-                self._mixtures(density.new_ones(self.layout.n_nodes), lam_split),
-            ]
-        )
-        around = density[graph.main.radial] * sent[graph.main.sender]  # [r, D]
-        around = around.sum(1).index_select(0, graph.node_row)
+        """Σ over neighbours of ω d(r) of every node [n]; density: [R]."""
+        ones = density.new_ones(self.layout.n_nodes)
+        sent = torch.cat([ones, self._mixtures(ones, lam_split)])
+        around = self._density_sum(density, sent.unsqueeze(1), graph.main)[:, 0]
+        around = around.index_select(0, self._receiver)
         for group in graph.groups:
             nodes = self._index(group.sites.nodes)
-            there = (nodes >= 0).to(density.dtype)
-            within = density[group.edges.radial].unsqueeze(2) * there[group.edges.sender]
-            at = nodes[group.edges.receivers].flatten()
-            valid = (at >= 0).nonzero()[:, 0]
-            around = around.index_add(0, at[valid], within.sum(1).flatten()[valid])
+            within = self._density_sum(density, (nodes >= 0).to(density.dtype), group.edges)
+            there = nodes >= 0
+            around = around.index_add(0, nodes[there], within[there])
         return around
+
+    def _density_sum(self, density, sent, edges: Neighbours) -> torch.Tensor:
+        """Σ over edges of density [R] times sent [senders, S]: [receivers, S]."""
+        radial, sender = self._index(edges.radial), self._index(edges.sender)
+        values = density.index_select(0, radial).unsqueeze(1) * sent.index_select(0, sender)
+        summed = values.new_zeros(edges.n_receivers, sent.shape[1])
+        return summed.index_add(0, self._index(edges.receiver), values)
 
     # --- nodes ------------------------------------------------------------------------------
 
     def _product(self, layer: Layer, messages: Features, features: Features) -> Features:
         """The many-body product with its residual; new features of every node."""
-        x = torch.cat([messages[ell] for ell in sorted(messages)], dim=1)
-        x = x.permute(2, 1, 0).contiguous()  # [C, D, n]
+        x = torch.cat([messages[ell] for ell in sorted(messages)], dim=1)  # [n, D, C]
         new = {}
         for p in layer.polynomials:
-            value = SymmetricPolynomial.apply(x, p, self.layout.ranges)  # [C, 2l+1, n]
-            new[p.degree] = _matmul(value.permute(2, 1, 0), layer.out[p.degree])
+            value = self.kernels.SymmetricPolynomial.apply(x, p, self._element)  # [n, 2l+1, C]
+            new[p.degree] = _matmul(value, layer.out[p.degree])
             if layer.skip is not None and p.degree in layer.skip:
                 new[p.degree] = new[p.degree] + self._by_element(
                     features[p.degree], layer.skip[p.degree]

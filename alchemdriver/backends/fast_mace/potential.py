@@ -83,7 +83,7 @@ class FastMacePotential(Potential):
         lam.requires_grad_()
         vectors.requires_grad_()
         if layout.n_nodes:
-            graph = build_graph(layout, self.sites, pairs, self.backend.device)
+            graph = build_graph(layout, self.sites, pairs)
             energy = network.energies(graph, self._close(layout, pairs), vectors, lam)
             energy = energy * self.backend.scale
         else:

@@ -1,0 +1,204 @@
+"""The inner loops on a CPU, compiled by Numba: sums over edges and over monomials.
+
+All of them run over a range of rows, so that threads can share the rest, and release Python's
+lock.  The innermost loop is always the one over channels, which is contiguous and vectorised.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+__all__ = ["group", "polynomial", "polynomial_slope", "sum_messages", "sum_messages_slope"]
+
+
+def _compiled(function):
+    # sums may be reordered and multiplications fused; infinities and NaN keep their meaning
+    options = {
+        "nogil": True,
+        "error_model": "numpy",
+        "fastmath": {"contract", "reassoc", "nsz"},
+    }
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither the package nor the home directory can be written to
+        return numba.njit(**options)(function)
+
+
+@_compiled
+def group(keys, n_keys):
+    """(starts [n_keys+1], order [E]): order[starts[k]:starts[k+1]] are the places of k in keys."""
+    starts = np.zeros(n_keys + 1, np.int64)
+    for key in keys:
+        starts[key + 1] += 1
+    for k in range(n_keys):
+        starts[k + 1] += starts[k]
+    order = np.empty(len(keys), np.int64)
+    filled = starts[:-1].copy()
+    for e in range(len(keys)):
+        order[filled[keys[e]]] = e
+        filled[keys[e]] += 1
+    return starts, order
+
+
+# --- messages -------------------------------------------------------------------------------
+#
+# weights [R, slots·C], coupled [2P, Q], senders [rows, (l1+1)², S·C]; S states side by side.
+# paths [paths, 7]: slot, first component of l1, 2l1+1, 2l3+1, first column of coupled, number of
+# paths to l3, row of the result where the first receiver's components of l3 and this path begin.
+# The result has a row of S·C for each l3, receiver, component and path to l3, in this order.
+
+
+@_compiled
+def sum_messages(
+    first, last, starts, order, radial, harmonic, sender, weights, coupled, senders, paths, out
+):
+    """out += Σ over the edges of receivers first … last-1 of w ⊙ (Y ⊗ u), eq. 6."""
+    n_slots = 0
+    for p in range(len(paths)):
+        n_slots = max(n_slots, paths[p, 0] + 1)
+    channels = weights.shape[1] // n_slots
+    states = senders.shape[2] // channels
+    weighted = np.empty(senders.shape[2], weights.dtype)
+    for r in range(first, last):
+        for k in range(starts[r], starts[r + 1]):
+            e = order[k]
+            y, u = coupled[harmonic[e]], senders[sender[e]]
+            for p in range(len(paths)):
+                slot, component, n1, n3, column, count, row = paths[p]
+                w = weights[radial[e], slot * channels : (slot + 1) * channels]
+                for m1 in range(n1):
+                    for s in range(states):
+                        part = u[component + m1, s * channels : (s + 1) * channels]
+                        into = weighted[s * channels : (s + 1) * channels]
+                        for c in range(channels):
+                            into[c] = w[c] * part[c]
+                    for m3 in range(n3):
+                        y_m = y[column + m1 * n3 + m3]
+                        to = out[row + (r * n3 + m3) * count]
+                        for c in range(len(to)):
+                            to[c] += y_m * weighted[c]
+
+
+@_compiled
+def sum_messages_slope(
+    first,
+    last,
+    starts,
+    order,
+    receiver,
+    harmonic,
+    sender,
+    weights,
+    coupled,
+    senders,
+    paths,
+    upstream,
+    to_weights,
+    to_coupled,
+    to_senders,
+):
+    """Gradients of :func:`sum_messages`, edge by edge of the radial rows first … last-1.
+
+    upstream is laid out like out.  to_weights and to_coupled have one writer for each row;
+    to_senders [rows, (l1+1)², S·C] has many and must be private to a thread; empty: not wanted.
+    """
+    n_slots = 0
+    for p in range(len(paths)):
+        n_slots = max(n_slots, paths[p, 0] + 1)
+    channels = weights.shape[1] // n_slots
+    states = senders.shape[2] // channels
+    weighted = np.empty(senders.shape[2], weights.dtype)
+    arrived = np.empty(senders.shape[2], weights.dtype)
+    for row_of_weights in range(first, last):
+        for k in range(starts[row_of_weights], starts[row_of_weights + 1]):
+            e = order[k]
+            r = receiver[e]
+            y, u = coupled[harmonic[e]], senders[sender[e]]
+            to_y = to_coupled[harmonic[e]]
+            for p in range(len(paths)):
+                slot, component, n1, n3, column, count, row = paths[p]
+                w = weights[row_of_weights, slot * channels : (slot + 1) * channels]
+                to_w = to_weights[row_of_weights, slot * channels : (slot + 1) * channels]
+                for m1 in range(n1):
+                    for s in range(states):
+                        part = u[component + m1, s * channels : (s + 1) * channels]
+                        into = weighted[s * channels : (s + 1) * channels]
+                        for c in range(channels):
+                            into[c] = w[c] * part[c]
+                    at = column + m1 * n3
+                    g = upstream[row + r * n3 * count]
+                    along = y[at] * 0
+                    for c in range(len(g)):
+                        along += g[c] * weighted[c]
+                        arrived[c] = y[at] * g[c]
+                    to_y[at] += along
+                    for m3 in range(1, n3, 2):  # 2l3+1 is odd; by twos is a quarter faster
+                        at = column + m1 * n3 + m3
+                        g = upstream[row + (r * n3 + m3) * count]
+                        g_next = upstream[row + (r * n3 + m3 + 1) * count]
+                        along, along_next = y[at] * 0, y[at] * 0
+                        for c in range(len(g)):
+                            along += g[c] * weighted[c]
+                            along_next += g_next[c] * weighted[c]
+                            arrived[c] += y[at] * g[c] + y[at + 1] * g_next[c]
+                        to_y[at] += along
+                        to_y[at + 1] += along_next
+                    for s in range(states):
+                        part = u[component + m1, s * channels : (s + 1) * channels]
+                        came = arrived[s * channels : (s + 1) * channels]
+                        for c in range(channels):
+                            to_w[c] += came[c] * part[c]
+                        if len(to_senders):
+                            to_u = to_senders[
+                                sender[e], component + m1, s * channels : (s + 1) * channels
+                            ]
+                            for c in range(channels):
+                                to_u[c] += came[c] * w[c]
+
+
+# --- polynomials ----------------------------------------------------------------------------
+#
+# x [n, D, C], element [n], index [M, 4] and coefficients [Z, M, C] as in ``frozen.Polynomial``.
+
+
+@_compiled
+def polynomial(first, last, element, x, index, coefficients, value):
+    """value [n, W, C] += Σ over monomials, nodes first … last-1."""
+    _, width, channels = x.shape
+    here = np.ones((width + 1, channels), x.dtype)
+    for node in range(first, last):
+        z = element[node]
+        here[:width] = x[node]
+        for m in range(len(index)):
+            t, to = coefficients[z, m], value[node, index[m, 0]]
+            a, b, c = here[index[m, 1]], here[index[m, 2]], here[index[m, 3]]
+            for k in range(channels):
+                to[k] += t[k] * a[k] * b[k] * c[k]
+
+
+@_compiled
+def polynomial_slope(first, last, element, x, index, coefficients, upstream, slope):
+    """slope [n, D, C]: upstream [n, W, C] times the gradient of :func:`polynomial`."""
+    _, width, channels = x.shape
+    here = np.ones((width + 1, channels), x.dtype)
+    along = np.empty((width + 1, channels), x.dtype)
+    scaled = np.empty(channels, x.dtype)
+    for node in range(first, last):
+        z = element[node]
+        here[:width] = x[node]
+        along[:] = 0
+        for m in range(len(index)):
+            w, a, b, c = index[m]
+            for k in range(channels):
+                scaled[k] = coefficients[z, m, k] * upstream[node, w, k]
+            # one factor at a time: factors may be the same
+            for k in range(channels):
+                along[a, k] += scaled[k] * here[b, k] * here[c, k]
+            if b < width:
+                for k in range(channels):
+                    along[b, k] += scaled[k] * here[a, k] * here[c, k]
+            if c < width:
+                for k in range(channels):
+                    along[c, k] += scaled[k] * here[a, k] * here[b, k]
+        slope[node] = along[:width]
