@@ -42,8 +42,8 @@ class AlchemicalCalculator(Calculator):
     The elements that *atoms* carry at alchemical sites do not enter the energy, but must stay the
     same: later atoms must have the species of the first.  ``model`` is a name, a path (relative
     to the working directory) or a Backend.  ``groups`` (k,) says which states compete for sites;
-    by default all are one group.  ``evaluator`` of a named MACE model is 'auto', 'fast' or 'stock',
-    see ``MaceBackend``; a fast one is compared with stock modules on *atoms* first.
+    by default all are one group.  ``evaluator`` of a named MACE model: see ``MaceBackend``; other
+    ones than 'stock' are compared with stock modules on *atoms* first.
 
     Raises InputError for wrong sites, states or weights, ModelError for the model.
     """

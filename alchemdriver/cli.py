@@ -30,7 +30,7 @@ TRY_AGAIN = 75  # exit status EX_TEMPFAIL: all is well, but not done
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps")]
 Dtype = Annotated[str | None, typer.Option(help="float64 or float32; default: the input's")]
-Evaluator = Annotated[str, typer.Option(help="auto, fast or stock; of MACE models.")]
+Evaluator = Annotated[str, typer.Option(help="auto, fast, cueq or stock; of MACE models.")]
 Prefix = Annotated[str | None, typer.Option(help="Prefix of unix socket names.")]
 
 

@@ -323,6 +323,8 @@ def serve(
         for output in [*simulation.outputs, simulation.chk]:
             if isinstance(output, CheckpointOutput):
                 checkpoints.make_safe(output, simulation)
+            else:
+                checkpoints.sync_at_checkpoints(output)
         softexit.hard_exit = True
         clock[0].prime()
         try:

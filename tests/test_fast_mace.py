@@ -1,6 +1,7 @@
 """The re-associated evaluator against stock modules, and each identity that it rests on."""
 
 import logging
+import time
 from dataclasses import replace
 
 import mace  # noqa: F401  must come before e3nn
@@ -390,9 +391,63 @@ def test_embedded_models_are_evaluated_fast(name, caplog):
 def test_forced_evaluators():
     with pytest.raises(ModelError, match="cannot use the fast evaluator: it has a joint embedding"):
         backend_of("charge and spin", evaluator="fast")
-    with pytest.raises(InputError, match=r"expected auto, fast, stock, got 'fas'.*'fast'"):
+    with pytest.raises(InputError, match=r"expected auto, fast, cueq, stock, got 'fas'.*'fast'"):
         backend_of(COLLAPSED, evaluator="fas")
     assert backend_of(COLLAPSED, evaluator="stock").evaluator == "stock"
+
+
+# --- cuEquivariance -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [COLLAPSED, EXPANDED])
+def test_converted_layers_equal_stock_modules(name):
+    """Without a GPU cuEquivariance runs its layers in torch."""
+    pytest.importorskip("cuequivariance_torch")
+    backend = backend_of(name, evaluator="cueq")
+    s = salt()
+    states, weights = CASES["two groups, three states"]
+    sites = AlchemicalSites.from_states(s.symbols, states)
+    x = (s.positions, s.cell, s.pbc, np.array(weights))
+    found, expected = (p.evaluate(*x) for p in (backend.potential(sites), backend.reference(sites)))
+    layer = type(backend.potential(sites).model.interactions[0].conv_tp)
+    assert layer.__module__.startswith("cuequivariance")
+    assert difference(found, expected, weight_gradient=True) < EXACT
+    assert check_evaluator(backend, sites, s) < EXACT
+
+
+def test_the_faster_evaluator_is_kept(monkeypatch, caplog):
+    pytest.importorskip("cuequivariance_torch")
+    caplog.set_level(logging.INFO)
+    backend = backend_of(COLLAPSED)
+    s = salt()
+    sites = AlchemicalSites.plain(s.symbols)
+    x = (s.positions, s.cell, s.pbc, [])
+    backend.keep_the_faster(sites, x)
+    assert backend.evaluator == "fast"
+    evaluate = FastMacePotential.evaluate
+
+    def slowly(*arguments):
+        time.sleep(2.0)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(FastMacePotential, "evaluate", slowly)
+    backend.keep_the_faster(sites, x, rounds=1)
+    assert backend.evaluator == "cueq"
+    assert "cueq evaluator, the faster on this system (fast " in caplog.text
+
+
+def test_without_cuequivariance(monkeypatch, caplog):
+    from mace.cli import convert_e3nn_cueq
+
+    monkeypatch.setattr(convert_e3nn_cueq, "CUEQQ_AVAILABLE", False)
+    with pytest.raises(ModelError, match=r"not installed: pip install 'alchemdriver\[gpu\]'"):
+        backend_of(COLLAPSED, evaluator="cueq")
+    caplog.set_level(logging.INFO)
+    backend = backend_of(COLLAPSED)
+    s = salt()
+    backend.keep_the_faster(AlchemicalSites.plain(s.symbols), (s.positions, s.cell, s.pbc, []))
+    assert backend.evaluator == "fast"
+    assert "not installed" in caplog.text
 
 
 def test_unusual_options_are_detected():

@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 
 import mace  # must come before anything imports e3nn
 import numpy as np
@@ -32,6 +34,7 @@ from ..alchemy import AlchemicalSites
 from ..errors import InputError, ModelError, did_you_mean
 from ..records import PotentialEvaluation
 from .base import Potential, check_arguments, require_elements, require_finite
+from .cueq import converted
 from .fast_mace import FastMacePotential, reason_against
 from .geometry import periodic_box
 
@@ -39,7 +42,7 @@ __all__ = ["EVALUATORS", "MaceBackend", "MacePotential"]
 
 log = logging.getLogger(__name__)
 
-EVALUATORS = ("auto", "fast", "stock")
+EVALUATORS = ("auto", "fast", "cueq", "stock")
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
 # What mace.data fills in where a configuration does not say.
 _DEFAULT_FEATURES = {"total_charge": 0.0, "total_spin": 1.0}
@@ -56,12 +59,13 @@ class MaceBackend:
         head: name of the head of a multi-head model.  By default the only one, or 'Default'.
         features: values of the model's joint embedding that hold in every state, such as
             ``{"total_charge": 0, "total_spin": 1}``.
-        evaluator: 'fast' (:mod:`alchemdriver.backends.fast_mace`), 'stock' (this module), or
-            'auto': fast where it is exact.  The attribute ``evaluator`` says which it became.
+        evaluator: 'fast' (:mod:`alchemdriver.backends.fast_mace`), 'stock' (this module), 'cueq'
+            (this module on cuEquivariance's layers), or 'auto': fast where it is exact; on a GPU,
+            what :meth:`keep_the_faster` finds.  The attribute ``evaluator`` says which it became.
 
     Raises ModelError for a model, or an option of one, whose exact limits are not established, for
-    a head or feature that the model does not have or that must be chosen, and for 'fast' where it
-    is not exact.
+    a head or feature that the model does not have or that must be chosen, for 'fast' where it is
+    not exact, and for 'cueq' where it is not installed or does not know the model.
     """
 
     def __init__(
@@ -128,7 +132,13 @@ class MaceBackend:
         require_elements(self.name, self.elements, sites)
         if self.evaluator == "fast" and not state_features:
             return FastMacePotential(self, sites)
-        return MacePotential(self, sites, state_features)
+        model = self.on_cueq if self.evaluator == "cueq" else self.model
+        return MacePotential(self, sites, state_features, model)
+
+    @cached_property
+    def on_cueq(self) -> torch.nn.Module:
+        """The model on cuEquivariance's layers; ModelError where that is not possible."""
+        return converted(self.model, self.name, self.device)
 
     def reference(self, sites: AlchemicalSites) -> MacePotential:
         """The potential of *sites* on stock modules, whatever the evaluator."""
@@ -137,12 +147,48 @@ class MaceBackend:
 
     def fall_back(self, reason: str) -> None:
         """Use stock modules from now on, with a warning; ModelError if 'fast' was demanded."""
-        if self.demanded == "fast":
+        if self.demanded == self.evaluator:
             raise ModelError(
-                f"model '{self.name}': the fast evaluator is off: {reason}; use evaluator stock"
+                f"model '{self.name}': the {self.evaluator} evaluator is off: {reason}; "
+                "use evaluator stock"
             )
         log.warning("model %s: evaluated on stock modules: %s", self.name, reason)
         self.evaluator = "stock"
+
+    def keep_the_faster(self, sites: AlchemicalSites, arguments: tuple, rounds: int = 3) -> None:
+        """Time the present evaluator and cuEquivariance on the user's own system; keep one.
+
+        arguments: of ``Potential.evaluate``.  Which of the two wins depends on the GPU, on the
+        model and on the number of atoms.  The first evaluation of each, which warms up, does not
+        count.
+        """
+        chosen = self.evaluator
+        seconds = {}
+        for name in (chosen, "cueq"):
+            self.evaluator = name
+            try:
+                potential = self.potential(sites)
+                times = []
+                for _ in range(rounds + 1):
+                    start = time.perf_counter()
+                    potential.evaluate(
+                        *arguments
+                    )  # ends on the CPU, so nothing is left to wait for
+                    times.append(time.perf_counter() - start)
+                seconds[name] = min(times[1:])
+            except (ModelError, RuntimeError) as err:
+                if name == chosen:
+                    raise
+                log.info("model %s: %s evaluator: %s", self.name, chosen, err)
+                self.evaluator = chosen
+                return
+        self.evaluator = min(seconds, key=seconds.get)
+        log.info(
+            "model %s: %s evaluator, the faster on this system (%s)",
+            self.name,
+            self.evaluator,
+            ", ".join(f"{name} {1e3 * t:.1f} ms" for name, t in seconds.items()),
+        )
 
     def _choose(self, wanted: str) -> str:
         if wanted not in EVALUATORS:
@@ -153,6 +199,10 @@ class MaceBackend:
         if wanted == "stock":
             log.info("model %s: evaluated on stock modules, as asked", self.name)
             return "stock"
+        if wanted == "cueq":
+            _ = self.on_cueq
+            log.info("model %s: evaluated on cuEquivariance, as asked", self.name)
+            return "cueq"
         reason = reason_against(self.model)
         if reason is None and self.device.type not in ("cpu", "cuda"):
             reason = f"its device {self.device} has no float64"
@@ -175,13 +225,16 @@ class MacePotential(Potential):
         backend: MaceBackend,
         sites: AlchemicalSites,
         state_features: Sequence[Mapping[str, float]] | None = None,
+        model: torch.nn.Module | None = None,
     ):
+        """model: modules to run instead of the backend's, with the same weights."""
         self.backend = backend
+        self.model = backend.model if model is None else model
         self.sites = sites
         species = self._tensor(backend.species(sites), torch.int64)
         n_elements = len(backend.numbers)
         self.attrs = torch.nn.functional.one_hot(species, n_elements).to(backend.torch_dtype)
-        self.embedded = backend.model.node_embedding(self.attrs)  # [n, C]
+        self.embedded = self.model.node_embedding(self.attrs)  # [n, C]
         self.node_weight = torch.from_numpy(sites.node_weight.copy())  # λ lives on the CPU
         self.heads = torch.full_like(species, backend.head)
         # ZBL adds up per receiver; see _pair_energy
@@ -246,7 +299,7 @@ class MacePotential(Potential):
         d: [E', 3] Å from sender to receiver; lam: [1+k], λ_0 = 1; edge_index: [2, E'];
         edge_weight: [E'] α of ω.
         """
-        model, attrs, heads = self.backend.model, self.attrs, self.heads
+        model, attrs, heads = self.model, self.attrs, self.heads
         weights = lam.to(d.dtype).to(d.device)
         lengths = torch.linalg.vector_norm(d, dim=-1, keepdim=True)  # [E', 1]
         harmonics = model.spherical_harmonics(d)
@@ -292,7 +345,7 @@ class MacePotential(Potential):
         mace's module sums over the edges of a receiver by itself.  It is linear in them, so each
         receiver gets one slot per weight index, and the slots are weighted afterwards.
         """
-        model, n = self.backend.model, len(self.attrs)
+        model, n = self.model, len(self.attrs)
         slots = torch.stack([edge_index[0], edge_index[1] + n * edge_weight])
         with _default_dtype(lengths.dtype):  # products of numbers and integer tensors take it
             energy = model.pair_repulsion_fn(
@@ -314,7 +367,7 @@ class MacePotential(Potential):
             raise InputError(
                 f"state_features: expected one per state ({sites.n_weights}), got {len(own)}"
             )
-        if not hasattr(backend.model, "joint_embedding"):
+        if not hasattr(self.model, "joint_embedding"):
             if any(own):
                 raise ModelError(f"model '{backend.name}' takes no features such as {own}")
             return None, None
@@ -330,7 +383,7 @@ class MacePotential(Potential):
         rows = torch.arange(len(values), device=backend.device)
         of_weight = [0, *(a + 1 if g in differing else 0 for a, g in enumerate(sites.groups))]
         row = self._tensor(of_weight, torch.int64)[self.node_weight.to(backend.device)]
-        return backend.model.joint_embedding(rows, named), row
+        return self.model.joint_embedding(rows, named), row
 
     def _mixed_embedding(self, weights) -> torch.Tensor:
         """Embedding [n, C] to add to every node: e_α to nodes of a state α that has its own.

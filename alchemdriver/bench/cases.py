@@ -133,6 +133,9 @@ def vacancy(repeat: int = 5) -> System:
 SYSTEMS = {
     "perovskite-135": lambda: perovskite(3),
     "perovskite-320": lambda: perovskite(4),
+    "perovskite-625": lambda: perovskite(5),
+    "perovskite-1080": lambda: perovskite(6),
+    "perovskite-10000": lambda: perovskite((20, 10, 10)),
     "metal-108": metal,
     "alloy-32": alloy,
     "vacancy-250": vacancy,

@@ -7,13 +7,14 @@ on a CPU.  A ratio is the median of the ratios of each round; its spread, their 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 
 from ..backends.fast_mace import FastMacePotential
-from ..backends.mace import MaceBackend
+from ..backends.mace import MaceBackend, MacePotential
+from ..errors import ModelError
 from ..testing import difference
 from .cases import SYSTEMS, System, perovskite
 from .timing import interleaved, open_backend, spread, stock_step
@@ -60,9 +61,13 @@ def _row(backend: MaceBackend, system: System, rounds: int) -> dict[str, object]
         "expanded": lambda: expanded.evaluate(*x, weights),
         "linear, fast": lambda: [end.evaluate(*x, []) for end in ends],
     }
+    if backend.device.type == "cuda":
+        functions |= _on_cueq(backend, system)
     if backend.evaluator == "fast":
         forces_only = _ForcesOnly(backend, sites)
         functions["no dE/dλ"] = lambda: forces_only.evaluate(*x, weights)
+    ours = {"fast": functions["fast"]}
+    (first,) = interleaved(ours, 1, backend.device.type, warm_up=0)["fast"]
     times = interleaved(functions, rounds, backend.device.type)
     # two steps of a plain cell of the same size cost twice one
     times["linear, stock"] = [2.0 * t for t in times["stock"]]
@@ -74,8 +79,25 @@ def _row(backend: MaceBackend, system: System, rounds: int) -> dict[str, object]
         "nodes": sites.n_nodes,
         "ms": round(1e3 * statistics.median(ours), 2),
         "ms, fastest": round(1e3 * min(ours), 2),
+        "ms, first": round(1e3 * first, 1),
+        "steps per day": round(86400 / statistics.median(ours)),
         "ratios": {name: spread(t, ours) for name, t in times.items()},
         "relative error": float(f"{error:.1e}"),
+    }
+
+
+def _on_cueq(backend: MaceBackend, system: System) -> dict[str, Callable[[], object]]:
+    """Stock and expanded on cuEquivariance's layers; nothing where it is not installed."""
+    try:
+        model = backend.on_cueq
+    except ModelError as err:
+        print(f"table: {err}", flush=True)
+        return {}
+    s = system.structure
+    expanded = MacePotential(backend, system.sites, model=model)
+    return {
+        "stock, cueq": stock_step(backend, s, model),
+        "expanded, cueq": lambda: expanded.evaluate(s.positions, s.cell, s.pbc, system.weights),
     }
 
 

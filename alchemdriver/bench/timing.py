@@ -19,21 +19,24 @@ __all__ = ["interleaved", "open_backend", "spread", "stock_calculator", "stock_s
 
 
 def interleaved(
-    functions: dict[str, Callable[[], object]], rounds: int, device: str = "cpu"
+    functions: dict[str, Callable[[], object]],
+    rounds: int,
+    device: str = "cpu",
+    warm_up: int = 1,
 ) -> dict[str, list[float]]:
-    """Seconds of every call of each function; the first round, which warms up, is left out.
+    """Seconds of every call of each function, after *warm_up* rounds that are left out.
 
     Process time on a CPU, wall time elsewhere.
     """
     clock = time.process_time if device == "cpu" else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in functions}
-    for call in range(rounds + 1):
+    for call in range(rounds + warm_up):
         for name, function in functions.items():
             _synchronize(device)
             start = clock()
             function()
             _synchronize(device)
-            if call >= 1:
+            if call >= warm_up:
                 times[name].append(clock() - start)
     return times
 
@@ -53,14 +56,19 @@ def open_backend(model: str, device: str, dtype: str) -> MaceBackend:
     return shelf.open_model(model, device=device, dtype=dtype)
 
 
-def stock_step(backend: MaceBackend, s: Structure) -> Callable[[], object]:
-    """A step of mace's own ASE calculator on the plain cell: energy, forces, stress."""
-    calculator = stock_calculator(backend)
+def stock_step(
+    backend: MaceBackend, s: Structure, model: torch.nn.Module | None = None
+) -> Callable[[], object]:
+    """A step of mace's own ASE calculator on the plain cell: energy, forces, stress.
+
+    model: modules to run instead of the backend's.
+    """
+    calculator = stock_calculator(backend, model)
     atoms = Atoms(s.symbols, s.positions, cell=s.cell, pbc=s.pbc)
     return lambda: calculator.calculate(atoms, ["energy", "forces", "stress"])
 
 
-def stock_calculator(backend: MaceBackend):
+def stock_calculator(backend: MaceBackend, model: torch.nn.Module | None = None):
     """mace's own ASE calculator of the same weights; torch's default dtype stays as it was."""
     from mace.calculators import MACECalculator
 
@@ -76,7 +84,9 @@ def stock_calculator(backend: MaceBackend):
     before = torch.get_default_dtype()
     try:
         return Stock(
-            models=[backend.model], device=str(backend.device), default_dtype=backend.dtype
+            models=[backend.model if model is None else model],
+            device=str(backend.device),
+            default_dtype=backend.dtype,
         )
     finally:
         torch.set_default_dtype(before)
