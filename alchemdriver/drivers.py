@@ -112,6 +112,8 @@ def checked_drivers(clock: list) -> Iterator[None]:
     def get_status(driver):
         """A client is Ready or NeedsInit when asked, or it is none: i-PI would keep one that talks
         nonsense, ask it again without a pause, and fill the disk with warnings."""
+        if not hasattr(driver, "process"):
+            driver.process = peer_pid(driver)  # a closed socket does not tell any more
         if not clock[0].forcefield.socket.consolidate_messages:
             status, sensible = stock_get_status(driver), idle | sockets.Status.HasData
         else:
@@ -122,7 +124,7 @@ def checked_drivers(clock: list) -> Iterator[None]:
             while status & sockets.Status.Busy and time.monotonic() < deadline:
                 status = driver._getstatus()
         if status & sockets.Status.Busy:
-            log.error(HUNG, peer_pid(driver), SILENCE)
+            log.error(HUNG, driver.process, SILENCE)
             status = sockets.Status.Disconnected
         elif status & sockets.Status.Up and not status & sensible:
             log.error("client dropped: it was asked for its status and said something else")
@@ -133,7 +135,7 @@ def checked_drivers(clock: list) -> Iterator[None]:
     def requeue(interface, requests, driver):
         started = (requests[0] if isinstance(requests, list) else requests)["start"]
         if 0 < interface.timeout < time.time() - started < time.time():
-            log.error(HUNG, peer_pid(driver), interface.timeout)
+            log.error(HUNG, driver.process, interface.timeout)
         stock_requeue(interface, requests, driver)
 
     def one_lambda(stock):

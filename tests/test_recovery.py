@@ -135,6 +135,29 @@ def test_another_client_takes_over_from_one_that_hangs(folder, undisturbed):
     assert faults.numbers(folder) == undisturbed[1]
 
 
+def test_a_client_that_hangs_during_an_evaluation_is_named(folder, undisturbed):
+    """By then i-PI has closed its socket; the supervisor needs the process id to replace it."""
+    edit(folder, "<timeout>600</timeout>", "<timeout>2</timeout>")
+    prefix = socket_prefix()
+    address = Address.unix(prefix + "alchemdriver", prefix="")
+    log = folder / "server.log"
+    server = rr.start("server", folder / "input.xml", "--socket-prefix", prefix, log=log)
+    first = faults.quick_client(folder / "input.xml", address, slow=float(rr.LIMIT))
+    try:
+        deadline = time.monotonic() + rr.LIMIT
+        while f"client process {first.pid} hung: no answer within 2 s" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()[-2000:]
+            time.sleep(0.05)
+        second = faults.quick_client(folder / "input.xml", address)
+        assert server.wait(rr.LIMIT) == 0
+        second.join(rr.LIMIT)
+    finally:
+        first.kill()
+        server.kill()
+        server.wait()
+    assert faults.numbers(folder) == undisturbed[1]
+
+
 def test_a_client_with_another_lambda_is_dropped(folder, undisturbed):
     prefix = socket_prefix()
     address = Address.unix(prefix + "alchemdriver", prefix="")

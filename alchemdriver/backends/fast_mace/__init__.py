@@ -5,10 +5,11 @@
 | `support.py`    | for which models it is exact                                      |
 | `frozen.py`     | the stock model as matrices and polynomials of the elements there |
 | `layout.py`     | nodes, senders and receivers of a set of sites                    |
-| `neighbours.py` | pairs, and padded rows of neighbours                              |
+| `neighbours.py` | pairs, and the directed edges of a sum                            |
 | `graph.py`      | which edges meet where, for given positions                       |
-| `kernels.py`    | sum over neighbours, polynomial: value and gradient               |
 | `network.py`    | the layers                                                        |
+| `cpu_kernels.py`, `loops.py` | sum over neighbours, polynomial: value and gradient  |
+| `torch_kernels.py` | the same for accelerators                                      |
 | `potential.py`  | energy, forces, virial, ∂E/∂λ                                     |
 
 docs/evaluator.md derives it.
