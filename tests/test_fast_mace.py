@@ -233,15 +233,16 @@ def test_neighbour_sum_is_convolution_and_scatter(depth, threads, kernels, monke
     torch.manual_seed(2)
     new = {"dtype": torch.float64, "requires_grad": True}
     u = torch.randn(n_nodes, block.conv_tp.irreps_in1.dim, **new)
-    y = torch.randn(n_edges, block.conv_tp.irreps_in2.dim, **new)
+    y = torch.randn(12, block.conv_tp.irreps_in2.dim, **new)
+    harmonic = np.arange(n_edges) // 2  # as where one pair of atoms is several pairs of nodes
     w = torch.randn(n_edges, block.conv_tp.weight_numel, **new)
 
-    per_edge = block.conv_tp(u[torch.from_numpy(sender)], y, w)
+    per_edge = block.conv_tp(u[torch.from_numpy(sender)], y[torch.from_numpy(harmonic)], w)
     summed = scatter_sum(per_edge, torch.from_numpy(receiver), dim=0, dim_size=n_nodes)
     expected = block.linear(summed)
 
     edge = np.arange(n_edges)
-    edges = Neighbours(n_nodes, n_edges, receiver, edge, edge, sender)
+    edges = Neighbours(n_nodes, n_edges, receiver, edge, harmonic, sender)
     senders = torch.cat(
         [
             u[:, part].view(n_nodes, mul, ir.dim).transpose(1, 2)
@@ -266,6 +267,15 @@ def test_neighbour_sum_is_convolution_and_scatter(depth, threads, kernels, monke
         strict=True,
     ):
         assert relative(ours, theirs) < EXACT
+
+
+@pytest.mark.parametrize("name", [COLLAPSED, EXPANDED])
+def test_threads_share_the_work(name, monkeypatch):
+    backend = backend_of(name)
+    one, _ = both(backend, "two groups, three states")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    three, _ = both(backend, "two groups, three states")
+    assert difference(three, one, weight_gradient=True) < EXACT
 
 
 def test_skip_and_linear_weights_are_those_of_the_modules():

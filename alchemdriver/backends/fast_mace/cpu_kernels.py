@@ -58,19 +58,22 @@ class NeighbourSum(torch.autograd.Function):
         arrays, sender, paths, n = ctx.rest
         weights, coupled, senders = arrays
         rows = [g.reshape(-1, senders.shape[2]) for g in upstream]
-        to_weights, to_coupled = np.zeros_like(weights), np.zeros_like(coupled)
+        to_weights = np.zeros_like(weights)
+        to_edges = np.empty((len(n.sender), coupled.shape[1]), coupled.dtype)
         wanted = senders.shape if ctx.needs_input_grad[2] else (0, *senders.shape[1:])
         to_senders = np.zeros((torch.get_num_threads(), *wanted), senders.dtype)
         starts, order = loops.group(n.radial, n.n_radial)
         shared = (starts, order, n.receiver, n.harmonic, sender, *arrays, paths)
-        shared += (torch.cat(rows).numpy(), to_weights, to_coupled)
+        shared += (torch.cat(rows).numpy(), to_weights, to_edges)
 
         def slope(part: int, first: int, last: int) -> None:
             loops.sum_messages_slope(first, last, *shared, to_senders[part])
 
         _share(n.n_radial, slope)
+        to_coupled = torch.zeros(coupled.shape, dtype=upstream[0].dtype)
+        to_coupled.index_add_(0, torch.from_numpy(n.harmonic), torch.from_numpy(to_edges))
         along = torch.from_numpy(to_senders).sum(0) if ctx.needs_input_grad[2] else None
-        return torch.from_numpy(to_weights), torch.from_numpy(to_coupled), along, None, None
+        return torch.from_numpy(to_weights), to_coupled, along, None, None
 
 
 def _path_table(layer: Layer, n_receivers: int) -> np.ndarray:

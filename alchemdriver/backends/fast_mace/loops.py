@@ -41,6 +41,16 @@ def group(keys, n_keys):
     return starts, order
 
 
+@_compiled
+def _weigh(w, u, out):
+    """out [S·C] = w [C] times u [S·C], state by state."""
+    channels = len(w)
+    for s in range(len(u) // channels):
+        part, into = u[s * channels : (s + 1) * channels], out[s * channels : (s + 1) * channels]
+        for c in range(channels):
+            into[c] = w[c] * part[c]
+
+
 # --- messages -------------------------------------------------------------------------------
 #
 # weights [R, slots·C], coupled [2P, Q], senders [rows, (l1+1)², S·C]; S states side by side.
@@ -54,11 +64,7 @@ def sum_messages(
     first, last, starts, order, radial, harmonic, sender, weights, coupled, senders, paths, out
 ):
     """out += Σ over the edges of receivers first … last-1 of w ⊙ (Y ⊗ u), eq. 6."""
-    n_slots = 0
-    for p in range(len(paths)):
-        n_slots = max(n_slots, paths[p, 0] + 1)
-    channels = weights.shape[1] // n_slots
-    states = senders.shape[2] // channels
+    channels = weights.shape[1] // len(paths)
     weighted = np.empty(senders.shape[2], weights.dtype)
     for r in range(first, last):
         for k in range(starts[r], starts[r + 1]):
@@ -68,11 +74,7 @@ def sum_messages(
                 slot, component, n1, n3, column, count, row = paths[p]
                 w = weights[radial[e], slot * channels : (slot + 1) * channels]
                 for m1 in range(n1):
-                    for s in range(states):
-                        part = u[component + m1, s * channels : (s + 1) * channels]
-                        into = weighted[s * channels : (s + 1) * channels]
-                        for c in range(channels):
-                            into[c] = w[c] * part[c]
+                    _weigh(w, u[component + m1], weighted)
                     for m3 in range(n3):
                         y_m = y[column + m1 * n3 + m3]
                         to = out[row + (r * n3 + m3) * count]
@@ -95,18 +97,17 @@ def sum_messages_slope(
     paths,
     upstream,
     to_weights,
-    to_coupled,
+    to_edges,
     to_senders,
 ):
     """Gradients of :func:`sum_messages`, edge by edge of the radial rows first … last-1.
 
-    upstream is laid out like out.  to_weights and to_coupled have one writer for each row;
-    to_senders [rows, (l1+1)², S·C] has many and must be private to a thread; empty: not wanted.
+    upstream is laid out like out.  to_weights [R, slots·C] is added to, to_edges [E, Q], along the
+    harmonics of every edge, is written; a row of either belongs to one radial row, and so to one
+    thread.  to_senders [rows, (l1+1)², S·C] is added to by all and must be private to a thread;
+    empty: not wanted.
     """
-    n_slots = 0
-    for p in range(len(paths)):
-        n_slots = max(n_slots, paths[p, 0] + 1)
-    channels = weights.shape[1] // n_slots
+    channels = weights.shape[1] // len(paths)
     states = senders.shape[2] // channels
     weighted = np.empty(senders.shape[2], weights.dtype)
     arrived = np.empty(senders.shape[2], weights.dtype)
@@ -115,24 +116,20 @@ def sum_messages_slope(
             e = order[k]
             r = receiver[e]
             y, u = coupled[harmonic[e]], senders[sender[e]]
-            to_y = to_coupled[harmonic[e]]
+            to_y = to_edges[e]
             for p in range(len(paths)):
                 slot, component, n1, n3, column, count, row = paths[p]
                 w = weights[row_of_weights, slot * channels : (slot + 1) * channels]
                 to_w = to_weights[row_of_weights, slot * channels : (slot + 1) * channels]
                 for m1 in range(n1):
-                    for s in range(states):
-                        part = u[component + m1, s * channels : (s + 1) * channels]
-                        into = weighted[s * channels : (s + 1) * channels]
-                        for c in range(channels):
-                            into[c] = w[c] * part[c]
+                    _weigh(w, u[component + m1], weighted)
                     at = column + m1 * n3
                     g = upstream[row + r * n3 * count]
                     along = y[at] * 0
                     for c in range(len(g)):
                         along += g[c] * weighted[c]
                         arrived[c] = y[at] * g[c]
-                    to_y[at] += along
+                    to_y[at] = along
                     for m3 in range(1, n3, 2):  # 2l3+1 is odd; by twos is a quarter faster
                         at = column + m1 * n3 + m3
                         g = upstream[row + (r * n3 + m3) * count]
@@ -142,8 +139,7 @@ def sum_messages_slope(
                             along += g[c] * weighted[c]
                             along_next += g_next[c] * weighted[c]
                             arrived[c] += y[at] * g[c] + y[at + 1] * g_next[c]
-                        to_y[at] += along
-                        to_y[at + 1] += along_next
+                        to_y[at], to_y[at + 1] = along, along_next
                     for s in range(states):
                         part = u[component + m1, s * channels : (s + 1) * channels]
                         came = arrived[s * channels : (s + 1) * channels]
