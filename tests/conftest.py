@@ -20,7 +20,10 @@ def error_table():
 
 def pytest_sessionfinish(session):
     if hasattr(session.config, "workeroutput"):  # one of several processes: hand the rows over
-        session.config.workeroutput["errors"] = _TABLE
+        session.config.workeroutput["errors"] = {
+            name: {column: float(error) for column, error in row.items()}  # NumPy's cannot travel
+            for name, row in _TABLE.items()
+        }
 
 
 @pytest.hookimpl(optionalhook=True)
