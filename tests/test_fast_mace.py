@@ -206,9 +206,9 @@ def test_polynomial_is_the_symmetric_contraction(name, kernels):
         attributes = torch.zeros(5, len(known), dtype=torch.float64)
         attributes[:2, 0] = attributes[2:, 3] = 1.0
         expected = contraction(x, attributes)
-        element = torch.tensor([0, 0, 1, 1, 1])
+        ranges = ((0, 2), (2, 5))
         found = [
-            kernels.SymmetricPolynomial.apply(x.transpose(1, 2), p, element).transpose(1, 2)
+            kernels.SymmetricPolynomial.apply(x.transpose(1, 2), p, ranges).transpose(1, 2)
             for p in layer.polynomials
         ]
         found = torch.cat([f.flatten(1) for f in found], dim=1)  # channels outside, as mace's

@@ -7,7 +7,7 @@ docs/evaluator.md derives them; :mod:`.torch_kernels` has the same two for other
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -109,13 +109,15 @@ def _by_degree(rows: torch.Tensor, layer: Layer, n_receivers: int):
 class SymmetricPolynomial(torch.autograd.Function):
     """f_w(x) = Σ_m t_m x_a x_b x_c per node and channel.
 
-    Arguments: x (n, D, C), the polynomial of one output l, the element of every node.
-    Returns (n, 2l+1, C).
+    Arguments: x (n, D, C), nodes sorted by element; the polynomial of one output l; the range of
+    nodes of every element.  Returns (n, 2l+1, C).
     """
 
     @staticmethod
-    def forward(ctx, x: torch.Tensor, p: Polynomial, element: torch.Tensor):
-        arrays = [t.detach().contiguous().numpy() for t in (element, x, p.index, p.coefficients)]
+    def forward(ctx, x: torch.Tensor, p: Polynomial, ranges: Sequence[tuple[int, int]]):
+        element = np.repeat(np.arange(len(ranges)), [stop - start for start, stop in ranges])
+        tensors = (x, p.index, p.coefficients)
+        arrays = [element, *(t.detach().contiguous().numpy() for t in tensors)]
         value = np.zeros((len(x), 2 * p.degree + 1, x.shape[2]), arrays[1].dtype)
         _share(len(x), lambda part, first, last: loops.polynomial(first, last, *arrays, value))
         ctx.arrays = arrays

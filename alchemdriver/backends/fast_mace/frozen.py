@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import mace  # noqa: F401  must come before e3nn
 import torch
@@ -47,6 +47,26 @@ class Polynomial:
     width: int  # D
     index: torch.Tensor  # [M, 4] w, a ≤ b ≤ c of each monomial
     coefficients: torch.Tensor  # [Z, M, C]
+
+    @cached_property
+    def matrices(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The same as T [Z, C, W·(D+1), N] on products x_b x_c, and the b and c [N] that occur.
+
+        T_(w, a, bc) is symmetric in all three, so that with h_(w,a) = Σ T_(w,a,bc) x_b x_c the
+        value is Σ_a x_a h_(w,a) and its gradient 3 h_(w,a).
+        """
+        w, *factors = self.index.T
+        n_out, size = 2 * self.degree + 1, self.width + 1
+        row, pair = [], []
+        for place in range(3):
+            a, b, c = factors[place], factors[(place + 1) % 3], factors[(place + 2) % 3]
+            row.append(w * size + a)
+            pair.append(torch.minimum(b, c) * size + torch.maximum(b, c))
+        pairs, column = torch.unique(torch.cat(pair), return_inverse=True)
+        place = torch.cat(row) * len(pairs) + column
+        t = self.coefficients.repeat(1, 3, 1).transpose(1, 2) / 3.0  # [Z, C, 3M]
+        flat = t.new_zeros(*t.shape[:2], n_out * size * len(pairs)).index_add(2, place, t)
+        return flat.view(*t.shape[:2], n_out * size, -1), pairs // size, pairs % size
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,7 @@ class Network:
         x = torch.cat([messages[ell] for ell in sorted(messages)], dim=1)  # [n, D, C]
         new = {}
         for p in layer.polynomials:
-            value = self.kernels.SymmetricPolynomial.apply(x, p, self._element)  # [n, 2l+1, C]
+            value = self.kernels.SymmetricPolynomial.apply(x, p, self.layout.ranges)  # [n, 2l+1, C]
             new[p.degree] = _matmul(value, layer.out[p.degree])
             if layer.skip is not None and p.degree in layer.skip:
                 new[p.degree] = new[p.degree] + self._by_element(

@@ -6,7 +6,7 @@ same number of neighbours, and of nodes of one element.  docs/evaluator.md deriv
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -182,23 +182,23 @@ def _unweighted(path: Path, to_weighted, w, u, dw, du) -> None:
 class SymmetricPolynomial(torch.autograd.Function):
     """See :class:`alchemdriver.backends.fast_mace.cpu_kernels.SymmetricPolynomial`.
 
-    Here all coefficients T_(w, a, bc), b ≤ c, stand in a matrix, for x_D = 1 as well, such that
-    h_(w,a) = Σ T_(w,a,bc) x_b x_c is one matrix product for each element and channel; with T
-    symmetric, f_w = Σ_a x_a h_(w,a) and ∂f_w/∂x_a = 3 h_(w,a).
+    Here as ``Polynomial.matrices``, one matrix product for each element and channel, of which the
+    gradient is a by-product.
     """
 
     @staticmethod
-    def forward(ctx, x: torch.Tensor, p: Polynomial, element: torch.Tensor):
+    def forward(ctx, x: torch.Tensor, p: Polynomial, ranges: Sequence[tuple[int, int]]):
         value = x.new_empty(len(x), 2 * p.degree + 1, x.shape[2])
         slope = x.new_empty(len(x), 2 * p.degree + 1, p.width, x.shape[2])
-        matrix, first, second = _matrices(p)
-        extended = torch.nn.functional.pad(x, (0, 0, 0, 1), value=1.0)  # [n, D+1, C]
+        matrix, first, second = p.matrices
+        extended = torch.nn.functional.pad(x, (0, 0, 0, 1), value=1.0).permute(2, 1, 0)
         step = max(1, _BLOCK_BYTES // (len(first) * x.shape[2] * x.element_size()))
-        for z in element.unique().tolist():
-            for nodes in (element == z).nonzero()[:, 0].split(step):
-                here = extended[nodes].permute(2, 1, 0)  # [C, D+1, m]
-                products = here[:, first] * here[:, second]
-                h = torch.bmm(matrix[z], products).view(len(here), -1, p.width + 1, len(nodes))
+        for z, (start, stop) in enumerate(ranges):
+            for begin in range(start, stop, step):
+                nodes = slice(begin, min(stop, begin + step))
+                here = extended[:, :, nodes]  # [C, D+1, m]
+                h = torch.bmm(matrix[z], here[:, first] * here[:, second])
+                h = h.view(len(here), -1, p.width + 1, h.shape[-1])
                 value[nodes] = (h * here.unsqueeze(1)).sum(2).permute(2, 1, 0)
                 slope[nodes] = 3.0 * h[:, :, : p.width].permute(3, 1, 2, 0)
         ctx.save_for_backward(slope)
@@ -208,19 +208,3 @@ class SymmetricPolynomial(torch.autograd.Function):
     def backward(ctx, upstream):
         (slope,) = ctx.saved_tensors
         return (slope * upstream.unsqueeze(2)).sum(1), None, None
-
-
-def _matrices(p: Polynomial) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """T [Z, C, W·(D+1), products], and the factors of the products that occur."""
-    w, *factors = p.index.T
-    n_out, size = 2 * p.degree + 1, p.width + 1
-    row, pair = [], []
-    for place in range(3):
-        a, b, c = factors[place], factors[(place + 1) % 3], factors[(place + 2) % 3]
-        row.append(w * size + a)
-        pair.append(torch.minimum(b, c) * size + torch.maximum(b, c))
-    pairs, column = torch.unique(torch.cat(pair), return_inverse=True)
-    place = torch.cat(row) * len(pairs) + column
-    t = p.coefficients.repeat(1, 3, 1).transpose(1, 2) / 3.0  # [Z, C, 3M]
-    flat = t.new_zeros(*t.shape[:2], n_out * size * len(pairs)).index_add(2, place, t)
-    return flat.view(*t.shape[:2], n_out * size, -1), pairs // size, pairs % size
