@@ -64,11 +64,7 @@ def make_safe(output, simulation) -> None:
             output.status.step.store(simulation.step + 1)
         # Rows up to this step must be on disk before a file that says they are.
         for other in simulation.outputs:
-            stream = getattr(other, "out", None)
-            for s in stream if isinstance(stream, list) else [stream]:
-                if s is not None and not s.closed:
-                    s.flush()
-                    os.fsync(s.fileno())
+            _sync(other)
         text = get_identification_info_xml() + "\n" + output.status.write(name="simulation")
         replace_keeping_previous(Path(name), text)
 
@@ -80,8 +76,16 @@ def sync_at_checkpoints(output) -> None:
 
     i-PI syncs each of its files at every write, a third of what it needs for a step.  A process
     that is killed loses nothing that the system has; after a power cut a run resumes from its last
-    checkpoint, which :func:`make_safe` writes after the rows before it are on disk.
+    checkpoint, which :func:`make_safe` writes after the rows before it are on disk.  At the end
+    i-PI closes its files before it writes that checkpoint, so closing syncs too.
     """
+    stock_close = output.close_stream
+
+    def close_stream() -> None:
+        _sync(output)
+        stock_close()
+
+    output.close_stream = close_stream
     if hasattr(output, "write_traj"):
         stock = output.write_traj
 
@@ -93,6 +97,14 @@ def sync_at_checkpoints(output) -> None:
         output.write_traj = write_traj
     else:
         output.force_flush = lambda: output.out.flush()
+
+
+def _sync(output) -> None:
+    streams = getattr(output, "out", None)
+    for stream in streams if isinstance(streams, list) else [streams]:
+        if stream is not None and not stream.closed:
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 def replace_keeping_previous(path: Path, text: str) -> None:

@@ -97,6 +97,12 @@ def test_kernels_for_accelerators_equal_stock_modules(name, monkeypatch):
     monkeypatch.setattr(network, "cpu_kernels", torch_kernels)
     backend = backend_of(name)
     assert max(difference(*both(backend, case), weight_gradient=True) for case in CASES) < EXACT
+    assert_conforms(backend_of(name, "float32"), salt(), STATES)
+    apart = np.diag([30.0, 30.0, 30.0])  # no neighbours
+    sites = AlchemicalSites.from_states(("Na", "Cl"), [{0: "Na"}, {0: "K"}])
+    x = (np.array([[0.0, 0.0, 0.0], [15.0, 15.0, 15.0]]), apart, (True,) * 3, np.array([0.3, 0.7]))
+    found, expected = (p.evaluate(*x) for p in (backend.potential(sites), backend.reference(sites)))
+    assert difference(found, expected, weight_gradient=True) < EXACT
 
 
 @pytest.mark.parametrize("name", ON_STOCK_MODULES)
@@ -145,6 +151,15 @@ def test_conforms(name, dtype):
     """End states, finite differences, symmetries, batches, repetition to the bit."""
     s = salt()
     assert_conforms(backend_of(name, dtype), s, STATES)
+
+
+def test_nothing_at_all():
+    backend = backend_of(COLLAPSED)
+    found = backend.potential(AlchemicalSites.plain([None])).evaluate(
+        np.zeros((1, 3)), np.eye(3) * 9, (True,) * 3, []
+    )
+    assert found.energy == 0.0
+    assert not found.forces.any()
 
 
 def test_atoms_that_are_nowhere():
@@ -242,7 +257,7 @@ def test_neighbour_sum_is_convolution_and_scatter(depth, threads, kernels, monke
     expected = block.linear(summed)
 
     edge = np.arange(n_edges)
-    edges = Neighbours(n_nodes, n_edges, receiver, edge, harmonic, sender)
+    edges = Neighbours(n_nodes, n_edges, len(y), receiver, edge, harmonic, sender)
     senders = torch.cat(
         [
             u[:, part].view(n_nodes, mul, ir.dim).transpose(1, 2)
@@ -447,9 +462,9 @@ def test_the_faster_evaluator_is_kept(monkeypatch, caplog):
 
 
 def test_without_cuequivariance(monkeypatch, caplog):
-    from mace.cli import convert_e3nn_cueq
+    from mace.modules import wrapper_ops
 
-    monkeypatch.setattr(convert_e3nn_cueq, "CUEQQ_AVAILABLE", False)
+    monkeypatch.setattr(wrapper_ops, "CUET_AVAILABLE", False)
     with pytest.raises(ModelError, match=r"not installed: pip install 'alchemdriver\[gpu\]'"):
         backend_of(COLLAPSED, evaluator="cueq")
     caplog.set_level(logging.INFO)
@@ -464,6 +479,8 @@ def test_unusual_options_are_detected():
     assert "differ in multiplicity" in reason_against(
         make_model("Residual", "Residual", edge_irreps=o3.Irreps("4x0e+2x1o"))
     )
+    lacking = make_model("Residual", "Residual", L=0, edge_irreps=o3.Irreps("4x0e+4x1o"))
+    assert "degrees that its features lack" in reason_against(lacking)
     assert "correlation" in reason_against(
         make_model("Residual", "Residual", L=0, max_ell=1, correlation=4)
     )

@@ -14,6 +14,8 @@ import pytest
 import real_runs as rr
 from test_server import kill_children, outputs
 
+from alchemdriver import checkpoints
+
 LENGTHS = {"equilibrate": 10, "switch": 30, "cycles": 1}
 
 
@@ -198,3 +200,20 @@ def test_a_hangup_stops_cleanly(tmp_path):
     supervisor.send_signal(signal.SIGHUP)
     assert supervisor.wait(rr.LIMIT) == 130
     assert (tmp_path / "a" / "RESTART").exists()
+
+
+def test_rows_are_synced_when_their_file_is_closed(tmp_path, monkeypatch):
+    """i-PI writes its last RESTART after that."""
+    from ipi.engine.outputs import PropertyOutput
+
+    synced = []
+    monkeypatch.setattr(checkpoints.os, "fsync", lambda fd: synced.append(os.fstat(fd).st_size))
+    output = PropertyOutput(str(tmp_path / "rows"))
+    output.out = open(output.filename, "w")  # noqa: SIM115
+    checkpoints.sync_at_checkpoints(output)
+    output.out.write("a row\n")
+    output.force_flush()
+    assert synced == []
+    output.out.write("another\n")
+    output.close_stream()
+    assert synced == [len("a row\nanother\n")]

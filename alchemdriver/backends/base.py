@@ -39,8 +39,9 @@ class Potential(Protocol):
         weights: (k,) λ, k = ``sites.n_weights``; they need not sum to 1.
 
         The result is in float64 whatever the model computes in, has N rows of forces (zero for
-        atoms without a node) and depends on nothing but the arguments: on a CPU, equal arguments
-        give equal bits.  Raises ModelError if anything in it is not finite.
+        atoms without a node) and depends on nothing but the arguments: on a CPU, equal arguments on
+        an equal number of threads give equal bits.  Raises ModelError if anything in it is not
+        finite.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import mace  # noqa: F401  must come before e3nn
 import torch
@@ -18,15 +19,19 @@ def converted(model: torch.nn.Module, name: str, device: torch.device) -> torch.
     Raises ModelError if cuEquivariance is not installed, or if the conversion refuses the model.
     """
     from mace.cli import convert_e3nn_cueq
+    from mace.modules import wrapper_ops
 
-    if not convert_e3nn_cueq.CUEQQ_AVAILABLE:
+    if not wrapper_ops.CUET_AVAILABLE:
         raise ModelError(
             "cuEquivariance is not installed: pip install 'alchemdriver[gpu]', or choose another "
             "evaluator"
         )
     before = torch.get_default_dtype()
+    card = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
     try:
-        new = convert_e3nn_cueq.run(copy.deepcopy(model), return_model=True, device=device.type)
+        # the new model draws weights before it gets those of the old one
+        with card, torch.random.fork_rng(devices=[]):
+            new = convert_e3nn_cueq.run(copy.deepcopy(model), return_model=True, device=device.type)
     except Exception as err:  # whatever a block that it does not know leads to
         why = " ".join(str(err).split()) or type(err).__name__
         raise ModelError(f"model '{name}' cannot run on cuEquivariance: {why}") from None

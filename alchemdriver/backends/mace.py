@@ -130,7 +130,7 @@ class MaceBackend:
         differently from ``features``; only the states of one group may differ.
         """
         require_elements(self.name, self.elements, sites)
-        if self.evaluator == "fast" and not state_features:
+        if self.evaluator == "fast" and sites.n_nodes and not state_features:
             return FastMacePotential(self, sites)
         model = self.on_cueq if self.evaluator == "cueq" else self.model
         return MacePotential(self, sites, state_features, model)
@@ -146,7 +146,7 @@ class MaceBackend:
         return MacePotential(self, sites)
 
     def fall_back(self, reason: str) -> None:
-        """Use stock modules from now on, with a warning; ModelError if 'fast' was demanded."""
+        """Use stock modules from now on, with a warning; ModelError if another one was demanded."""
         if self.demanded == self.evaluator:
             raise ModelError(
                 f"model '{self.name}': the {self.evaluator} evaluator is off: {reason}; "
@@ -156,15 +156,14 @@ class MaceBackend:
         self.evaluator = "stock"
 
     def keep_the_faster(self, sites: AlchemicalSites, arguments: tuple, rounds: int = 3) -> None:
-        """Time the present evaluator and cuEquivariance on the user's own system; keep one.
+        """Time what 'auto' is on a CPU and cuEquivariance; keep one.
 
         arguments: of ``Potential.evaluate``.  Which of the two wins depends on the GPU, on the
         model and on the number of atoms.  The first evaluation of each, which warms up, does not
         count.
         """
-        chosen = self.evaluator
         seconds = {}
-        for name in (chosen, "cueq"):
+        for name in (self._choose("auto"), "cueq"):
             self.evaluator = name
             try:
                 potential = self.potential(sites)
@@ -176,12 +175,11 @@ class MaceBackend:
                     )  # ends on the CPU, so nothing is left to wait for
                     times.append(time.perf_counter() - start)
                 seconds[name] = min(times[1:])
-            except (ModelError, RuntimeError) as err:
-                if name == chosen:
+            except Exception as err:
+                if not seconds:
                     raise
-                log.info("model %s: %s evaluator: %s", self.name, chosen, err)
-                self.evaluator = chosen
-                return
+                # whatever layers that were not made for this model or GPU raise
+                log.info("model %s: not on cuEquivariance: %s", self.name, err)
         self.evaluator = min(seconds, key=seconds.get)
         log.info(
             "model %s: %s evaluator, the faster on this system (%s)",

@@ -27,7 +27,9 @@ def rows(
                 continue
             cases = {"small": perovskite(SMALL), "large": perovskite(LARGE)}
             times = interleaved(
-                {name: _step(backend, system) for name, system in cases.items()}, rounds, device
+                {name: _step(backend, system) for name, system in cases.items()},
+                rounds,
+                backend.device.type,
             )
             small, large = (len(system.structure) for system in cases.values())
             yield {

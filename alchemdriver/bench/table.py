@@ -45,6 +45,9 @@ def rows(
 class _ForcesOnly(FastMacePotential):
     """Leaves ∂E/∂λ out, to see what it costs."""
 
+    def _lambda(self, weights):
+        return super()._lambda(weights).detach()
+
     def _gradients(self, energy, vectors, lam):
         (slope,) = torch.autograd.grad(energy, [vectors])
         return slope, torch.zeros_like(lam)

@@ -18,9 +18,6 @@ from e3nn import o3
 
 __all__ = ["Frozen", "Layer", "Path", "Polynomial", "freeze"]
 
-# Coefficients this much smaller than the largest are rounding of a zero.
-_ZERO = 1e-14
-
 
 @dataclass(frozen=True)
 class Path:
@@ -253,18 +250,22 @@ def _polynomial(contraction, degree: int, rows: list[int]) -> Polynomial:
     weights = {order: contraction.weights_max}
     weights |= {order - 1 - n: w for n, w in enumerate(contraction.weights)}
     width = contraction.U_tensors(1).shape[-2]
+    dtype = contraction.weights_max.dtype
     index, coefficients = [], []
     for n in range(1, order + 1):
         u = contraction.U_tensors(n).double()
         if u.dim() == n + 1:
             u = u.unsqueeze(0)  # [W, D, …, k]: mace drops the component of a scalar
         t = torch.einsum("w...k,zkc->w...zc", u, weights[n][rows].double())
-        entry = (t.abs().amax(dim=(-2, -1)) > _ZERO * t.abs().max()).nonzero()  # [E, 1+n]
+        entry = t.abs().amax(dim=(-2, -1)).nonzero()  # [E, 1+n]
         factors = torch.sort(entry[:, 1:], dim=1).values
         entry_of = torch.cat([entry[:, :1], factors], dim=1)
         monomial, place = torch.unique(entry_of, dim=0, return_inverse=True)
         summed = t.new_zeros(len(monomial), *t.shape[-2:])
-        coefficients.append(summed.index_add(0, place, t[tuple(entry.T)]))
-        index.append(torch.nn.functional.pad(monomial, (0, 3 - n), value=width))
-    coefficients = torch.cat(coefficients).transpose(0, 1).to(contraction.weights_max.dtype)
+        summed = summed.index_add(0, place, t[tuple(entry.T)])
+        # what is this much smaller than the largest is the rounding of a zero
+        used = summed.abs().amax(dim=(-2, -1)) > 4.0 * torch.finfo(dtype).eps * summed.abs().max()
+        coefficients.append(summed[used])
+        index.append(torch.nn.functional.pad(monomial[used], (0, 3 - n), value=width))
+    coefficients = torch.cat(coefficients).transpose(0, 1).to(dtype)
     return Polynomial(degree, width, torch.cat(index), coefficients.contiguous())

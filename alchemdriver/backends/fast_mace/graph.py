@@ -84,7 +84,7 @@ def _collapsed(layout: Layout, pairs: Pairs) -> tuple[Neighbours, tuple[GroupEdg
     sender_row = layout.sender_of_atom()[sender]
     mixed = np.flatnonzero(group < 0)
     main = Neighbours(
-        layout.n_receivers, n, receiver[mixed], pair[mixed], edge[mixed], sender_row[mixed]
+        layout.n_receivers, n, 2 * n, receiver[mixed], pair[mixed], edge[mixed], sender_row[mixed]
     )
     groups = []
     for g, of_group in enumerate(layout.groups):
@@ -100,6 +100,7 @@ def _collapsed(layout: Layout, pairs: Pairs) -> tuple[Neighbours, tuple[GroupEdg
             Neighbours(
                 len(of_group.sites),
                 n,
+                2 * n,
                 to_place[part],
                 pair[mine[part]],
                 mine[part],
@@ -122,6 +123,7 @@ def _expanded(layout: Layout, pairs: Pairs, rows: NodePairs) -> Neighbours:
     return Neighbours(
         layout.n_receivers,
         n_rows,
+        2 * n,
         np.concatenate([rows.second, rows.first]),
         np.concatenate([radial, radial]),
         np.concatenate([rows.pair, rows.pair + n]),

@@ -111,6 +111,7 @@ def sum_messages_slope(
     states = senders.shape[2] // channels
     weighted = np.empty(senders.shape[2], weights.dtype)
     arrived = np.empty(senders.shape[2], weights.dtype)
+    zero = np.zeros(1, weights.dtype)[0]  # of the same precision
     for row_of_weights in range(first, last):
         for k in range(starts[row_of_weights], starts[row_of_weights + 1]):
             e = order[k]
@@ -125,7 +126,7 @@ def sum_messages_slope(
                     _weigh(w, u[component + m1], weighted)
                     at = column + m1 * n3
                     g = upstream[row + r * n3 * count]
-                    along = y[at] * 0
+                    along = zero
                     for c in range(len(g)):
                         along += g[c] * weighted[c]
                         arrived[c] = y[at] * g[c]
@@ -134,7 +135,7 @@ def sum_messages_slope(
                         at = column + m1 * n3 + m3
                         g = upstream[row + (r * n3 + m3) * count]
                         g_next = upstream[row + (r * n3 + m3 + 1) * count]
-                        along, along_next = y[at] * 0, y[at] * 0
+                        along, along_next = zero, zero
                         for c in range(len(g)):
                             along += g[c] * weighted[c]
                             along_next += g_next[c] * weighted[c]

@@ -28,12 +28,13 @@ class Pairs:
     bounds: np.ndarray  # [B+1] range of each structure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Neighbours:
     """Which radial weights, harmonics and senders meet at which receiver: E directed edges."""
 
     n_receivers: int
     n_radial: int  # rows of the radial table
+    n_harmonic: int  # rows of the harmonics
     receiver: np.ndarray  # [E]
     radial: np.ndarray  # [E] row of the radial table
     harmonic: np.ndarray  # [E] row of the harmonics

@@ -151,7 +151,9 @@ class Network:
 
         up: [n, Σ 2l1+1, C], what the nodes send.
         """
-        senders = torch.cat([up, self._mixtures(up, lam_split.view(-1, 1, 1))])
+        senders = up
+        if self.layout.n_mixtures:
+            senders = torch.cat([up, self._mixtures(up, lam_split.view(-1, 1, 1))])
         sums = self._sum(weights, coupled, senders, graph.main, layer)
         messages = {
             l3: _matmul(rows, layer.down[l3]).index_select(0, self._receiver)

@@ -29,6 +29,7 @@ __all__ = ["FastMacePotential"]
 class FastMacePotential(Potential):
     """E(x, cell, λ) of one set of sites, for a model that ``support.reason_against`` lets pass.
 
+    sites: of at least one node.
     backend: the :class:`alchemdriver.backends.mace.MaceBackend` whose frozen model, head, scale
     and constants are used.
     """
@@ -43,7 +44,7 @@ class FastMacePotential(Potential):
         self._reach = 0.0  # Å, of the pair repulsion
         if hasattr(backend.model, "pair_repulsion_fn"):
             radii = backend.model.pair_repulsion_fn.covalent_radii[list(numbers)]
-            self._reach = 2.0 * float(radii.max()) if numbers else 0.0
+            self._reach = 2.0 * float(radii.max())
 
     def evaluate(
         self, positions: np.ndarray, cell: np.ndarray, pbc: Sequence[bool], weights: np.ndarray
@@ -78,16 +79,11 @@ class FastMacePotential(Potential):
         layout = network.layout
         pairs = find_pairs(positions[:, layout.present], cells, pbc, self.backend.cutoff)
         weights = np.concatenate([[1.0], weights])
-        lam = self._tensor(np.tile(weights, (n_structures, 1)), torch.float64)
-        vectors = self._tensor(pairs.vectors, self.backend.torch_dtype)
-        lam.requires_grad_()
-        vectors.requires_grad_()
-        if layout.n_nodes:
-            graph = build_graph(layout, self.sites, pairs)
-            energy = network.energies(graph, self._close(layout, pairs), vectors, lam)
-            energy = energy * self.backend.scale
-        else:
-            energy = lam.sum(1) * 0.0
+        lam = self._lambda(np.tile(weights, (n_structures, 1)))
+        vectors = self._tensor(pairs.vectors, self.backend.torch_dtype).requires_grad_()
+        graph = build_graph(layout, self.sites, pairs)
+        energy = network.energies(graph, self._close(layout, pairs), vectors, lam)
+        energy = energy * self.backend.scale
         slope, gradient = self._gradients(energy.sum(), vectors, lam)
 
         slope = slope.cpu().numpy().astype(np.float64)  # [P, 3] eV/Å
@@ -104,6 +100,9 @@ class FastMacePotential(Potential):
             found.append(PotentialEvaluation(float(energies[b]), forces[b], virial, gradients[b]))
             require_finite(self.backend.name, found[-1])
         return found
+
+    def _lambda(self, weights: np.ndarray) -> torch.Tensor:
+        return self._tensor(weights, torch.float64).requires_grad_()
 
     def _gradients(self, energy, vectors, lam) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.autograd.grad(energy, [vectors, lam], materialize_grads=True)

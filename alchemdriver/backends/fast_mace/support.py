@@ -53,6 +53,8 @@ def _block(block) -> str | None:
     for what, value in irreps.items():
         if not _one_of_each_degree(o3.Irreps(value)):
             return f"its {what} {value} repeat a degree"
+    if len(product.irreps_in1) > len(block.linear_up.irreps_in):
+        return f"its edge irreps {block.edge_irreps} have degrees that its features lack"
     if len({mul for mul, _ in product.irreps_in1}) != 1:
         return f"its edge irreps {block.edge_irreps} differ in multiplicity"
     if any(i.connection_mode != "uvu" or not i.has_weight for i in product.instructions):

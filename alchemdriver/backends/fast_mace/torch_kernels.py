@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from .neighbours import Neighbours
 
 __all__ = ["NeighbourSum", "SymmetricPolynomial"]
 
-# Bytes of the largest array of a block.
+# Bytes of the largest array of a block, of which a few are alive at once.
 _BLOCK_BYTES = 1_000_000_000
 
 
@@ -33,16 +34,16 @@ class NeighbourSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, weights, coupled, senders, neighbours: Neighbours, layer: Layer):
-        rows = _pad(neighbours, weights.device)
+        rows = _rows(neighbours, weights.device)
         width = layer.channels if senders is None else senders.shape[2]
         out = {
             degree: weights.new_zeros(neighbours.n_receivers, 2 * degree + 1, count, width)
             for degree, count in layer.paths_to.items()
         }
-        padded = torch.nn.functional.pad(weights, (0, 0, 0, 1))
-        for start, stop, slots in _blocks(rows, padded, width):
+        padded = torch.nn.functional.pad(coupled, (0, 0, 0, 1))
+        for start, stop, slots in _blocks(rows, weights, senders, width):
             block = rows.block(start, stop, slots)
-            w, y, u = _gather(block, padded, coupled, layer, senders)
+            w, y, u = _gather(block, weights, padded, layer, senders)
             for path in layer.paths:
                 sums = torch.bmm(_coupled(path, y).mT, _weighted(path, w, u))
                 out[path.l3][rows.receivers[start:stop], :, path.place] = sums
@@ -59,12 +60,12 @@ class NeighbourSum(torch.autograd.Function):
             for (degree, count), g in zip(layer.paths_to.items(), upstream, strict=True)
         }
         width = layer.channels if senders is None else senders.shape[2]
-        padded = torch.nn.functional.pad(weights, (0, 0, 0, 1))
-        to_weights, to_coupled = torch.zeros_like(padded), torch.zeros_like(coupled)
+        padded = torch.nn.functional.pad(coupled, (0, 0, 0, 1))
+        to_weights, to_coupled = torch.zeros_like(weights), torch.zeros_like(padded)
         to_senders = torch.zeros_like(senders) if ctx.needs_input_grad[2] else None
-        for start, stop, slots in _blocks(rows, padded, width):
+        for start, stop, slots in _blocks(rows, weights, senders, width):
             block = rows.block(start, stop, slots)
-            w, y, u = _gather(block, padded, coupled, layer, senders)
+            w, y, u = _gather(block, weights, padded, layer, senders)
             dw, dy = torch.empty_like(w), torch.empty_like(y)
             du = None if to_senders is None else torch.zeros_like(u)
             for path in layer.paths:
@@ -76,14 +77,14 @@ class NeighbourSum(torch.autograd.Function):
                 to_senders.index_add_(0, block.sender, du.view(-1, *senders.shape[1:]))
             to_weights.index_add_(0, block.radial, dw.view(-1, to_weights.shape[1]))
             to_coupled.index_add_(0, block.harmonic, dy.flatten(0, 1))
-        return to_weights[:-1], to_coupled, to_senders, None, None
+        return to_weights, to_coupled[:-1], to_senders, None, None
 
 
 @dataclass(frozen=True)
 class _Rows:
     """Neighbours as rows of slots, one row per receiver, longest first, padded at their ends.
 
-    Tables are [receivers, D]; a padded slot has the radial row R, which is zero.
+    Tables are [receivers, D]; a padded slot has the harmonics of a last row, which are zero.
     """
 
     receivers: torch.Tensor  # [r] in the order of the rows
@@ -107,6 +108,16 @@ class _Block:
     sender: torch.Tensor
 
 
+_MADE: WeakKeyDictionary[Neighbours, _Rows] = WeakKeyDictionary()
+
+
+def _rows(neighbours: Neighbours, device: torch.device) -> _Rows:
+    """Made once for the layers and the backward pass of an evaluation."""
+    if neighbours not in _MADE:
+        _MADE[neighbours] = _pad(neighbours, device)
+    return _MADE[neighbours]
+
+
 def _pad(neighbours: Neighbours, device: torch.device) -> _Rows:
     receiver, n_receivers = neighbours.receiver, neighbours.n_receivers
     counts = np.bincount(receiver, minlength=n_receivers)
@@ -119,8 +130,8 @@ def _pad(neighbours: Neighbours, device: torch.device) -> _Rows:
     shape = (n_receivers, int(counts.max(initial=0)))
     tables = []
     for values, empty in (
-        (neighbours.radial, neighbours.n_radial),
-        (neighbours.harmonic, 0),
+        (neighbours.radial, 0),
+        (neighbours.harmonic, neighbours.n_harmonic),
         (neighbours.sender, 0),
     ):
         table = np.full(shape, empty)
@@ -129,9 +140,12 @@ def _pad(neighbours: Neighbours, device: torch.device) -> _Rows:
     return _Rows(torch.from_numpy(rows).to(device), *tables, counts[rows])
 
 
-def _blocks(rows: _Rows, weights: torch.Tensor, width: int) -> Iterator[tuple[int, int, int]]:
+def _blocks(
+    rows: _Rows, weights: torch.Tensor, senders: torch.Tensor | None, width: int
+) -> Iterator[tuple[int, int, int]]:
     """(first row, end, slots) of blocks of limited size; none of rows without slots."""
-    per_slot = max(weights.shape[1], width) * weights.element_size()
+    components = 1 if senders is None else senders.shape[1]
+    per_slot = max(weights.shape[1], components * width) * weights.element_size()
     start = 0
     while start < len(rows.counts) and rows.counts[start] > 0:
         slots = int(rows.counts[start])
