@@ -282,6 +282,9 @@ def client(
     evaluator: Evaluator = "auto",
 ) -> None:
     """Compute energies, forces and ∂H/∂λ for a server, here or far away."""
+    # torch's idle OpenMP threads would spin for a millisecond on the cores that the evaluator's own
+    # threads are to use; the OpenMP library reads this when torch is imported
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     from . import assembly
     from .client import serve
     from .inputs import read_input

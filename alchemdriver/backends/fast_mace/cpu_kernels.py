@@ -138,7 +138,11 @@ def _share(n_rows: int, loop: Callable[[int, int, int], None]) -> None:
         loop(0, 0, n_rows)
         return
     bounds = np.linspace(0, n_rows, threads + 1).astype(int).tolist()
-    list(_pool(threads, os.getpid()).map(loop, range(threads), bounds[:-1], bounds[1:]))
+    pool = _pool(threads - 1, os.getpid())
+    others = [pool.submit(loop, part, bounds[part], bounds[part + 1]) for part in range(1, threads)]
+    loop(0, 0, bounds[1])
+    for other in others:
+        other.result()
 
 
 @lru_cache(maxsize=1)
