@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 def draw_shares(axis, rows: list[dict]):
     """A bar for each row, cut into the shares of its time; returns *axis*."""
-    names = [f"{row['system']}, {row['dtype']}" for row in rows]
+    names = [f"{row['model']}, {row['system']}" for row in rows]
     left = [0.0] * len(rows)
     for part in rows[0]["shares"]:
         widths = [100 * row["shares"][part] for row in rows]
@@ -26,7 +26,7 @@ def draw_shares(axis, rows: list[dict]):
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axis.invert_yaxis()
     axis.set_xlabel("share of one evaluation, %")
-    axis.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.4, 1.0), frameon=False)
+    axis.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.35, 1.0), frameon=False)
     return axis
 
 
@@ -34,8 +34,8 @@ def draw_bounds(axis, rows: list[dict]):
     """Measured milliseconds and both bounds of the same rows; returns *axis*."""
     kinds = {
         "measured": "ms",
-        "traffic, nothing cached": "bound from traffic, ms",
-        "flops": "bound from flops, ms",
+        "bound from traffic, cache empty": "bound from traffic, ms",
+        "bound from flops": "bound from flops, ms",
     }
     height = 0.8 / len(kinds)
     for k, (label, key) in enumerate(kinds.items()):
@@ -50,7 +50,8 @@ def draw_bounds(axis, rows: list[dict]):
 
 def main() -> None:
     rows = json.loads((HERE / "speed.json").read_text())["profile"]["rows"]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
+    rows = [row for row in rows if row["dtype"] == "float64"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     draw_shares(left, rows)
     draw_bounds(right, rows)
     figure.savefig(HERE.parent / "docs" / "images" / "evaluator-profile.png", dpi=120)
