@@ -170,9 +170,7 @@ class MaceBackend:
                 times = []
                 for _ in range(rounds + 1):
                     start = time.perf_counter()
-                    potential.evaluate(
-                        *arguments
-                    )  # ends on the CPU, so nothing is left to wait for
+                    potential.evaluate(*arguments)  # ends on the CPU: nothing is left to wait for
                     times.append(time.perf_counter() - start)
                 seconds[name] = min(times[1:])
             except Exception as err:
@@ -181,12 +179,8 @@ class MaceBackend:
                 # whatever layers that were not made for this model or GPU raise
                 log.info("model %s: not on cuEquivariance: %s", self.name, err)
         self.evaluator = min(seconds, key=seconds.get)
-        log.info(
-            "model %s: %s evaluator, the faster on this system (%s)",
-            self.name,
-            self.evaluator,
-            ", ".join(f"{name} {1e3 * t:.1f} ms" for name, t in seconds.items()),
-        )
+        found = ", ".join(f"{name} {1e3 * t:.1f} ms" for name, t in seconds.items())
+        log.info("model %s: %s evaluator on this system (%s)", self.name, self.evaluator, found)
 
     def _choose(self, wanted: str) -> str:
         if wanted not in EVALUATORS:
