@@ -9,5 +9,5 @@ __all__ = ["AlchemicalCalculator", "__version__"]
 def __getattr__(name: str):
     # The calculator needs torch; the analysis and the command line must start without it.
     if name == "AlchemicalCalculator":
-        return import_module(".calculator", __name__).AlchemicalCalculator
+        return import_module(".potential.calculator", __name__).AlchemicalCalculator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

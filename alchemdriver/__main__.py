@@ -1,5 +1,5 @@
 """``python -m alchemdriver`` is the ``alchemdriver`` command."""
 
-from .cli import main
+from .cli.main import main
 
 main()

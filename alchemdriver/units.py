@@ -6,6 +6,8 @@ same quantities from another CODATA release (1e-8 to 1e-6 apart, the bar 3e-5).
 ``tests/test_units.py`` compares.
 """
 
+from __future__ import annotations
+
 ANGSTROM = 1.8897261  # bohr
 ELECTRONVOLT = 0.036749326  # hartree
 KELVIN = 3.1668152e-06  # hartree
@@ -19,3 +21,8 @@ HBAR_EV_FS = 1.0 / (ELECTRONVOLT * FEMTOSECOND)  # reduced Planck constant, eV f
 BAR_EV_PER_ANGSTROM3 = BAR * ANGSTROM**3 / ELECTRONVOLT  # eV / Å^3 per bar
 # u Å^2 / fs^2 in eV: kinetic energies and harmonic frequencies from masses in u
 DALTON_ANGSTROM2_PER_FS2_EV = DALTON * (ANGSTROM / FEMTOSECOND) ** 2 / ELECTRONVOLT
+
+
+def kT(temperature: float) -> float:
+    """eV from K, with i-PI's Boltzmann constant."""
+    return KB_EV * temperature

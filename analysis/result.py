@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from .corrections import Term
-from .estimators import Estimate, WorkAnalysis
-from .fixed_lambda import Window
-from .holds import Hold
-from .mass_leg import MassLeg
-from .mbar import Mbar
-from .quadrature import Quadrature
-from .scaling import Curve
-from .work import FirstLaw, SwitchingRun
+from .corrections.formulas import Term
+from .corrections.mass_leg import MassLeg
+from .corrections.scaling import Curve
+from .estimators.fixed_lambda import Window
+from .estimators.holds import Hold
+from .estimators.mbar import Mbar
+from .estimators.quadrature import Quadrature
+from .estimators.switching import Estimate, WorkAnalysis
+from .estimators.work import FirstLaw, SwitchingRun
 
 SCHEMA = "alchemdriver-result/1"
 
@@ -33,7 +33,7 @@ class Provenance:
     seed: int
     model: str  # as in the input
     model_sha256: str | None  # shelf.model_digest; None: the model is not on this disk
-    digest: str | None  # the input's own; see alchemdriver.inputs.digest
+    digest: str | None  # the input's own; see alchemdriver.contract.digest
 
 
 @dataclass(frozen=True)

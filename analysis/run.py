@@ -11,23 +11,24 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import shelf
+from ..contract import shelf
+from ..contract.layout import FOLDER
+from ..contract.run_input import RunInput, read_input
 from ..errors import AnalysisError, ModelError
-from ..inputs import RunInput, read_input
-from . import corrections as c
-from . import scaling
-from .corrections import Term
-from .estimators import FEW_PAIRS, Estimate, WorkAnalysis, analyze_works, mean_estimate
-from .fixed_lambda import fixed_window
-from .holds import FEW_ROWS, SHORT_HOLD, drifts, relaxation
-from .mass_leg import FOLDER, MASS_TERM, leg_of, leg_warnings
-from .mbar import mbar
-from .quadrature import integrate, quadrature
+from .corrections import formulas as c
+from .corrections import scaling
+from .corrections.formulas import Term
+from .corrections.mass_leg import MASS_TERM, leg_of, leg_warnings
+from .corrections.scaling import Absolute
+from .corrections.terms import fixed_atoms, fixes_centre_of_mass, terms_of
+from .estimators.fixed_lambda import fixed_window
+from .estimators.holds import FEW_ROWS, SHORT_HOLD, drifts, relaxation
+from .estimators.mbar import mbar
+from .estimators.quadrature import integrate, quadrature
+from .estimators.switching import FEW_PAIRS, Estimate, WorkAnalysis, analyze_works, mean_estimate
+from .estimators.window_checks import mbar_warnings, window_warnings
+from .estimators.work import SwitchingRun, common_temperature, switching_work
 from .result import Conditions, Provenance, Replica, Result, Total, write_result
-from .scaling import Absolute
-from .terms import fixed_atoms, fixes_centre_of_mass, terms_of
-from .window_checks import mbar_warnings, window_warnings
-from .work import SwitchingRun, common_temperature, switching_work
 
 _PACKAGES = {
     "alchemdriver": "alchemdriver",

@@ -16,11 +16,16 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from campaign_quantum import RESULT, averaged, switched  # noqa: E402
-from quantum_oscillator import Oscillators  # noqa: E402
+from campaigns.quantum import RESULT, averaged, switched  # noqa: E402
+from helpers.quantum_oscillator import Oscillators  # noqa: E402
 
-from alchemdriver.analysis.plots import STYLE, bead_convergence  # noqa: E402
-from alchemdriver.analysis.quantum import BeadPoint, QuantumResult, extrapolate  # noqa: E402
+from alchemdriver.analysis.compare.beads import (  # noqa: E402
+    BeadPoint,
+    QuantumResult,
+    bead_convergence,
+    extrapolate,
+)
+from alchemdriver.analysis.report.plots import STYLE  # noqa: E402
 
 X = 5.0  # βħω of the initial state
 

@@ -18,7 +18,9 @@ import sys
 import time
 from pathlib import Path
 
-from alchemdriver.prepare import Settings, prepare, read_structure, template_path
+from alchemdriver.prepare.render import Settings
+from alchemdriver.prepare.run_folder import prepare, template_path
+from alchemdriver.prepare.structure import read_structure
 
 BEADS = 4
 CASES = {  # name: (clients, mode, batch_size)

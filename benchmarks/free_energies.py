@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 
 from alchemdriver.analysis import analyze_workflow
-from alchemdriver.analysis.workflow import WorkflowResult, to_document
-from alchemdriver.inputs import read_input
-from alchemdriver.workflow import manifest
-from alchemdriver.xmltree import child, parse_xml, text_of
+from alchemdriver.analysis.compare.workflow import WorkflowResult, to_document
+from alchemdriver.contract import manifest
+from alchemdriver.contract.run_input import read_input
+from alchemdriver.contract.xmltree import child, parse_xml, text_of
 
 RESULT = Path(__file__).parent / "free_energies.json"
 OF_A_STAGE = (

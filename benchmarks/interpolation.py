@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from alchemdriver.analysis import analyze
-from alchemdriver.demo import prepare_demo
-from alchemdriver.run import find_runs
+from alchemdriver.contract.layout import find_runs
+from alchemdriver.prepare.demo import prepare_demo
 
 SEEDS = (20404, 20414, 20424, 20434)  # of the first replica; the second has the next number
 LINEAR = {"interpolation": "linear", "cycles": "4"}

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 
 from alchemdriver.analysis import analyze
-from alchemdriver.demo import PRESSURE, TEMPERATURE, TIMESTEP, alpha_cspbi3
-from alchemdriver.prepare import Settings
-from alchemdriver.run import find_runs
-from alchemdriver.windows import nodes, prepare_windows
+from alchemdriver.contract.layout import find_runs
+from alchemdriver.prepare.demo import PRESSURE, TEMPERATURE, TIMESTEP, alpha_cspbi3
+from alchemdriver.prepare.render import Settings
+from alchemdriver.prepare.windows import nodes, prepare_windows
 
 SEED, WINDOWS, STEPS = 30501, 5, 3000
 

@@ -6,7 +6,8 @@ import argparse
 import logging
 from pathlib import Path
 
-from alchemdriver import shelf
+from alchemdriver.contract import shelf
+from alchemdriver.potential import open as opening
 
 
 def arguments(description: str, default_model: str = "chgnet-0.3.0", **extra) -> argparse.Namespace:
@@ -28,4 +29,4 @@ def arguments(description: str, default_model: str = "chgnet-0.3.0", **extra) ->
 
 def open_model(name: str):
     """The backend and the sha256 of its file."""
-    return shelf.open_model(name), shelf.model_digest(name)
+    return opening.open_model(name), shelf.model_digest(name)

@@ -23,15 +23,15 @@ from common import arguments, open_model
 from structures import aluminium_nitride, gallium_nitride
 
 from alchemdriver import AlchemicalCalculator
-from alchemdriver.cli import parse_supercell
 from alchemdriver.composition import plots
+from alchemdriver.composition.journal import Journal
 from alchemdriver.composition.mixture import Mixture
 from alchemdriver.composition.objectives import AtRelaxedCell, biaxial_stress, cell_length
 from alchemdriver.composition.optimize import joint_descent, optimize
-from alchemdriver.composition.records import Journal
 from alchemdriver.composition.relaxation import Settings, relax, relax_atoms
 from alchemdriver.composition.scan import scan, table
 from alchemdriver.composition.supercells import random_cells, sqs
+from alchemdriver.contract.text import parse_supercell
 
 FREE = Settings(force=1e-4, stress=1e-6, optimiser="bfgs")
 HELD = Settings(cell="c-only", force=1e-4, stress=1e-6, optimiser="bfgs")

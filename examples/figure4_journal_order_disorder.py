@@ -13,7 +13,7 @@ from pathlib import Path
 from common import arguments, open_model
 
 from alchemdriver.composition.relaxation import Settings
-from alchemdriver.composition.session import order_and_print
+from alchemdriver.composition.show import order_and_print
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from common import arguments, open_model
 from structures import perovskite, sodium_chloride
 
 from alchemdriver.composition.mixture import Mixture
-from alchemdriver.composition.session import schemes_and_print
+from alchemdriver.composition.show import schemes_and_print
 
 
 def main() -> None:

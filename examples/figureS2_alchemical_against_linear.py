@@ -16,7 +16,7 @@ from free_energy import numbers, switched
 from structures import perovskite
 
 from alchemdriver.composition import plots
-from alchemdriver.prepare import Settings
+from alchemdriver.prepare.render import Settings
 
 
 def main() -> None:

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 from alchemdriver.analysis import analyze
-from alchemdriver.prepare import Settings, prepare, read_structure
-from alchemdriver.run import find_runs
+from alchemdriver.contract.layout import find_runs
+from alchemdriver.prepare.render import Settings
+from alchemdriver.prepare.run_folder import prepare
+from alchemdriver.prepare.structure import read_structure
 
 
 def command(*words) -> None:

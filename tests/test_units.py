@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from alchemdriver import units, xmltree
+from alchemdriver import units
+from alchemdriver.contract import xmltree
 
 tables = pytest.importorskip("ipi.utils.units")
 

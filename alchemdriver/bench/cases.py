@@ -19,10 +19,10 @@ from ase.build import bulk
 from e3nn import o3
 from mace import modules
 
-from ..alchemy import AlchemicalSites
-from ..demo import alpha_cspbi3
+from ..contract.shelf import FOUNDATION_ELEMENTS
+from ..potential.sites import AlchemicalSites
+from ..prepare.demo import alpha_cspbi3
 from ..records import Structure
-from ..shelf import FOUNDATION_ELEMENTS
 
 __all__ = ["MODELS", "SYSTEMS", "System", "build_model"]
 

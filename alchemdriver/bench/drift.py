@@ -9,8 +9,8 @@ from ase import Atoms, units
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from ase.md.verlet import VelocityVerlet
 
-from .. import shelf
-from ..calculator import AlchemicalCalculator
+from ..potential.calculator import AlchemicalCalculator
+from ..potential.open import open_model
 from .cases import perovskite
 from .timing import stock_calculator
 
@@ -32,7 +32,7 @@ def rows(
     lead = [i for i, symbol in enumerate(s.symbols) if symbol == "Pb"]
     halves = [dict.fromkeys(lead, "Pb"), dict.fromkeys(lead, "Sn")]
     for dtype in dtypes:
-        backend = shelf.open_model("demo", device=device, dtype=dtype)
+        backend = open_model("demo", device=device, dtype=dtype)
         atoms = Atoms(s.symbols, s.positions, cell=s.cell, pbc=True)
         calculators = {
             "stock": stock_calculator(backend),

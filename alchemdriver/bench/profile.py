@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from ..backends.fast_mace import loops
+from ..potential.backends.fast_mace import loops
 from .cases import SYSTEMS
 from .timing import interleaved, open_backend
 

@@ -18,11 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import assembly
-from ..client import serve
+from ..client import assembly
+from ..client.serve import serve
+from ..contract.address import address_of
+from ..contract.digest import digest
+from ..contract.run_input import read_input
 from ..errors import RunError
-from ..inputs import read_input
-from ..prepare import Settings, prepare
+from ..prepare.render import Settings
+from ..prepare.run_folder import prepare
 from .cases import MODELS, build_model, perovskite
 
 __all__ = ["rows"]
@@ -82,10 +85,10 @@ def _measure(
         )
         try:
             serve(
-                assembly.address_of(run),
+                address_of(run),
                 n_atoms=len(run.structure),
                 evaluate=evaluate,
-                lambda_of=assembly.lambda_reader(run, assembly.digest(run)),
+                lambda_of=assembly.lambda_reader(run, digest(run)),
             )
         finally:
             server.terminate()

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
-from ..backends.fast_mace import FastMacePotential
-from ..backends.mace import MaceBackend, MacePotential
 from ..errors import ModelError
-from ..testing import difference
+from ..potential.backends.fast_mace import FastMacePotential
+from ..potential.backends.mace import MaceBackend, MacePotential
+from ..potential.checks import difference
 from .cases import SYSTEMS, System, perovskite
 from .timing import interleaved, open_backend, spread, stock_step
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from .. import shelf
-from ..backends.mace import MaceBackend
+from ..potential.backends.mace import MaceBackend
+from ..potential.open import open_model
 from ..records import Structure
 from .cases import MODELS, build_model
 
@@ -53,7 +53,7 @@ def open_backend(model: str, device: str, dtype: str) -> MaceBackend:
     """A model of the cases, or one that the shelf knows.  Raises ModelError."""
     if model in MODELS:
         return MaceBackend(build_model(model), model, device, dtype)
-    return shelf.open_model(model, device=device, dtype=dtype)
+    return open_model(model, device=device, dtype=dtype)
 
 
 def stock_step(

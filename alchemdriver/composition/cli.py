@@ -57,14 +57,14 @@ def relax(
     dtype: Dtype = "float64",
 ) -> None:
     """Relax a mixed crystal at fixed weights, or along a scan; table and plot of its cell."""
-    from . import session
+    from . import show
     from .relaxation import Settings
 
     settings = Settings(cell, symmetry, force, stress, steps, optimiser)
-    mixture = session.read_mixture(structure, alchemy, supercell)
-    grid = session.compositions(mixture, weights, scan)
-    backend, digest = session.open_backend(model, device, dtype)
-    session.relax_and_print(
+    mixture = show.read_mixture(structure, alchemy, supercell)
+    grid = show.compositions(mixture, weights, scan)
+    backend, digest = show.open_backend(model, device, dtype)
+    show.relax_and_print(
         mixture, grid, backend, digest, settings, out, samples=random, with_sqs=sqs, seed=seed
     )
 
@@ -94,12 +94,12 @@ def optimize(
     dtype: Dtype = "float64",
 ) -> None:
     """Find the composition that meets a target; exit status 1 if none does."""
-    from . import session
+    from . import show
 
-    mixture = session.read_mixture(structure, alchemy, "1x1x1")
-    start = session.start_of(mixture, weights)
-    backend, digest = session.open_backend(model, device, dtype)
-    found = session.optimize_and_print(
+    mixture = show.read_mixture(structure, alchemy, "1x1x1")
+    start = show.start_of(mixture, weights)
+    backend, digest = show.open_backend(model, device, dtype)
+    found = show.optimize_and_print(
         mixture, start, backend, digest, target, method, tolerance, max_steps, symmetry, out
     )
     if not found.met:
@@ -130,12 +130,12 @@ def order(
     dtype: Dtype = "float64",
 ) -> None:
     """Ordered against disordered A2B'B''X6 for a list of compositions; ranking with ROC and AUC."""
-    from . import session
+    from . import show
     from .relaxation import Settings
 
     settings = Settings("free", symmetry, force, stress, steps, optimiser)
-    backend, digest = session.open_backend(model, device, dtype)
-    session.order_and_print(cases, backend, digest, settings, mixed, sqs, seed, largest, out)
+    backend, digest = show.open_backend(model, device, dtype)
+    show.order_and_print(cases, backend, digest, settings, mixed, sqs, seed, largest, out)
 
 
 def schemes(
@@ -152,8 +152,8 @@ def schemes(
     dtype: Dtype = "float64",
 ) -> None:
     """Interpolation schemes side by side: energies along λ, linearity, time per step."""
-    from . import session
+    from . import show
 
-    mixture = session.read_mixture(structure, alchemy, "1x1x1")
-    backend, _ = session.open_backend(model, device, dtype)
-    session.schemes_and_print(mixture, alchemy, backend, points, cells, repeats, out)
+    mixture = show.read_mixture(structure, alchemy, "1x1x1")
+    backend, _ = show.open_backend(model, device, dtype)
+    show.schemes_and_print(mixture, alchemy, backend, points, cells, repeats, out)

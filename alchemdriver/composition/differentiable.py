@@ -24,7 +24,7 @@ from ase.spacegroup.symmetrize import prep_symmetry, symmetrize_rank1, symmetriz
 from torch.autograd.function import once_differentiable
 
 from ..errors import InputError, RunError
-from ..testing import difference_quotient
+from ..potential.checks import difference_quotient
 from .mixture import Mixture
 from .relaxation import CELLS, Relaxed, Settings, relax
 

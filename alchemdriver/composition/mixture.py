@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase import Atoms
 
-from ..alchemy import AlchemicalSites
+from ..contract.transformation import element, parse_set
 from ..errors import InputError
-from ..transformation import element, parse_set
+from ..potential.sites import AlchemicalSites
 
 if TYPE_CHECKING:
-    from ..backends.base import Potential
+    from ..potential.backends.base import Potential
 
 __all__ = ["Mixture", "check_composition", "parse_composition"]
 

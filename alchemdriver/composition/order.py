@@ -21,10 +21,10 @@ from ase import Atoms
 from matscipy.neighbours import neighbour_list
 
 from .. import __version__
+from ..contract.transformation import element
 from ..errors import InputError
-from ..transformation import element
+from .journal import Journal
 from .mixture import Mixture
-from .records import Journal
 from .relaxation import Settings, relax, relax_atoms
 from .supercells import distinct_orderings, primitive, sqs
 

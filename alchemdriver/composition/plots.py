@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..analysis.plots import STYLE
+from ..analysis.report.plots import STYLE
 
 __all__ = [
     "against_vegard",

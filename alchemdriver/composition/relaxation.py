@@ -15,8 +15,8 @@ from ase.optimize import BFGS, FIRE
 from ase.spacegroup.symmetrize import symmetrize_rank2
 from ase.stress import full_3x3_to_voigt_6_strain, voigt_6_to_full_3x3_strain
 
-from ..calculator import AlchemicalCalculator
 from ..errors import InputError, RunError, did_you_mean
+from ..potential.calculator import AlchemicalCalculator
 from .mixture import Mixture
 
 __all__ = ["CELLS", "OPTIMISERS", "Relaxed", "Settings", "relax", "relax_atoms"]
@@ -95,7 +95,7 @@ def relax(
 ) -> Relaxed:
     """Minimise E(x, cell) at fixed *weights* (k,).
 
-    backend: a model, see :func:`alchemdriver.shelf.open_model`.  start: positions and cell to begin
+    backend: a model, see ``open_model``.  start: positions and cell to begin
     from instead of the mixture's own.  Raises RunError if the tolerances are not reached.
     """
     settings = settings or Settings()

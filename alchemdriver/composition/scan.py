@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
+from .journal import Journal, atoms_from_dict, atoms_to_dict, fingerprint_of
 from .mixture import Mixture
-from .records import Journal, atoms_from_dict, atoms_to_dict, fingerprint_of
 from .relaxation import Relaxed, Settings, relax
 
 __all__ = ["COLUMNS", "Scan", "compositions_along", "scan", "simplex_grid", "table", "vegard"]

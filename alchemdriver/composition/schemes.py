@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..alchemy import AlchemicalSites, ExpandedEdges
 from ..errors import InputError, ModelError
+from ..potential.sites import AlchemicalSites, ExpandedEdges
 from .mixture import Mixture
 
 __all__ = ["SCHEMES", "Comparison", "compare", "time_per_step"]

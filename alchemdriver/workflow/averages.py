@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..analysis.fixed_lambda import equilibrium_mean
-from ..analysis.thermal import kT
-from ..analysis.trajectory import Trajectory, read_trajectory
+from ..analysis.estimators.fixed_lambda import equilibrium_mean
+from ..analysis.files.trajectory import Trajectory, read_trajectory
+from ..contract.run_input import RunInput
 from ..errors import RunError
-from ..inputs import RunInput
 from ..records import Structure
+from ..units import kT
 from .symmetry import SpaceGroup
 
 FEWEST_FRAMES = 20  # after equilibration

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
+from ..contract.manifest import Workflow
+from ..contract.text import parse_potentials, parse_sites
 from ..errors import InputError
-from .manifest import Workflow
 
 _ONLY_STAGES = (
     "route", "site", "chemical_potential", "second_phase", "n_ws", "formula_units",
@@ -27,8 +27,8 @@ def stages_only(given: dict[str, Any]) -> None:
 
 def prepare_stages(given: dict[str, Any]) -> None:
     """Write the workflow that *given* (the options of ``prepare``) ask for, and describe it."""
-    from ..cli import parse_numbers, parse_supercell
-    from ..prepare import read_structure
+    from ..contract.text import parse_numbers, parse_supercell
+    from ..prepare.structure import read_structure
     from . import plan
 
     kind, folder = given["protocol"], given["folder"]
@@ -94,28 +94,6 @@ def prepare_stages(given: dict[str, Any]) -> None:
         workflow = plan.prepare_transmute(phases, given["alchemy"], folder, common)
     for line in describe(workflow):
         print(line)
-
-
-def parse_sites(text: str) -> list[int]:
-    """``0;5`` or ``0 5`` as indices.  Raises InputError."""
-    words = re.split(r"[;,\s]+", text.strip()) if text.strip() else []
-    if not all(word.isdigit() and len(word) < 10 for word in words):
-        raise InputError(f"site: expected indices such as '0;5', got '{text}'")
-    return [int(word) for word in words]
-
-
-def parse_potentials(text: str) -> dict[str, float]:
-    """``I=-1.5 Cs=-2.0`` as eV per atom of each element.  Raises InputError."""
-    found = {}
-    for word in text.split():
-        symbol, equals, value = word.partition("=")
-        try:
-            found[symbol] = float(value)
-        except ValueError:
-            equals = ""
-        if not (symbol and equals) or not abs(found[symbol]) < 1e6:
-            raise InputError(f"chemical potential: expected ELEMENT=eV, got '{word}'")
-    return found
 
 
 def describe(workflow: Workflow) -> list[str]:

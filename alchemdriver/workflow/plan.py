@@ -20,26 +20,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from .. import inputs, shelf
-from ..analysis.corrections import lattice_translations
+from ..analysis.corrections.formulas import lattice_translations
+from ..contract import manifest, run_input, shelf
+from ..contract.manifest import Calculation, Stage, Workflow
+from ..contract.parameters import split_parameters
+from ..contract.relaxation import Relaxation
+from ..contract.schedule import SHAPES
+from ..contract.transformation import EINSTEIN, NONE, parse_alchemy
+from ..contract.xmltree import parse_xml, text_of
+from ..contract.xyz import write_xyz
 from ..errors import InputError, did_you_mean
-from ..inputs import split_parameters
-from ..prepare import (
-    Settings,
-    check_elements,
-    check_settings,
-    render,
-    template_path,
-    write_xml,
-)
+from ..prepare.render import Settings, check_settings, render, write_xml
+from ..prepare.run_folder import check_elements, template_path
 from ..records import Structure, Transformation
-from ..schedule import SHAPES
-from ..transformation import EINSTEIN, NONE, parse_alchemy
-from ..xmltree import parse_xml, text_of
-from ..xyz import write_xyz
-from . import manifest
-from .manifest import Calculation, Stage, Workflow
-from .relax import Relaxation
 from .symmetry import SpaceGroup, space_group
 
 ROUTES = ("both", "alchemical", "frenkel-ladd")
@@ -213,7 +206,7 @@ class Plan:
         """The inputs of *stage*; at constant pressure *group* says which barostat it needs."""
         c = self.common
         template = parse_xml(template_path(protocol).read_text(), protocol)
-        own = split_parameters(text_of(inputs.alchemical_forcefield(template)["parameters"]))
+        own = split_parameters(text_of(run_input.alchemical_forcefield(template)["parameters"]))
         constant_pressure = "pressure" in template["system"]["ensemble"]
         for path in stage.inputs(self.root):
             path.parent.mkdir(exist_ok=True)

@@ -10,20 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.corrections import lattice_translations
-from ..analysis.trajectory import trajectory_file
+from ..analysis.corrections.formulas import lattice_translations
+from ..analysis.files.trajectory import trajectory_file
+from ..contract import manifest
+from ..contract.manifest import Stage, Workflow
+from ..contract.relaxation import read_settings
+from ..contract.run_input import RunInput, read_input
+from ..contract.springs import read_springs, write_springs
+from ..contract.xyz import read_xyz, write_xyz
 from ..errors import AlchemdriverError, InputError, RunError
-from ..hamiltonian import read_springs
-from ..inputs import RunInput, read_input
-from ..lock import only_server
-from ..prepare import edit_parameters, parameters_of
-from ..progress import Progress
+from ..execute.progress import Progress
+from ..execute.supervisor import Options, execute
+from ..prepare.render import edit_parameters, parameters_of
 from ..records import Structure
-from ..run import Options, execute
-from ..xyz import read_xyz, write_xyz
-from . import averages, manifest
-from .manifest import Stage, Workflow
-from .relax import read_settings
+from ..server.lock import only_server
+from . import averages
 from .symmetry import space_group
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def run_workflow(
     """Run everything that is not done.
 
     A stage starts as soon as its sources are done and ``options.jobs`` allows.
-    report: as of :func:`alchemdriver.run.execute`.  say: one line when a stage starts or ends.
+    report: as of ``execute``.  say: one line when a stage starts or ends.
     start_over_from: a stage whose outputs, and those of all that depend on it, are put aside first.
     Raises InputError, RunError or OutOfTime; what is done stays done.
     """
@@ -238,17 +239,6 @@ def _constants(path: Path, stage: Stage) -> np.ndarray:
     """Spring constants of the atoms that the stage has."""
     _, constants = read_springs(path)
     return np.delete(constants, list(stage.removed))
-
-
-def write_springs(path: Path, anchors: Structure, constants: np.ndarray) -> None:
-    """The Einstein crystal as ``einstein.extxyz``: anchors (Å) and spring_constant (eV/Å²)."""
-    import ase
-    import ase.io
-
-    atoms = ase.Atoms(anchors.symbols, anchors.positions, cell=anchors.cell, pbc=anchors.pbc)
-    atoms.set_array("spring_constant", np.asarray(constants, dtype=float))
-    columns = ["symbols", "positions", "spring_constant"]
-    ase.io.write(path, atoms, format="extxyz", columns=columns)
 
 
 # --- finishing ----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from mace.calculators import MACECalculator
 from structures import CELLS, PHASES, halide, iron
 from tilts import tilt_amplitudes
 
-from alchemdriver.modelfile import load_model
+from alchemdriver.potential.modelfile import load_model
 
 HERE = Path(__file__).parent
 METALS = ("Pb", "Sn")

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from ase.io import read
 
-from alchemdriver.modelfile import save_model
+from alchemdriver.potential.modelfile import save_model
 
 COMMON = {
     "model": "ScaleShiftMACE",

@@ -1,1 +1,0 @@
-"""Models behind one narrow interface; see :mod:`alchemdriver.backends.base`."""

@@ -1,0 +1,291 @@
+"""The ``alchemdriver`` command.  Every error a user can meet is one line and exit status 2."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..composition import cli as composition
+from ..contract.text import parse_wall_time
+from ..errors import AlchemdriverError, InputError
+from .prepare import prepare
+
+app = typer.Typer(
+    name="alchemdriver",
+    help="Alchemical free energies with MACE potentials, driven by i-PI.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+TRY_AGAIN = 75  # exit status EX_TEMPFAIL: all is well, but not done
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps")]
+Dtype = Annotated[str | None, typer.Option(help="float64 or float32; default: the input's")]
+Evaluator = Annotated[str, typer.Option(help="auto, fast, cueq or stock; of MACE models.")]
+Prefix = Annotated[str | None, typer.Option(help="Prefix of unix socket names.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"alchemdriver {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(levelname)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the run folder goes.")] = Path("demo-run"),
+    seed: Annotated[int, typer.Option(help="Seed of the first replica.")] = 20404,
+    model: Annotated[
+        str, typer.Option(help="Name or file; all but the default take much longer.")
+    ] = "demo",
+) -> None:
+    """Switch cubic CsPbI3 into CsSnI3 and back: the whole chain in three minutes."""
+    from .demo import run_demo
+
+    run_demo(folder, seed, model)
+
+
+@app.command("mass-leg")
+def mass_leg(
+    target: Annotated[Path, typer.Argument(help="A path-integral run, or its replicas.")],
+    steps: Annotated[int, typer.Option(help="Length of each point.")],
+    points: Annotated[int, typer.Option(help="Masses on the way.")] = 4,
+    seed: Annotated[int | None, typer.Option(help="Of the first point.")] = None,
+) -> None:
+    """Write the equilibrium runs that change the masses of a path-integral run."""
+    from ..contract.layout import find_runs
+    from ..contract.run_input import read_input
+    from ..prepare.mass_leg import leg_folder, write_points
+
+    first = read_input(find_runs(target)[0])
+    home = target.parent if target.is_file() else target
+    written = write_points(first, leg_folder(home), points, steps, seed)
+    typer.echo(f"{len(written)} points in {leg_folder(home)}, {steps} steps each")
+    typer.echo(f"start with: alchemdriver run {leg_folder(home)}")
+
+
+@app.command()
+def run(
+    targets: Annotated[list[Path], typer.Argument(help="Inputs, run folders, replica folders.")],
+    clients: Annotated[int, typer.Option(help="Local clients per replica; 0 to add none.")] = 1,
+    jobs: Annotated[int | None, typer.Option(help="Replicas at a time.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads per client.")] = None,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    evaluator: Evaluator = "auto",
+    start_from: Annotated[
+        str | None, typer.Option("--from", help="Stage to run again, with all that follow.")
+    ] = None,
+    wall_time: Annotated[
+        str | None,
+        typer.Option(help="Stop by then, e.g. 23:50:00 or 2-12:00:00; exit status 75."),
+    ] = None,
+) -> None:
+    """Run server and clients to the end, resuming what is there, then analyse."""
+    from ..execute.supervisor import Options
+    from .show import run_and_analyze
+
+    stop_at = None if wall_time is None else time.monotonic() + parse_wall_time(wall_time)
+    options = Options(clients, jobs, device, dtype, threads, evaluator, stop_at)
+    if not run_and_analyze(targets, options, start_from):
+        raise typer.Exit(TRY_AGAIN)
+
+
+@app.command()
+def server(
+    input_file: Annotated[Path, typer.Argument(metavar="INPUT.xml")],
+    restart: Annotated[Path | None, typer.Option(help="Checkpoint to continue from.")] = None,
+    socket_prefix: Prefix = None,
+) -> None:
+    """i-PI with the λ clock; clients connect by themselves."""
+    from ..server.serve import serve
+
+    serve(input_file, restart=restart, sockets_prefix=socket_prefix)
+
+
+@app.command()
+def client(
+    input_file: Annotated[Path, typer.Argument(metavar="INPUT.xml")],
+    address: Annotated[str | None, typer.Option(help="Host of a TCP server.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of a TCP server.")] = None,
+    unix: Annotated[str | None, typer.Option(help="Name of a unix socket.")] = None,
+    socket_prefix: Prefix = None,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    patience: Annotated[float, typer.Option(help="Seconds to wait for a server.")] = 60.0,
+    evaluator: Evaluator = "auto",
+) -> None:
+    """Compute energies, forces and ∂H/∂λ for a server, here or far away."""
+    # torch's idle OpenMP threads would spin for a millisecond on the cores that the evaluator's own
+    # threads are to use; the OpenMP library reads this when torch is imported
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    from ..client import assembly
+    from ..client.serve import serve
+    from ..contract.address import address_of
+    from ..contract.digest import digest
+    from ..contract.run_input import read_input
+
+    if not patience >= 0:
+        raise InputError(f"patience: expected 0 or more seconds, got {patience:g}")
+    run = read_input(input_file)
+    where = address_of(run, host=address, port=port, unix=unix, prefix=socket_prefix)
+    lambda_of = assembly.lambda_reader(run, digest(run))
+    hamiltonian = assembly.hamiltonian_of(run, device, dtype, evaluator)
+    served = serve(
+        where,
+        n_atoms=len(run.structure),
+        evaluate=hamiltonian.evaluate,
+        evaluate_batch=hamiltonian.evaluate_batch,
+        lambda_of=lambda_of,
+        patience=patience,
+    )
+    typer.echo(f"served {served.requests} requests ({served.reason})")
+
+
+@app.command()
+def analyze(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders; replicas are pooled.")],
+    out: Annotated[Path | None, typer.Option(help="Where result.json and plots go.")] = None,
+    formula_units: Annotated[
+        int | None,
+        typer.Option(min=1, help="Formula units in the cell; default: from the elements."),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Analyse the complete pairs of unfinished runs.")
+    ] = False,
+    n_ws: Annotated[
+        int | None,
+        typer.Option(min=1, help="N_WS of eq. 19 for einstein->model; default: by spglib."),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="model->scaled: absolute free energy at T0, eV per cell or result.json."),
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(help="model->scaled: result.json of an independent value on the path."),
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """From output files to ΔG with its error: result.json, plots, and a table."""
+    from .show import analyze_and_print
+
+    analyze_and_print(
+        folders, out, formula_units, partial, n_ws, reference=reference, check=check, device=device
+    )
+
+
+@app.command()
+def gather(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of stages, finished or not.")],
+    out: Annotated[Path, typer.Option(help="Where tables and plots go.")] = Path("gathered"),
+) -> None:
+    """Many free energies in one table, and against temperature, size and switching time."""
+    from .show import gather_and_print
+
+    gather_and_print(folders, out)
+
+
+@app.command()
+def quantum(
+    folders: Annotated[list[Path], typer.Argument(help="Runs at different numbers of beads.")],
+    classical: Annotated[Path | None, typer.Option(help="The same with one bead.")] = None,
+    out: Annotated[Path, typer.Option(help="Where quantum.json and the plot go.")] = Path("."),
+) -> None:
+    """Convergence with the number of beads, and the quantum correction."""
+    from .show import compare_beads
+
+    compare_beads(folders, classical, out)
+
+
+@app.command()
+def models() -> None:
+    """List the models that can be named, with licence, source and purpose."""
+    from .show import print_models
+
+    print_models()
+
+
+@app.command()
+def bench(
+    parts: Annotated[
+        str,
+        typer.Option(
+            help="table: ratios of evaluations; size, memory, whole step, drift, profile."
+        ),
+    ] = "table,size,memory,step,drift,profile",
+    models: Annotated[
+        str, typer.Option(help="small, L=1, MPA-0-like (random weights), or names of models.")
+    ] = "small,L=1,MPA-0-like",
+    systems: Annotated[
+        str, typer.Option(help="Of the table; the first is the quickest to judge by.")
+    ] = "perovskite-135,perovskite-320,metal-108,alloy-32,vacancy-250",
+    dtypes: Annotated[str, typer.Option(help="float32, float64 or both.")] = "float32,float64",
+    rounds: Annotated[int, typer.Option(min=2, help="Evaluations of each variant.")] = 5,
+    device: Device = "cpu",
+    out: Annotated[Path | None, typer.Option(help="JSON to write, or to add parts to.")] = None,
+) -> None:
+    """Our evaluation against stock, expanded and linear ones, side by side."""
+    from ..bench import run_bench
+
+    lists = [text.split(",") for text in (parts, models, systems, dtypes)]
+    run_bench(*lists, rounds, device, out)
+
+
+app.command()(prepare)
+composition.register(app)
+
+
+def main() -> None:
+    """Entry point: one line for every deliberate error, no traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a terminal without λ is no reason to fail
+    try:
+        # typer turns Ctrl-C and its own Exit into a return value
+        status = app(standalone_mode=False) or 0
+    except AlchemdriverError as err:
+        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        status = 128 + signal.SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as err:
+        if err.strerror is None:  # not the operating system's
+            raise
+        where = "" if err.filename is None else f": {err.filename}"
+        print(f"error: {err.strerror}{where}", file=sys.stderr)
+        status = 2
+    except Exception as err:
+        # click's usage errors (unknown option, missing argument) without importing click
+        if not hasattr(err, "format_message"):
+            raise
+        print(f"error: {err.format_message()}", file=sys.stderr)
+        status = 2
+    sys.stdout.flush()
+    sys.exit(status)

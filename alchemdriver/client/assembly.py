@@ -1,0 +1,82 @@
+"""From an input to the objects that compute it: where names in the XML become code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from ..contract.run_input import RunInput
+from ..contract.springs import read_springs
+from ..errors import InputError
+from ..potential import hamiltonian
+from ..potential.checks import check_evaluator, check_limits
+from ..potential.open import open_model
+
+log = logging.getLogger(__name__)
+
+
+def hamiltonian_of(
+    run: RunInput, device: str, dtype: str | None = None, evaluator: str = "auto"
+) -> hamiltonian.Hamiltonian:
+    """H(x, λ) of *run*, its evaluator and exact limits verified on the user's own structure.
+
+    dtype: overrides the input's; evaluator: of a MACE model, see ``MaceBackend``.  Raises
+    InputError for a bad input, ModelError for a model that is missing, unsupported, does not know
+    an element, or fails a limit.
+    """
+    p = run.parameters
+    backend = open_model(p.model, run.folder, device, dtype or p.dtype, evaluator)
+    check_evaluator(backend, run.transformation, run.structure)
+    springs = read_springs(run.folder / p.springs, run.structure) if p.springs else None
+    built = hamiltonian.build(
+        run.transformation,
+        backend,
+        run.structure,
+        interpolation=p.interpolation,
+        springs=springs,
+        tether=p.tether,
+        scale=p.scale,
+        pressure=run.pressure if run.constant_pressure else None,
+    )
+    if run.transformation.changed and p.interpolation == "alchemical":
+        worst = check_limits(backend, run.transformation, run.structure)
+        log.info("exact limits hold to %.1e (relative) on this structure", worst)
+    return built
+
+
+def lambda_reader(run: RunInput, expected_digest: str) -> Callable[[dict[str, str]], float]:
+    """The check that a client makes of every request's parameters; returns its λ.
+
+    The returned function raises InputError if the server runs another input, has no λ clock under
+    a schedule, or sends no λ.
+    """
+
+    def lambda_of(parameters: dict[str, str]) -> float:
+        sent = parameters.get("digest")
+        if sent is None and run.schedule is not None:
+            raise InputError(
+                "the server sends no digest under a schedule: start it with 'alchemdriver run' or "
+                "let 'alchemdriver prepare' write one"
+            )
+        if sent is not None and sent != expected_digest:
+            raise InputError(
+                f"digest mismatch: the server runs {sent}, {run.path.name} here means "
+                f"{expected_digest}; species order, alchemy, model file, masses, tether or springs "
+                "differ"
+            )
+        if run.schedule is not None and "clock" not in parameters:
+            raise InputError(
+                "this input has a schedule, but stock i-pi does not move lambda: start the server "
+                f"with 'alchemdriver server {run.path.name}'"
+            )
+        if "lambda" not in parameters:
+            raise InputError("the server sends no lambda: give it in <parameters>, or a schedule")
+        try:
+            lam = float(parameters["lambda"])
+        except ValueError:
+            raise InputError(f"the server sends lambda '{parameters['lambda']}'") from None
+        if not 0.0 <= lam <= 1.0:
+            raise InputError(f"the server sends lambda = {lam:g}, outside [0, 1]")
+        return lam
+
+    return lambda_of

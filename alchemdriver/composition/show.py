@@ -1,0 +1,331 @@
+"""What the verbs of composition read, show and write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from rich.console import Console
+from rich.table import Table
+
+from ..contract import shelf
+from ..errors import InputError, did_you_mean
+from ..potential.open import open_model
+from ..prepare.structure import read_structure
+from . import order, plots
+from .journal import Journal, atoms_from_dict, atoms_to_dict
+from .mixture import Mixture, parse_composition
+from .objectives import AtFixedCell, AtRelaxedCell, biaxial_stress, cell_length, hydrostatic_stress
+from .optimize import Optimum, optimize
+from .relaxation import Relaxed, Settings, relax_atoms
+from .scan import Scan, compositions_along, scan, scan_header, table
+from .schemes import SCHEMES, compare, time_per_step
+from .supercells import random_cells, sqs
+
+_SHOW = Console(stderr=True)
+
+
+def read_mixture(structure: Path, alchemy: list[str], supercell: str) -> Mixture:
+    """The crystal in *structure*, a along x and b in the xy plane, repeated, with its sublattices.
+
+    Raises InputError.
+    """
+    from ..contract.text import parse_supercell
+
+    found = read_structure(structure, parse_supercell(supercell))
+    atoms = Atoms(found.symbols, found.positions, cell=found.cell, pbc=True)
+    return Mixture.from_text(atoms, alchemy)
+
+
+def open_backend(model: str, device: str, dtype: str):
+    """The model and the sha256 of its file."""
+    return open_model(model, device=device, dtype=dtype), shelf.model_digest(model)
+
+
+def compositions(mixture: Mixture, weights: list[str] | None, n: int | None) -> list[np.ndarray]:
+    """The weights to relax at, from --weights or --scan."""
+    if (weights is None) == (n is None):
+        raise InputError("give either --weights (one per sublattice) or --scan")
+    if n is not None:
+        if mixture.n_states != (2,):
+            raise InputError(
+                "--scan runs over one sublattice with two states; for others call relax once per "
+                "--weights, or use alchemdriver.composition.scan from Python"
+            )
+        return [np.array(w) for w in compositions_along(n)]
+    return [start_of(mixture, weights)]
+
+
+def start_of(mixture: Mixture, weights: list[str] | None) -> np.ndarray:
+    """Weights (k,) from texts, or equal shares."""
+    if weights is None:
+        return np.concatenate([np.full(k, 1.0 / k) for k in mixture.n_states])
+    if len(weights) != len(mixture.sublattices):
+        raise InputError(
+            f"expected --weights once per sublattice, {len(mixture.sublattices)} times, got "
+            f"{len(weights)}"
+        )
+    pairs = zip(weights, mixture.labels, strict=True)
+    return mixture.weights([parse_composition(text, names) for text, names in pairs])
+
+
+# --- relax ----------------------------------------------------------------------------------
+
+
+def relax_and_print(
+    mixture: Mixture,
+    grid: list[np.ndarray],
+    backend,
+    digest: str,
+    settings: Settings,
+    out: Path,
+    samples: int,
+    with_sqs: bool,
+    seed: int,
+) -> None:
+    """Relax at every composition; write scan.jsonl, relaxed.extxyz, table.txt and scan.png."""
+
+    def report(point: Relaxed) -> None:
+        _SHOW.print(f"{mixture.describe(point.weights)}: {point.steps} steps", soft_wrap=True)
+
+    done = scan(mixture, grid, backend, settings, out / "scan.jsonl", report, digest)
+    text = table(done)
+    whole = _supercells(mixture, grid, backend, digest, settings, out, samples, with_sqs, seed)
+    text += whole
+    print(text)
+    (out / "table.txt").write_text(text + "\n")
+    ase.io.write(out / "relaxed.extxyz", [_labelled_point(mixture, p) for p in done.points])
+    written = ["scan.jsonl", "table.txt", "relaxed.extxyz"]
+    if len(grid) > 1:
+        written += [_plot_scan(done, out, column) for column in ("a", "b", "c", "volume")]
+    print(f"\nwritten to {out}: {', '.join(written)}")
+
+
+def _labelled_point(mixture: Mixture, point: Relaxed):
+    atoms = point.atoms.copy()
+    atoms.info = {
+        "composition": mixture.describe(point.weights),
+        "energy_eV": point.energy,
+        "elements_at_mixed_sites": "parent",
+    }
+    return atoms
+
+
+def _plot_scan(done: Scan, out: Path, column: str) -> str:
+    unit = "Å³" if column == "volume" else "Å"
+    values = done.column(column)
+    x = done.weights[:, 1]
+    label = " → ".join(done.mixture.labels[0])
+    plots.save(
+        out / f"{column}.png",
+        *((3.4, 3.0), plots.against_vegard, x, {label: values}, f"{column} ({unit})"),
+    )
+    return f"{column}.png"
+
+
+def _supercells(
+    mixture, grid, backend, digest, settings: Settings, out, samples, with_sqs, seed
+) -> str:
+    """Lines of the cross-check with whole atoms: mean ± standard error, and the SQS."""
+    if not (samples or with_sqs):
+        return ""
+    from dataclasses import replace
+
+    settings = replace(settings, symmetry=False)
+    header = scan_header(mixture, backend, settings, digest) | {"seed": seed}
+    journal = Journal(out / "supercells.jsonl", header)
+    lines = ["", "", "whole atoms (cell lengths in Å, mean ± standard error; no symmetry kept)"]
+    for n, w in enumerate(grid):
+        cells = {
+            f"random {m}": c for m, c in enumerate(random_cells(mixture, w, samples, seed + n))
+        }
+        if with_sqs:
+            cells["sqs"] = sqs(mixture, w, seed)
+        relaxed = {}
+        for name, atoms in cells.items():
+            key = f"{np.round(w, 12).tolist()} {name}"
+            kept = journal.get(key)
+            if kept is None:
+                found = relax_atoms(atoms, backend, settings)
+                kept = journal.add(key, {"atoms": atoms_to_dict(found)})
+                _SHOW.print(f"{mixture.describe(w)}, {name}", soft_wrap=True)
+            relaxed[name] = atoms_from_dict(kept["atoms"])
+        row = [f"{mixture.describe(w):24s}"]
+        lengths = np.array([a.cell.lengths() for name, a in relaxed.items() if name != "sqs"])
+        if samples == 1:
+            row += [f"{v:9.4f} (one sample)" for v in lengths[0]]
+        elif samples:
+            error = lengths.std(axis=0, ddof=1) / np.sqrt(samples)
+            row += [f"{v:9.4f} ± {e:.4f}" for v, e in zip(lengths.mean(axis=0), error, strict=True)]
+        if with_sqs:
+            row.append("  SQS " + " ".join(f"{v:.4f}" for v in relaxed["sqs"].cell.lengths()))
+        lines.append(" ".join(row))
+    return "\n".join(lines)
+
+
+# --- optimize -------------------------------------------------------------------------------
+
+_TARGETS = ("a=", "b=", "c=", "biaxial", "hydrostatic")
+
+
+def objective_of(mixture: Mixture, backend, target: str, symmetry: bool):
+    """Objective, its unit and default tolerance, from text.  Raises InputError."""
+    tight = {"force": 1e-4, "stress": 1e-6, "optimiser": "bfgs", "symmetry": symmetry}
+    if target == "hydrostatic":
+        return AtFixedCell(mixture, backend, hydrostatic_stress), "eV/Å³", 1e-5
+    if target == "biaxial":
+        settings = Settings(cell="c-only", **tight)
+        return AtRelaxedCell(mixture, backend, biaxial_stress, settings), "eV/Å³", 1e-5
+    name, equals, value = target.partition("=")
+    if not equals or name.strip() not in ("a", "b", "c"):
+        raise InputError(
+            f"target: expected a=NUMBER (Å), b=…, c=…, biaxial or hydrostatic, got '{target}'"
+            f"{did_you_mean(target, _TARGETS)}"
+        )
+    try:
+        length = float(value)
+    except ValueError:
+        length = -1.0
+    if not 0 < length < np.inf:
+        raise InputError(f"target: expected a length in Å, got '{value}'")
+    function = cell_length(name.strip(), length)
+    return AtRelaxedCell(mixture, backend, function, Settings(**tight)), "Å", 1e-4
+
+
+def optimize_and_print(
+    mixture: Mixture,
+    start: np.ndarray,
+    backend,
+    digest: str,
+    target: str,
+    method: str,
+    tolerance: float | None,
+    max_steps: int,
+    symmetry: bool,
+    out: Path,
+) -> Optimum:
+    """Descend, print every accepted step, write optimum.json."""
+    objective, unit, default = objective_of(mixture, backend, target, symmetry)
+    tolerance = default if tolerance is None else tolerance
+    found = optimize(objective, mixture.compositions(start), tolerance, method, max_steps=max_steps)
+    for step in found.history:
+        where = mixture.describe(np.concatenate(step.compositions))
+        print(f"{where:32s} {step.value:12.4e} {unit}")
+    print(f"{found.message} ({found.evaluations} evaluations)")
+    content = {
+        "target": target,
+        "tolerance": tolerance,
+        "unit": unit,
+        "model": backend.name,
+        "model_digest": digest,
+        "met": found.met,
+        "states": [list(names) for names in mixture.labels],
+        "best": [c.tolist() for c in found.best.compositions],
+        "value": found.best.value,
+        "history": [
+            {"compositions": [c.tolist() for c in s.compositions], "value": s.value}
+            for s in found.history
+        ],
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "optimum.json").write_text(json.dumps(content, indent=1) + "\n")
+    return found
+
+
+# --- order ----------------------------------------------------------------------------------
+
+
+def order_and_print(
+    list_file: Path,
+    backend,
+    digest: str,
+    settings: Settings,
+    mixed: str,
+    sqs_cell: int | None,
+    seed: int,
+    largest: int | None,
+    out: Path,
+) -> None:
+    """The study of every composition in *list_file*, its ranking, order.json and two figures."""
+    cases = order.read_cases(list_file)
+    sizes = numbers(mixed, "mixed")
+
+    def report(name: str, entry: dict) -> None:
+        _SHOW.print(f"{name}: {entry['energy_eV']:.4f} eV per formula unit", soft_wrap=True)
+
+    results = order.study(
+        *(cases, backend, out / "order.jsonl", settings, sizes, sqs_cell, seed, digest),
+        *(largest, report),
+    )
+    references = [f"mixed {n}" for n in sizes] + ([f"sqs {sqs_cell}"] if sqs_cell else [])
+    shown = Table("composition", "label", *(f"{r} − min ordered (meV/f.u.)" for r in references))
+    for case in cases:
+        energies = [order.ordering_energy(results[case.name], r) for r in references]
+        shown.add_row(case.name, case.label or "", *(f"{1e3 * e:.1f}" for e in energies))
+    Console(width=None if Console().is_terminal else 120).print(shown)
+    rankings = {}
+    if {"ordered", "disordered"} <= {c.label for c in cases}:
+        rankings = {r: order.rank(results, cases, r) for r in references}
+        for name, r in rankings.items():
+            print(
+                f"{name}: AUC {r.auc:.2f} for {len(r.names)} labelled compositions; dealing the "
+                f"labels at random gives as much with probability {r.p_value:.3f}"
+            )
+        plots.save(out / "roc.png", (3.0, 3.0), plots.roc, rankings)
+        plots.save(
+            out / "ordering.png", (5.5, 3.4), plots.ordering_energies, rankings[references[0]]
+        )
+    header = order.study_header(backend, digest, settings, seed)
+    order.save(out / "order.json", header, results, rankings)
+    print(f"\nwritten to {out}: order.json" + (", roc.png, ordering.png" if rankings else ""))
+
+
+# --- schemes --------------------------------------------------------------------------------
+
+
+def schemes_and_print(
+    mixture: Mixture, alchemy: list[str], backend, points: int, cells: str, repeats: int, out: Path
+) -> None:
+    """Energies along λ, largest deviation from linearity, times; schemes.json and schemes.png."""
+    found = compare(mixture, backend, np.linspace(0.0, 1.0, points))
+    atoms = len(mixture.atoms)
+    print("largest deviation from the straight line between the end states")
+    for scheme in SCHEMES:
+        worst = found.deviation(scheme)[np.abs(found.deviation(scheme)).argmax()]
+        print(
+            f"  {scheme:11s} {1e3 * worst:10.2f} meV per cell {1e3 * worst / atoms:9.2f} per atom"
+        )
+    timings = []
+    for n in numbers(cells, "cells") if cells.strip() else ():
+        large = Mixture.from_text(mixture.atoms.repeat(n), alchemy)
+        times = time_per_step(large, backend, repeats)
+        ratio = times["linear"] / times["alchemical"]
+        timings.append({"cell": n, "atoms": len(large.atoms), **times, "ratio": ratio})
+        print(
+            f"{n}×{n}×{n}, {len(large.atoms)} atoms: linear {1e3 * times['linear']:.0f} ms, "
+            f"alchemical {1e3 * times['alchemical']:.0f} ms per step, ratio {ratio:.2f}"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    content = {
+        "model": backend.name,
+        "lambda": found.lam.tolist(),
+        "energy_eV": {scheme: e.tolist() for scheme, e in found.energies.items()},
+        "seconds_per_step": timings,
+    }
+    (out / "schemes.json").write_text(json.dumps(content, indent=1) + "\n")
+    plots.save(out / "schemes.png", (3.4, 3.0), plots.schemes, found, len(mixture.atoms))
+    print(f"written to {out}: schemes.json, schemes.png")
+
+
+def numbers(text: str, where: str) -> list[int]:
+    """``1,2,3`` as positive whole numbers.  Raises InputError."""
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        values = [0]
+    if min(values) < 1:
+        raise InputError(f"{where}: expected whole numbers such as 1,2, got '{text}'")
+    return values

@@ -1,0 +1,378 @@
+"""The contract: one i-PI XML file, read by the server, the client and the analysis alike.
+
+Everything alchemical stands in the ``<parameters>`` dictionary of the one alchemical
+``<ffsocket>``; the rest is i-PI's.  This module reads and checks that file and knows the keys
+(``KEYS``).  It never runs anything and never imports torch or ipi.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_masses, atomic_numbers
+
+from ..errors import InputError
+from ..records import Structure, Transformation
+from .parameters import Parameters, check_parameters, split_parameters
+from .schedule import Schedule, shape
+from .transformation import parse_alchemy
+from .xmltree import child, many, numbers, parse_xml, positive, quantity, text_of, whole
+from .xyz import read_xyz
+
+CONSTANT_PRESSURE = ("npt", "nst", "nph", "scnpt")  # ensembles of i-PI
+
+
+@dataclass(frozen=True)
+class Socket:
+    """Where the alchemical forcefield listens."""
+
+    mode: str  # 'unix', 'inet' or 'shm'
+    address: str
+    port: int
+    prefix: str  # of unix sockets
+
+
+@dataclass(frozen=True)
+class PropertyFile:
+    """One ``<properties>`` output; the file's own header names columns and units."""
+
+    filename: str
+    stride: int
+    columns: tuple[str, ...]  # as written, e.g. 'conserved{electronvolt}'
+
+
+@dataclass(frozen=True)
+class ExtrasFile:
+    """One ``<trajectory extra_type=…> extras`` output; i-PI appends ``_<bead>``."""
+
+    filename: str
+    stride: int
+    key: str
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """Everything that server, client and analysis need from one XML file."""
+
+    path: Path
+    parameters: Parameters
+    structure: Structure  # λ = 0 species
+    transformation: Transformation
+    schedule: Schedule | None
+    initial_masses: np.ndarray  # (N,) u
+    final_masses: np.ndarray  # (N,) u, equal to the initial ones for removed atoms
+    forcefield: str
+    socket: Socket
+    ensemble: str  # 'nve', 'nvt', 'npt', 'nst', …; '' for other motions
+    temperature: float | None  # K
+    pressure: float | None  # bar
+    timestep: float | None  # fs
+    beads: int
+    total_steps: int
+    seed: int
+    floatformat: str
+    prefix: str
+    properties: tuple[PropertyFile, ...]
+    extras: tuple[ExtrasFile, ...]
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    @property
+    def interpolates_masses(self) -> bool:
+        """Whether m(λ) follows λ during the run.
+
+        Default as in the paper for classical nuclei; with P > 1 beads the ring-polymer springs
+        depend on the mass, so masses stay fixed unless asked for.
+        """
+        if self.parameters.masses is None:
+            return self.beads == 1 and self.parameters.mass_point is None
+        return self.parameters.masses == "interpolate"
+
+    @property
+    def constant_pressure(self) -> bool:
+        return self.ensemble in CONSTANT_PRESSURE
+
+    def masses(self, lam: float) -> np.ndarray:
+        """m(λ) = (1 − λ) m_initial + λ m_final, (N,) u; paper, Methods C."""
+        return (1.0 - lam) * self.initial_masses + lam * self.final_masses
+
+    @property
+    def held_masses(self) -> np.ndarray:
+        """What moves where masses do not follow λ, (N,) u: the initial ones, or at *mass_point* s
+        m_initial^(1 − s) m_final^s."""
+        s = self.parameters.mass_point or 0.0
+        return self.initial_masses ** (1.0 - s) * self.final_masses**s
+
+    def lam_at(self, step: int) -> float:
+        """λ at an i-PI step."""
+        return self.parameters.lam if self.schedule is None else self.schedule.at(step)
+
+    def output(self, filename: str) -> Path:
+        """Full path of an output file, with i-PI's prefix."""
+        return self.folder / (f"{self.prefix}.{filename}" if self.prefix else filename)
+
+
+# --- the XML tree -------------------------------------------------------------------------------
+
+
+def alchemical_forcefield(root: dict) -> dict:
+    """The one ``<ffsocket>`` whose parameters name a model; InputError if none or several."""
+    sockets = many(root.get("ffsocket"))
+    found = []
+    for ff in sockets:
+        text = text_of(child(ff, "parameters"))
+        if text and ({"model", "alchemy"} & split_parameters(text).keys()):
+            found.append(ff)
+    if len(found) != 1:
+        raise InputError(
+            f"expected one <ffsocket> with 'model' and 'alchemy' in its <parameters>, found "
+            f"{len(found)} among {len(sockets)}"
+        )
+    return found[0]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What i-PI keeps fixed while it runs."""
+
+    ensemble: str  # 'nve', 'nvt', 'npt', 'nst', …; '' for other motions
+    temperature: float | None  # K
+    pressure: float | None  # bar
+    timestep: float | None  # fs
+
+
+def conditions(system: dict) -> Conditions:
+    """The conditions of a ``<system>``, of an input or a checkpoint.  InputError for bad ones."""
+    motion = many(child(system, "motion"))
+    dynamics = child(motion[0], "dynamics") if motion else None
+    ensemble = child(system, "ensemble")
+    given = bool(motion) and isinstance(motion[0], dict) and "dynamics" in motion[0]
+    return Conditions(
+        child(dynamics, "@mode") or ("nve" if given else ""),  # i-PI's default, left out on writing
+        positive(child(ensemble, "temperature"), "temperature", "temperature"),
+        quantity(child(ensemble, "pressure"), "pressure", "pressure"),
+        positive(child(dynamics, "timestep"), "time", "timestep"),
+    )
+
+
+def _read_masses(
+    t: Transformation, parameters: Parameters, folder: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    n = len(t.initial)
+    if parameters.masses_file:
+        path = folder / parameters.masses_file
+        try:
+            data = json.loads(path.read_text())
+            initial, final = (np.array(data[k], dtype=float) for k in ("initial", "final"))
+        except OSError as err:
+            raise InputError(f"masses_file {path} cannot be read: {err.strerror}") from None
+        except (ValueError, KeyError, TypeError, OverflowError):
+            raise InputError(
+                f"masses_file {path}: expected JSON with 'initial' and 'final', {n} numbers each"
+            ) from None
+        for m in (initial, final):
+            if m.shape != (n,) or not np.all(np.isfinite(m) & (m > 0)):
+                raise InputError(
+                    f"masses_file {path}: expected {n} positive masses (u) at each end"
+                )
+        return initial, final
+    initial = np.array([atomic_masses[atomic_numbers[s]] for s in t.initial])
+    # a removed atom lives on as a tethered oscillator of its own mass
+    final = np.array(
+        [
+            m if s is None else atomic_masses[atomic_numbers[s]]
+            for m, s in zip(initial, t.final, strict=True)
+        ]
+    )
+    return initial, final
+
+
+def _outputs(root: dict) -> tuple[str, tuple[PropertyFile, ...], tuple[ExtrasFile, ...]]:
+    properties, extras = [], []
+    for node in many(child(root, "output", "properties")):
+        stride = whole(child(node, "@stride"), "<properties stride>", 1, least=1)
+        columns = tuple(c.strip() for c in text_of(node).strip("[] \n").split(",") if c.strip())
+        properties.append(PropertyFile(child(node, "@filename") or "out", stride, columns))
+    for node in many(child(root, "output", "trajectory")):
+        if text_of(node).split("{")[0].strip() == "extras":
+            stride = whole(child(node, "@stride"), "<trajectory stride>", 1, least=1)
+            name, key = child(node, "@filename") or "traj", child(node, "@extra_type") or "raw"
+            extras.append(ExtrasFile(name, stride, key))
+    prefix = child(root, "output", "@prefix")
+    return "i-pi" if prefix is None else prefix, tuple(properties), tuple(extras)
+
+
+def read_input(path: Path | str) -> RunInput:
+    """Read and check an input.  Raises InputError with one line for anything that does not fit."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / "input.xml"
+    try:
+        text = path.read_text()
+    except OSError as err:
+        raise InputError(f"input {path} cannot be read: {err.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"input {path} is not a text file") from None
+    return interpret(parse_xml(text, str(path)), path)
+
+
+def interpret(root: dict, path: Path) -> RunInput:
+    """The RunInput of a parsed ``<simulation>``; files in it are relative to *path*'s folder."""
+    folder = path.parent
+    ff = alchemical_forcefield(root)
+    parameters = check_parameters(split_parameters(text_of(child(ff, "parameters"))))
+
+    systems = many(root.get("system"))
+    if len(systems) != 1 or "system_template" in root:
+        raise InputError(f"expected one <system>, found {len(systems)}; run replicas as folders")
+    system = systems[0]
+    files = [
+        f
+        for f in many(child(system, "initialize", "file"))
+        if not isinstance(f, dict) or f.get("@mode", "chk") == "xyz"
+    ]
+    if len(files) != 1:
+        raise InputError("expected one <file mode='xyz'> in <initialize>: it names the species")
+    structure = read_xyz(folder / text_of(files[0]))
+    transformation = parse_alchemy(parameters.alchemy, structure.symbols)
+    if transformation.voids and parameters.tether is None:
+        raise InputError("alchemy removes atoms: give 'tether' (eV/Å^2), or they drift and overlap")
+    if not transformation.voids and parameters.tether is not None:
+        raise InputError("'tether' is given but no atom goes to void")
+    if transformation.einstein != (parameters.springs is not None):
+        raise InputError("'springs' (an extxyz file) and 'alchemy: einstein->model' go together")
+    if parameters.springs and not (folder / parameters.springs).is_file():
+        raise InputError(f"springs file {folder / parameters.springs} does not exist")
+
+    schedule = None
+    if parameters.schedule is not None:
+        if transformation.plain:
+            raise InputError("'alchemy: none' changes nothing: remove 'schedule', or say what does")
+        schedule = Schedule(
+            shape(parameters.schedule, folder),
+            parameters.equilibrate,
+            parameters.switch,
+            parameters.cycles,
+        )
+    initial_masses, final_masses = _read_masses(transformation, parameters, folder)
+
+    thermal = conditions(system)
+    prefix, properties, extras = _outputs(root)
+    run = RunInput(
+        path=path,
+        parameters=parameters,
+        structure=structure,
+        transformation=transformation,
+        schedule=schedule,
+        initial_masses=initial_masses,
+        final_masses=final_masses,
+        forcefield=ff.get("@name", ""),
+        socket=Socket(
+            mode=ff.get("@mode", "inet"),
+            address=text_of(ff.get("address"), "localhost"),
+            port=whole(ff.get("port"), "<port>", 65535),
+            prefix=root.get("@sockets_prefix", "/tmp/ipi_"),
+        ),
+        ensemble=thermal.ensemble,
+        temperature=thermal.temperature,
+        pressure=thermal.pressure,
+        timestep=thermal.timestep,
+        beads=whole(child(system, "initialize", "@nbeads"), "<initialize nbeads>", 1, least=1),
+        total_steps=whole(root.get("total_steps"), "<total_steps>", 1000, least=1),
+        seed=whole(child(root, "prng", "seed"), "<seed>", -12345),
+        floatformat=root.get("@floatformat", "%16.8e"),
+        prefix=prefix,
+        properties=properties,
+        extras=extras,
+    )
+    _check_switching(run)
+    _check_scaled(run)
+    if schedule is not None:
+        _check_forces(ff, system)
+    return run
+
+
+def _check_switching(run: RunInput) -> None:
+    """What a schedule needs from the rest of the input; each refusal says what to write."""
+    if run.schedule is None:
+        return
+    if run.floatformat != "%24.16e":
+        raise InputError(
+            f"<simulation floatformat='{run.floatformat}'>: a schedule needs '%24.16e', or a "
+            "restart loses digits"
+        )
+    if not run.ensemble:
+        raise InputError("a schedule needs <motion mode='dynamics'> with <dynamics mode=…>")
+    gradient = [e for e in run.extras if e.key == "dHdlambda"]
+    if not gradient or gradient[0].stride != 1:
+        raise InputError(
+            "a schedule needs <trajectory stride='1' filename='dHdlambda' "
+            "extra_type='dHdlambda'> extras </trajectory>: the work is summed over every step"
+        )
+    if run.total_steps != run.schedule.total_steps:
+        raise InputError(
+            f"<total_steps> is {run.total_steps}, but cycles * 2 * (equilibrate + switch) = "
+            f"{run.schedule.total_steps}"
+        )
+    if not any("step" in p.columns for p in run.properties):
+        raise InputError("a schedule needs <properties> with 'step': progress is read from there")
+    if run.beads > 1 and run.interpolates_masses:
+        raise InputError(
+            "'masses: interpolate' with more than one bead leaves work in the ring-polymer "
+            "springs uncounted: use 'masses: fixed'"
+        )
+
+
+def _check_scaled(run: RunInput) -> None:
+    """What reversible scaling needs: s, a thermostat, one bead, a hydrostatic pressure."""
+    if run.transformation.scaled != (run.parameters.scale is not None):
+        raise InputError("'scale' (T0/T at λ = 1) and 'alchemy: model->scaled' go together")
+    if not run.transformation.scaled:
+        return
+    if run.beads > 1:
+        raise InputError(
+            f"model->scaled is for classical nuclei, got {run.beads} beads: at another temperature "
+            "the ring-polymer springs differ too"
+        )
+    if run.ensemble not in ("nvt", "npt") or run.temperature is None:
+        raise InputError(
+            "model->scaled needs <dynamics mode='nvt'> or 'npt' and a <temperature>, got "
+            f"'{run.ensemble}': a stress tensor cannot be scaled by a volume term"
+        )
+    if run.constant_pressure and run.pressure is None:
+        raise InputError("model->scaled at constant pressure needs a <pressure> to scale P V with")
+
+
+def _check_forces(ff: dict, system: dict) -> None:
+    """What a schedule needs from the socket, the force components and the time stepping."""
+    try:
+        timeout = float(text_of(ff.get("timeout"), "0"))
+    except ValueError:
+        timeout = 0.0
+    if not timeout > 0:
+        raise InputError(
+            "<timeout> of the <ffsocket> must be positive, or a hung client hangs the run forever: "
+            "give seconds, e.g. <timeout>600</timeout>"
+        )
+    name = ff.get("@name")
+    forces = many(child(system, "forces", "force"))
+    ours = [f for f in forces if isinstance(f, dict) and f.get("@forcefield") == name]
+    if not ours or any("dHdlambda" not in text_of(f.get("interpolate_extras")) for f in ours):
+        raise InputError(
+            f"a schedule needs <force forcefield='{name}'> with <interpolate_extras>[dHdlambda]"
+            "</interpolate_extras>, or weights and contraction miss the work"
+        )
+    nmts = numbers(child(many(child(system, "motion"))[0], "dynamics", "nmts"))
+    weights = [numbers(f.get("mts_weights")) for f in ours]
+    outermost = nmts[:1] == [1.0] and all(w and not any(w[1:]) for w in weights)
+    if any(n > 1 for n in nmts) and not outermost:
+        raise InputError(
+            f"multiple time steps (<nmts>) under a schedule: forcefield '{name}' must act in the "
+            "outermost one alone (<nmts>[1, 4]</nmts> with <mts_weights>[1, 0]</mts_weights>), or "
+            "lambda jumps inside the outer step, where eq. 9 does not see it"
+        )

@@ -1,0 +1,1 @@
+"""Embedded models, each a JSON and its tensors; see recipes/demo_model."""

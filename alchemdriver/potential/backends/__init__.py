@@ -1,0 +1,1 @@
+"""Models behind one narrow interface; see :mod:`alchemdriver.potential.backends.base`."""

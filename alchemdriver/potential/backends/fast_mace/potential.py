@@ -1,0 +1,129 @@
+"""MACE as an alchemical potential, re-associated for frozen weights.
+
+The same E(x, λ) as ``MacePotential``, summed in another order;
+docs/evaluator.md derives every step and has the table of symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers
+
+from ....records import PotentialEvaluation
+from ...sites import AlchemicalSites
+from ..base import Potential, check_arguments, require_finite
+from .frozen import freeze
+from .graph import NodePairs, build_graph, expand
+from .layout import Layout
+from .neighbours import Pairs, find_pairs
+from .network import Network
+from .support import distance_only
+
+__all__ = ["FastMacePotential"]
+
+
+class FastMacePotential(Potential):
+    """E(x, cell, λ) of one set of sites, for a model that ``support.reason_against`` lets pass.
+
+    sites: of at least one node.
+    backend: the ``MaceBackend`` whose frozen model, head, scale
+    and constants are used.
+    """
+
+    def __init__(self, backend, sites: AlchemicalSites):
+        self.backend = backend
+        self.sites = sites
+        self._constant = backend.constant_energies(sites)  # [1+k] eV
+        numbers = tuple(sorted(atomic_numbers[s] for s in sites.elements))
+        self._frozen = freeze(backend.model, numbers)
+        self._network = lru_cache(maxsize=4)(self._make_network)
+        self._reach = 0.0  # Å, of the pair repulsion
+        if hasattr(backend.model, "pair_repulsion_fn"):
+            radii = backend.model.pair_repulsion_fn.covalent_radii[list(numbers)]
+            self._reach = 2.0 * float(radii.max())
+
+    def evaluate(
+        self, positions: np.ndarray, cell: np.ndarray, pbc: Sequence[bool], weights: np.ndarray
+    ) -> PotentialEvaluation:
+        """See ``Potential``."""
+        positions, cell, weights = check_arguments(
+            self.backend.name, self.sites, positions, cell, weights
+        )
+        return self._evaluate(positions[None], cell[None], pbc, weights)[0]
+
+    def evaluate_batch(
+        self, positions: np.ndarray, cells: np.ndarray, pbc: Sequence[bool], weights: np.ndarray
+    ) -> list[PotentialEvaluation]:
+        """See ``Potential``; all structures go in one pass."""
+        checked = [
+            check_arguments(self.backend.name, self.sites, x, cell, weights)
+            for x, cell in zip(positions, cells, strict=True)
+        ]
+        if not checked:
+            return []
+        positions, cells, weights = zip(*checked, strict=True)
+        return self._evaluate(np.stack(positions), np.stack(cells), pbc, weights[0])
+
+    def _evaluate(self, positions, cells, pbc, weights) -> list[PotentialEvaluation]:
+        """B structures in one forward and one backward pass.
+
+        The leaves are the vectors r of the pairs, from first to second atom, and λ of each
+        structure.  With g = ∂E/∂r: F_first = Σ g, F_second = −Σ g, virial = −Σ r ⊗ g, in float64.
+        """
+        n_structures = len(positions)
+        network = self._network(n_structures)
+        layout = network.layout
+        pairs = find_pairs(positions[:, layout.present], cells, pbc, self.backend.cutoff)
+        weights = np.concatenate([[1.0], weights])
+        lam = self._lambda(np.tile(weights, (n_structures, 1)))
+        vectors = self._tensor(pairs.vectors, self.backend.torch_dtype).requires_grad_()
+        graph = build_graph(layout, self.sites, pairs)
+        energy = network.energies(graph, self._close(layout, pairs), vectors, lam)
+        energy = energy * self.backend.scale
+        slope, gradient = self._gradients(energy.sum(), vectors, lam)
+
+        slope = slope.cpu().numpy().astype(np.float64)  # [P, 3] eV/Å
+        energies = energy.detach().cpu().numpy() + self._constant @ weights
+        gradients = gradient.cpu().numpy()[:, 1:] + self._constant[1:]
+        forces = np.zeros((n_structures, self.sites.n_atoms, 3))
+        on_present = np.stack([_forces(pairs, g, layout.n_atoms) for g in slope.T], axis=-1)
+        forces[:, layout.present] = on_present.reshape(n_structures, -1, 3)
+        found = []
+        for b in range(n_structures):
+            mine = slice(pairs.bounds[b], pairs.bounds[b + 1])
+            virial = -pairs.vectors[mine].T @ slope[mine]
+            virial = 0.5 * (virial + virial.T)
+            found.append(PotentialEvaluation(float(energies[b]), forces[b], virial, gradients[b]))
+            require_finite(self.backend.name, found[-1])
+        return found
+
+    def _lambda(self, weights: np.ndarray) -> torch.Tensor:
+        return self._tensor(weights, torch.float64).requires_grad_()
+
+    def _gradients(self, energy, vectors, lam) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.autograd.grad(energy, [vectors, lam], materialize_grads=True)
+
+    def _make_network(self, n_structures: int) -> Network:
+        layout = Layout(
+            self.sites, self._frozen.numbers, n_structures, distance_only(self.backend.model)
+        )
+        return Network(self.backend.model, self._frozen, layout, self.backend.head)
+
+    def _close(self, layout: Layout, pairs: Pairs) -> NodePairs | None:
+        if not self._reach:
+            return None
+        near = np.flatnonzero((pairs.vectors**2).sum(axis=1) < self._reach**2)
+        return expand(layout, self.sites, pairs, near)
+
+    def _tensor(self, values: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+        return torch.as_tensor(values, dtype=dtype, device=self.backend.device)
+
+
+def _forces(pairs: Pairs, slope: np.ndarray, n_atoms: int) -> np.ndarray:
+    """One component (atoms,) of the forces from ∂E/∂r (P,), always added in the same order."""
+    pulled = np.bincount(pairs.first, slope, minlength=n_atoms)
+    return pulled - np.bincount(pairs.second, slope, minlength=n_atoms)

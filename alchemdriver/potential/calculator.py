@@ -1,0 +1,128 @@
+"""An ASE calculator with alchemical weights, on the same core as the i-PI client.
+
+Everything that ASE does with a calculator (relaxation with cell filters, MD, NPT) works at any
+weights; ``set_weights`` changes them between steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from ..errors import InputError, RunError
+from ..records import Structure
+from .checks import check_evaluator
+from .open import open_model
+from .sites import AlchemicalSites
+
+if TYPE_CHECKING:
+    from .backends.base import Backend
+
+__all__ = ["AlchemicalCalculator"]
+
+
+class AlchemicalCalculator(Calculator):
+    """E(x, λ) of eqs. 4–7 for one list of sites.
+
+    | paper   | here                 | meaning                                     |
+    |---------|----------------------|---------------------------------------------|
+    | α       | states[α]            | {site index: element} of state α            |
+    | λ_α     | weights[α]           | one weight per state; need not sum to 1     |
+    | ∂E/∂λ_α | weight_gradient[α]   | eV                                          |
+
+    Results: ``energy`` eV, ``forces`` (N, 3) eV/Å, ``weight_gradient`` (k,) eV and, for a cell
+    with a volume, ``stress`` (6,) eV/Å³ in ASE's order xx, yy, zz, yz, xz, xy.
+
+    The elements that *atoms* carry at alchemical sites do not enter the energy, but must stay the
+    same: later atoms must have the species of the first.  ``model`` is a name, a path (relative
+    to the working directory) or a Backend.  ``groups`` (k,) says which states compete for sites;
+    by default all are one group.  ``evaluator`` of a named MACE model: see ``MaceBackend``; other
+    ones than 'stock' are compared with stock modules on *atoms* first.
+
+    Raises InputError for wrong sites, states or weights, ModelError for the model.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces", "stress", "weight_gradient"]
+
+    def __init__(
+        self,
+        atoms: Atoms,
+        states: Sequence[Mapping[int, str]],
+        weights: Sequence[float],
+        model: str | Backend = "demo",
+        device: str = "cpu",
+        dtype: str = "float64",
+        groups: Sequence[int] | None = None,
+        evaluator: str = "auto",
+    ):
+        super().__init__()
+        self._numbers = atoms.numbers.copy()
+        sites = AlchemicalSites.from_states(atoms.get_chemical_symbols(), states, groups)
+        self._n_weights = sites.n_weights
+        self.set_weights(weights)
+        if isinstance(model, (str, Path)):
+            model = open_model(str(model), Path("."), device, dtype, evaluator)
+        symbols = tuple(atoms.get_chemical_symbols())
+        structure = Structure(symbols, atoms.positions, atoms.cell.array, tuple(atoms.pbc))
+        check_evaluator(model, sites, structure)
+        self._potential = model.potential(sites)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """The weights (k,), a copy; change them with :meth:`set_weights`."""
+        return self._weights.copy()
+
+    def set_weights(self, weights: Sequence[float]) -> None:
+        """Set the weights (k,) and forget cached results.
+
+        Raises InputError unless there is one finite number per state.
+        """
+        try:
+            new = np.array(weights, dtype=float)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"weights: expected {self._n_weights} numbers, got {weights}"
+            ) from None
+        if new.shape != (self._n_weights,):
+            raise InputError(
+                f"weights: expected one per state, {self._n_weights}, got shape {new.shape}"
+            )
+        if not np.isfinite(new).all():
+            raise InputError(f"weights: expected finite numbers, got {new.tolist()}")
+        self._weights = new
+        self.reset()  # ASE compares atoms only; without this it would serve the old energy
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Fill ``results``.  Raises InputError for other atoms, RunError if not finite."""
+        atoms = atoms if atoms is not None else self.atoms
+        if not np.array_equal(atoms.numbers, self._numbers):
+            raise InputError(
+                f"this calculator was made for {len(self._numbers)} atoms of fixed species, got "
+                f"{len(atoms)} atoms ({atoms.get_chemical_formula()}): make a new calculator"
+            )
+        super().calculate(atoms, properties, system_changes)
+        self.results = {}
+        found = self._potential.evaluate(
+            atoms.get_positions(), atoms.cell.array, tuple(atoms.pbc), self._weights
+        )
+        if not (np.isfinite(found.energy) and np.isfinite(found.forces).all()):
+            raise RunError("energy or forces are not finite: atoms may overlap")
+        self.results = {
+            "energy": found.energy,
+            "forces": found.forces,
+            "weight_gradient": found.weight_gradient,
+        }
+        volume = abs(np.linalg.det(atoms.cell.array))
+        if volume > 0.0:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(-found.virial / volume)

@@ -1,0 +1,82 @@
+"""Equilibrium windows: one folder per λ, each a plain fixed-λ input of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..contract.transformation import EINSTEIN
+from ..contract.xmltree import child, parse_xml, text_of
+from ..errors import InputError
+from ..records import Structure
+from .render import Settings
+from .run_folder import prepare, template_path
+
+PROTOCOLS = ("windows-nvt", "windows-npt")
+
+
+def nodes(windows: int | None, lambdas: str | None) -> list[float]:
+    """The λ of *windows* Gauss–Legendre nodes, or those listed in *lambdas*.  Raises InputError."""
+    if (windows is None) == (lambdas is None):
+        raise InputError(
+            "give either --windows 7 (Gauss–Legendre nodes) or --lambdas '0 0.25 0.5 0.75 1'"
+        )
+    if lambdas is None:
+        from ..contract.nodes import gauss_legendre
+
+        if not 2 <= windows <= 100:
+            raise InputError(f"windows: expected 2 to 100, got {windows}")
+        return gauss_legendre(windows)[0].tolist()
+    try:
+        values = [float(x) for x in lambdas.replace(",", " ").split()]
+    except ValueError:
+        raise InputError(f"lambdas: expected numbers such as '0 0.5 1', got '{lambdas}'") from None
+    if len(values) < 2 or len(set(values)) < len(values):
+        raise InputError(f"lambdas: expected two or more different numbers, got '{lambdas}'")
+    if not all(0.0 <= x <= 1.0 for x in values):
+        raise InputError(f"lambdas: expected numbers in [0, 1], got '{lambdas}'")
+    return sorted(values)
+
+
+def prepare_windows(
+    protocol: str,
+    structure: Structure,
+    folder: Path,
+    parameters: dict[str, str],
+    lambdas: list[float],
+    settings: Settings | None = None,
+    replicas: int = 1,
+) -> list[Path]:
+    """Write ``folder/window-1`` … (``window-1-replica-1`` …), one fixed-λ run each.
+
+    Every run has a seed of its own, counted up from that of *settings*.  Returns the folders.
+    Raises InputError as :func:`prepare.prepare` does, before anything is written.
+    """
+    settings = settings or Settings()
+    folder = Path(folder)
+    if protocol not in PROTOCOLS:
+        raise InputError(f"expected one of {', '.join(PROTOCOLS)}, got '{protocol}'")
+    if "lambda" in parameters or "schedule" in parameters:
+        raise InputError("windows take their λ from --windows or --lambdas, and no schedule")
+    if parameters.get("alchemy") == EINSTEIN and protocol == "windows-npt":
+        raise InputError(
+            "einstein->model belongs to constant volume (the Einstein crystal has no pressure of "
+            "its own): use windows-nvt at the mean cell, and P V of eq. 20"
+        )
+    if replicas < 1:
+        raise InputError(f"replicas: expected at least 1, got {replicas}")
+    if (folder / "input.xml").exists() or any(folder.glob("*/input.xml")):
+        raise InputError(f"{folder} already holds an input: choose another folder")
+    seed = settings.seed
+    if seed is None:
+        template = parse_xml(template_path(protocol).read_text(), protocol)
+        seed = int(text_of(child(template, "prng", "seed")))
+    written = []
+    for r in range(replicas):
+        for i, lam in enumerate(lambdas):
+            name = f"window-{i + 1}" if replicas == 1 else f"window-{i + 1}-replica-{r + 1}"
+            own = replace(settings, seed=seed + len(written))
+            written += prepare(
+                protocol, structure, folder / name, {**parameters, "lambda": repr(lam)}, own
+            )
+    return written

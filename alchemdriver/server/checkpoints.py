@@ -1,0 +1,186 @@
+"""Checkpoints that survive a kill at any moment.
+
+i-PI overwrites its checkpoint in place, so a kill during the write leaves nothing to resume from.
+Here each file is written aside, synced and renamed; the one before is kept as ``NAME.previous``.
+"""
+
+from __future__ import annotations
+
+import glob
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..contract.parameters import Parameters, check_parameters, split_parameters
+from ..contract.run_input import Conditions, RunInput, alchemical_forcefield, conditions
+from ..contract.xmltree import child, parse_xml, text_of
+from ..errors import InputError, RunError
+
+# What a checkpoint shares with its input.  Not here: cycles (a run may be prolonged), dtype (it may
+# move to another machine).
+_SHARED = (
+    "model",
+    "alchemy",
+    "lam",
+    "schedule",
+    "equilibrate",
+    "switch",
+    "masses",
+    "mass_point",
+    "interpolation",
+    "tether",
+    "scale",
+    "springs",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete i-PI checkpoint: *step* steps of the run are done."""
+
+    path: Path
+    step: int
+
+
+def make_safe(output, simulation) -> None:
+    """Replace ``write`` of an i-PI CheckpointOutput by one that never leaves half a file."""
+    from ipi.engine.outputs import get_identification_info_xml
+
+    def write(store: bool = True) -> None:
+        if not output.active():
+            return
+        name = output.filename if output.overwrite else f"{output.filename}_{output.step}"
+        if store:
+            output.step += 1
+            output.store()
+            output.status.step.store(simulation.step + 1)
+        # Rows up to this step must be on disk before a file that says they are.
+        for other in simulation.outputs:
+            _sync(other)
+        text = get_identification_info_xml() + "\n" + output.status.write(name="simulation")
+        replace_keeping_previous(Path(name), text)
+
+    output.write = write
+
+
+def sync_at_checkpoints(output) -> None:
+    """Let rows of an i-PI output go to the operating system as often as it says, not to the disk.
+
+    i-PI syncs each of its files at every write, a third of what it needs for a step.  A process
+    that is killed loses nothing that the system has; after a power cut a run resumes from its last
+    checkpoint, which :func:`make_safe` writes after the rows before it are on disk.  At the end
+    i-PI closes its files before it writes that checkpoint, so closing syncs too.
+    """
+    stock_close = output.close_stream
+
+    def close_stream() -> None:
+        _sync(output)
+        stock_close()
+
+    output.close_stream = close_stream
+    if hasattr(output, "write_traj"):
+        stock = output.write_traj
+
+        def write_traj(data, what, stream, *args, flush=True, **kwargs) -> None:
+            stock(data, what, stream, *args, flush=False, **kwargs)
+            if flush:
+                stream.flush()
+
+        output.write_traj = write_traj
+    else:
+        output.force_flush = lambda: output.out.flush()
+
+
+def _sync(output) -> None:
+    streams = getattr(output, "out", None)
+    for stream in streams if isinstance(streams, list) else [streams]:
+        if stream is not None and not stream.closed:
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def replace_keeping_previous(path: Path, text: str) -> None:
+    """Write *text* to *path* so that at any moment one complete version exists."""
+    aside = path.with_name(path.name + ".writing")
+    with open(aside, "w") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    if path.exists():
+        os.replace(path, path.with_name(path.name + ".previous"))
+    os.replace(aside, path)
+
+
+def latest(run: RunInput) -> Checkpoint | None:
+    """The furthest complete checkpoint of *run* in its folder, or None.
+
+    A file that is cut off is passed over; so is the starting structure of a run that has not done a
+    step.  Raises RunError if a checkpoint belongs to other parameters: starting anew would set its
+    run aside.
+    """
+    stems = [run.folder / "RESTART", *(run.output(name) for name in checkpoint_names(run))]
+    found = []
+    for stem in stems:
+        numbered = stem.parent.glob(glob.escape(stem.name) + "_*")  # overwrite='false'
+        for path in (stem, stem.with_name(stem.name + ".previous"), *numbered):
+            content = _read(path)
+            if content is not None and content[0] > 0:
+                _check_same(path, content[1], content[2], run)
+                found.append(Checkpoint(path, content[0]))
+    return max(found, key=lambda c: c.step, default=None)
+
+
+def checkpoint_names(run: RunInput) -> list[str]:
+    """File names of the ``<checkpoint>`` outputs in the input."""
+    root = parse_xml(run.path.read_text(), str(run.path))
+    nodes = child(root, "output", "checkpoint")
+    nodes = nodes if isinstance(nodes, list) else [nodes]
+    return [n.get("@filename", "restart") if isinstance(n, dict) else "restart" for n in nodes]
+
+
+def load(path: Path, run: RunInput) -> Checkpoint:
+    """The checkpoint at *path*; RunError if it is not a complete one, or not of *run*."""
+    content = _read(path)
+    if content is None:
+        raise RunError(f"{path} is not a complete checkpoint of {run.path}")
+    _check_same(path, content[1], content[2], run)
+    return Checkpoint(path, content[0])
+
+
+def _read(path: Path) -> tuple[int, Parameters, Conditions] | None:
+    """Steps done, parameters, conditions; None if the file is missing or not complete."""
+    try:
+        root = parse_xml(path.read_text(), str(path))
+        step = int(text_of(root.get("step")))
+        stored = split_parameters(text_of(child(alchemical_forcefield(root), "parameters")))
+        if "schedule" in stored:
+            stored.pop("lambda", None)  # where the run was, not what it is
+        return step, check_parameters(stored), conditions(root["system"])
+    except (OSError, ValueError, KeyError, InputError):
+        return None
+
+
+def _check_same(path: Path, stored: Parameters, kept: Conditions, run: RunInput) -> None:
+    shared = _SHARED
+    if stored.digest is not None and run.parameters.digest is not None:
+        shared = (*shared, "digest")
+    for name in shared:
+        there, here = getattr(stored, name), getattr(run.parameters, name)
+        if there != here:
+            key = "lambda" if name == "lam" else name
+            raise RunError(
+                f"{path} is a checkpoint of another run: '{key}' is {there} there and {here} in "
+                f"{run.path.name}; restore the input, or start in a new folder"
+            )
+    for name in ("ensemble", "temperature", "pressure", "timestep"):
+        there, here = getattr(kept, name), getattr(run, name)
+        same = there == here
+        if isinstance(there, float) and isinstance(here, float):
+            same = math.isclose(there, here, rel_tol=1e-9)
+        # at constant volume i-PI may or may not write a pressure that nothing uses
+        if not same and not (name == "pressure" and kept.ensemble in ("nve", "nvt")):
+            raise RunError(
+                f"{path} was run with {name} {there}, {run.path.name} says {here}, and i-PI would "
+                "go on with the old value: restore the input, or start in a new folder"
+            )

@@ -1,0 +1,165 @@
+"""i-PI as the server, with the λ clock.
+
+λ belongs to the server: before step k → k+1 it puts λ(k+1) into the forcefield's parameters, so
+that i-PI sends it with the request for the forces at x(t_{k+1}).  With interpolated masses it also
+sets m(λ) and rescales the momenta.  Everything else is i-PI's own.
+
+Order within a run (design: forces at x(t_k) belong to λ(t_k)):
+
+    load      λ(step) and m(step) are set; nothing is cached after loading an input or a checkpoint
+    prime     forces and extras are evaluated at λ(step)
+    step k    λ(k+1), m(k+1) are set; the opening half-kick uses the cached forces of t_k
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from ..contract.address import Address
+from ..contract.run_input import RunInput, read_input
+from ..errors import InputError, RunError
+from . import checkpoints
+from .clock import LambdaClock
+from .drivers import checked_drivers
+from .exact import load_exactly
+from .lock import only_server
+
+log = logging.getLogger(__name__)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a TCP *address* is this machine alone."""
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:  # another name
+        return False
+
+
+def warn_if_open(run: RunInput) -> None:
+    """A line if others than this machine can reach the run's socket."""
+    if run.socket.mode == "inet" and not is_loopback(run.socket.address):
+        log.warning(
+            "%s: port %s of %s is open to other machines, and i-PI's protocol has no "
+            "authentication: use localhost and an ssh tunnel",
+            run.path,
+            run.socket.port,
+            run.socket.address,
+        )
+
+
+def follow_input(simulation, forcefield, run: RunInput) -> None:
+    """Where to listen and how far to go: the input rules, also over a checkpoint's own values.
+
+    Outputs are written one after the other, checkpoints last, so that none is ever ahead of the
+    rows on disk.
+    """
+    from ipi.engine.outputs import CheckpointOutput
+    from ipi.utils.softexit import softexit
+
+    simulation.tsteps = run.total_steps
+    simulation.threading = False
+    simulation.outtemplate.sort(key=lambda output: isinstance(output, CheckpointOutput))
+    forcefield.socket.mode = run.socket.mode
+    forcefield.socket.address = run.socket.address
+    forcefield.socket.port = run.socket.port
+
+    stock_poll = forcefield.poll
+
+    def poll() -> None:
+        try:
+            stock_poll()
+        except Exception as err:
+            # It runs in a thread of its own, which would end and leave i-PI waiting forever.
+            log.exception("the socket server failed")
+            print(f"error: the socket server failed: {err}", file=sys.stderr)
+            softexit.trigger(status="restartable", message=" the socket server failed")
+
+    forcefield.poll = poll
+
+
+def serve(
+    input_file: Path | str,
+    *,
+    restart: Path | None = None,
+    sockets_prefix: str | None = None,
+) -> None:
+    """Run i-PI on *input_file* until it is done, stopped or fails; ends the process as i-PI does.
+
+    restart: a checkpoint to continue from; λ and masses follow from its step.
+    sockets_prefix: replaces the input's prefix of unix socket names.
+    Raises InputError for a bad input, RunError if the socket cannot be opened or the checkpoint
+    belongs to another run.
+    """
+    run = read_input(Path(input_file).resolve())
+    if run.schedule is not None and run.parameters.digest is None:
+        raise InputError(
+            "a schedule needs a digest so that clients can check what they compute: "
+            "'alchemdriver run' and 'prepare' write it"
+        )
+    source = run.path if restart is None else Path(restart).resolve()
+    warn_if_open(run)
+    where = f"port {run.socket.port} of {run.socket.address}"
+    if run.socket.mode != "inet":
+        where = Address.unix((sockets_prefix or run.socket.prefix) + run.socket.address, prefix="")
+    if restart is not None:
+        checkpoints.load(source, run)
+    os.chdir(run.folder)
+
+    from ipi.engine.outputs import CheckpointOutput
+    from ipi.utils.softexit import softexit
+
+    clock: list[LambdaClock] = []
+
+    def hook(simulation) -> None:
+        clock.append(LambdaClock(run, simulation))
+        follow_input(simulation, clock[0].forcefield, run)
+        clock[0].set_lambda(simulation.step)  # masses wait until i-PI has drawn the velocities
+        clock[0].install()
+
+    with only_server(run.folder), checked_drivers(clock), open(source) as xml:
+        (run.folder / "EXIT").unlink(missing_ok=True)  # of an earlier stop: it would end this run
+        try:
+            simulation = load_exactly(
+                xml,
+                hook,
+                sockets_prefix=sockets_prefix or run.socket.prefix,
+            )
+        except (OSError, RuntimeError) as err:
+            raise RunError(f"i-PI cannot listen on {where}: {err}") from None
+        except (ValueError, KeyError, TypeError, NameError) as err:
+            raise InputError(f"i-PI refuses {source.name}: {' '.join(str(err).split())}") from None
+        for output in [*simulation.outputs, simulation.chk]:
+            if isinstance(output, CheckpointOutput):
+                checkpoints.make_safe(output, simulation)
+            else:
+                checkpoints.sync_at_checkpoints(output)
+        softexit.hard_exit = True
+        clock[0].prime()
+        try:
+            simulation.run()
+        except OSError as err:
+            _give_up(err, run)
+        softexit.trigger(status=simulation.exit_status, message=simulation.exit_message)
+
+
+def _give_up(err: OSError, run: RunInput) -> NoReturn:
+    """End at once where outputs cannot be written: what is on disk stays as it is.
+
+    i-PI would go on to close its files, which fails again, and write a RESTART, which may not fit.
+    """
+    what = err.strerror or str(err)
+    where = "" if err.filename is None else f" ({err.filename})"
+    print(
+        f"error: outputs in {run.folder} cannot be written: {what}{where}; what is there up to the "
+        "last checkpoint is intact: make room, then run again to continue",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(2)

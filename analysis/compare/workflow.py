@@ -1,0 +1,459 @@
+"""From the stages of a workflow to its free energies, by every route, and how well they agree.
+
+| quantity | from                                                             | paper        |
+|----------|------------------------------------------------------------------|--------------|
+| G        | Frenkel–Ladd                                                     | eqs. 17–20   |
+| G_v      | G_defect − G_perfect + Σ μ_removed, by two Frenkel–Ladd          | eq. 12       |
+| G_v      | the path atom → void gives G_defect − G_perfect; + Σ μ_removed   | eqs. 12, 21  |
+| ΔG       | G_final − G_initial, by two Frenkel–Ladd                         | eq. 13       |
+| ΔG       | the path initial → final                                         | eq. 22       |
+| ΔΔG      | ΔG of the second phase minus ΔG of the first                     | eq. 13       |
+
+μ of an element's own crystal is G_perfect/N: (N − 1)/N G_perfect of eq. 12 is the same thing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...contract import files, manifest
+from ...contract.manifest import Calculation, Stage, Workflow
+from ...errors import AlchemdriverError, AnalysisError
+from ..corrections.formulas import configurational
+from ..result import to_json
+
+SCHEMA = "alchemdriver-workflow-result/1"
+METHOD = "BAR"
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a finished 'free energy' stage gave, read from its result.json."""
+
+    name: str
+    value: float  # eV, whole cell, all terms
+    se: float  # eV, the larger of BAR's and that over replicas
+    sd: float | None  # eV, standard deviation of the replicas' eq. 11: the paper's error bar
+    replicas: int
+    dissipation_kT: float
+    natoms: int
+    pairs: int
+    terms: tuple[dict, ...]  # as in result.json
+    work: float  # eV, BAR before the terms
+    switch_ps: float  # length of a switch, as run
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One free energy by one route."""
+
+    quantity: str  # 'G', 'G_v', 'ΔG', 'ΔΔG'
+    route: str
+    phase: str  # '' where there is one crystal
+    temperature: float  # K
+    pressure: float  # bar
+    value: float  # eV: of the cell, of the vacancy; ΔΔG per formula unit
+    se: float  # eV
+    sd: float | None  # eV, over replicas; None where fewer than two
+    replicas: int  # of the stage that decides the error
+    per: int  # atoms (G), formula units (ΔG) in the cell; 1 otherwise
+    unit: str  # 'atom', 'formula unit', 'vacancy'
+    evaluations: int  # of the model, all stages that it rests on, equilibration included
+    dissipation_kT: float | None
+    natoms: int
+    switch_ps: float  # of the stage that decides the error
+    system: str  # model, composition and what is done to it: only equals are compared by size
+    coefficients: dict[str, float]  # of each stage's total in value: errors that rows share
+
+    @property
+    def per_unit(self) -> float:
+        return self.value / self.per
+
+    @property
+    def per_unit_se(self) -> float:
+        return self.se / self.per
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One quantity by two routes: for ΔΔG, the closure of the cycle."""
+
+    quantity: str
+    phase: str
+    temperature: float  # K
+    difference: float  # eV per unit, Frenkel–Ladd minus alchemical
+    se: float  # eV per unit, both errors in quadrature
+    efficiency: float  # (σ² × evaluations) of Frenkel–Ladd over that of the alchemical path
+    unit: str
+
+    @property
+    def sigmas(self) -> float:
+        return abs(self.difference) / self.se if self.se > 0 else np.inf
+
+
+@dataclass(frozen=True)
+class WorkflowResult:
+    """Everything that ``analyze`` finds in a workflow.  Energies in eV."""
+
+    root: Path
+    kind: str
+    settings: dict
+    rows: tuple[Row, ...]
+    agreements: tuple[Agreement, ...]
+    stages: dict[str, StageResult]
+    evaluations: dict[str, int]  # of every finished stage
+    configurational: dict[str, float]  # kT ln n by temperature and phase, eV; lowers G
+    missing: tuple[str, ...]  # stages that are not done
+    warnings: tuple[str, ...]
+
+
+def analyze_workflow(root: Path | str) -> WorkflowResult:
+    """All free energies whose stages are done.  Raises AnalysisError if there is none.
+
+    A stage that was edited after it was run counts as missing, as do all that rest on it.
+    """
+    workflow = manifest.read(Path(root))
+    evaluations: dict[str, int] = {}
+    stages: dict[str, StageResult] = {}
+    missing: list[str] = []
+    problems: list[str] = []
+    for s in workflow.stages:
+        try:
+            record = manifest.done(workflow, s)
+            if record is None or any(x.name in missing for x in workflow.sources(s)):
+                missing.append(s.name)
+                continue
+            if s.does == "free energy":
+                stages[s.name] = read_stage(workflow, s)
+        except AlchemdriverError as err:
+            missing.append(s.name)
+            problems.append(str(err))
+            continue
+        evaluations[s.name] = int(record["evaluations"])
+    rows = [
+        _row(workflow, c, stages, evaluations)
+        for c in workflow.calculations
+        if all(name in stages for name in c.stages.values())
+    ]
+    if not rows:
+        raise AnalysisError(
+            f"{workflow.root}: no free energy is complete, {len(missing)} of "
+            f"{len(workflow.stages)} stages are missing"
+            + (f" ({problems[0]})" if problems else f": alchemdriver run {workflow.root}")
+        )
+    rows += _differences_of_phases(workflow, rows)
+    agreements = tuple(_agreements(rows, stages))
+    return WorkflowResult(
+        workflow.root,
+        workflow.kind,
+        workflow.settings,
+        tuple(rows),
+        agreements,
+        stages,
+        evaluations,
+        _configurational(workflow),
+        tuple(missing),
+        (*problems, *_warnings(stages, agreements)),
+    )
+
+
+def read_stage(workflow: Workflow, stage: Stage) -> StageResult:
+    """Raises AnalysisError for a result without a total or without an error."""
+    path = workflow.root / stage.name / "result.json"
+    try:
+        data = json.loads(path.read_text())
+        total = next(t for t in data["totals"] if t["method"] == METHOD)
+        over = data["over_replicas"] or {}
+    except (OSError, ValueError, KeyError, StopIteration) as err:
+        raise AnalysisError(f"{path} is not a result: {type(err).__name__}") from None
+    if total["value"] is None or total["se"] is None:
+        raise AnalysisError(
+            f"{path}: no {METHOD} total with an error: {'; '.join(data['warnings']) or 'too short'}"
+        )
+    return StageResult(
+        stage.name,
+        total["value"],
+        max(total["se"], over.get("se") or 0.0),
+        over.get("sd"),
+        len(data["replicas"]),
+        data["pooled"]["dissipation"]["mean_kT"],
+        data["conditions"]["natoms"],
+        data["pooled"]["n"],
+        tuple(data["terms"]),
+        data["pooled"]["bar"]["value"],
+        data["conditions"]["switch"] * data["conditions"]["timestep"] * 1e-3,
+        tuple(data["warnings"]),
+    )
+
+
+# --- rows ---------------------------------------------------------------------------------------
+
+
+def _upstream(workflow: Workflow, names: tuple[str, ...]) -> set[str]:
+    found: set[str] = set()
+    todo = [workflow.stage(name) for name in names]
+    while todo:
+        stage = todo.pop()
+        found.add(stage.name)
+        todo += [s for s in workflow.sources(stage) if s.name not in found]
+    return found
+
+
+def _row(
+    workflow: Workflow,
+    c: Calculation,
+    stages: dict[str, StageResult],
+    evaluations: dict[str, int],
+) -> Row:
+    found = {role: stages[name] for role, name in c.stages.items()}
+    settings = workflow.settings
+    crystal = settings["crystals"][c.phase or "crystal"]
+    n = crystal["atoms"]
+    decisive = found.get("path") or found.get("defect") or found.get("final") or found["crystal"]
+    per, unit = crystal["formula_units"], "formula unit"
+    counted = tuple(c.stages.values())
+    constant = 0.0
+    if c.quantity == "G":
+        coefficients = {decisive.name: 1.0}
+        per, unit = n, "atom"
+    elif c.quantity == "G_v":
+        count = sum(settings["removed"].values())
+        per, unit = 1, "vacancy" if count == 1 else f"defect of {count} vacancies"
+        constant, slope = _chemical_potentials(settings, n)
+        if "defect" in found:
+            coefficients = {found["defect"].name: 1.0, found["crystal"].name: slope - 1.0}
+        else:
+            coefficients = {found["path"].name: 1.0, found["crystal"].name: slope}
+    elif "path" in found:
+        coefficients = {decisive.name: 1.0}
+    else:
+        coefficients = {found["final"].name: 1.0, found["initial"].name: -1.0}
+    return Row(
+        c.quantity,
+        c.route,
+        f"{c.phase}, {c.state}" if c.state else c.phase,
+        c.temperature,
+        settings["pressure_bar"],
+        constant + sum(x * stages[name].value for name, x in coefficients.items()),
+        combined(coefficients, {name: stages[name].se for name in coefficients}),
+        _combined_sd(coefficients, stages),
+        decisive.replicas,
+        per,
+        unit,
+        sum(evaluations[s] for s in _upstream(workflow, counted)),
+        max(s.dissipation_kT for s in found.values()),
+        n,
+        decisive.switch_ps,
+        _system(settings, c),
+        coefficients,
+    )
+
+
+def combined(coefficients: dict[str, float], errors: dict[str, float]) -> float:
+    """Standard error of a sum of independent totals."""
+    return float(np.sqrt(sum((x * errors[name]) ** 2 for name, x in coefficients.items())))
+
+
+def _combined_sd(coefficients: dict[str, float], stages: dict[str, StageResult]) -> float | None:
+    found = {name: stages[name].sd for name in coefficients}
+    return None if None in found.values() else combined(coefficients, found)
+
+
+def _system(settings: dict, c: Calculation) -> str:
+    crystal = settings["crystals"][c.phase or "crystal"]
+    parts = [settings["model"], crystal["formula"], c.phase, c.state]
+    if "removed" in settings and c.quantity != "G":
+        parts += [f"-{count}{symbol}" for symbol, count in settings["removed"].items()]
+    parts.append(settings.get("alchemy", ""))
+    return " ".join(p for p in parts if p)
+
+
+def _chemical_potentials(settings: dict, n: int) -> tuple[float, float]:
+    """Σ μ over the removed atoms: a constant (eV), and a share of G_perfect."""
+    given, removed = settings["chemical_potentials_eV"], settings["removed"]
+    if given:
+        return sum(count * given[s] for s, count in removed.items()), 0.0
+    return 0.0, sum(removed.values()) / n
+
+
+def _differences_of_phases(workflow: Workflow, rows: list[Row]) -> list[Row]:
+    """ΔΔG per formula unit, second minus first phase; eq. 13."""
+    phases = workflow.settings.get("phases", [])
+    if len(phases) != 2:
+        return []
+    found = []
+    for first in [r for r in rows if r.quantity == "ΔG" and r.phase == phases[0]]:
+        for second in rows:
+            same = (second.route, second.temperature) == (first.route, first.temperature)
+            if second.quantity != "ΔG" or second.phase != phases[1] or not same:
+                continue
+            sd = None
+            if first.sd is not None and second.sd is not None:
+                sd = float(np.hypot(first.sd / first.per, second.sd / second.per))
+            coefficients = {k: -x / first.per for k, x in first.coefficients.items()}
+            coefficients |= {k: x / second.per for k, x in second.coefficients.items()}
+            found.append(
+                replace(
+                    first,
+                    quantity="ΔΔG",
+                    phase=f"{phases[1]} − {phases[0]}",
+                    value=second.per_unit - first.per_unit,
+                    se=float(np.hypot(first.per_unit_se, second.per_unit_se)),
+                    sd=sd,
+                    per=1,
+                    evaluations=first.evaluations + second.evaluations,
+                    dissipation_kT=max(first.dissipation_kT, second.dissipation_kT),
+                    system=f"{first.system} / {second.system}",
+                    coefficients=coefficients,
+                )
+            )
+    return found
+
+
+def _agreements(rows: list[Row], stages: dict[str, StageResult]):
+    for fl in rows:
+        for path in rows:
+            same = (fl.quantity, fl.phase, fl.temperature) == (
+                path.quantity,
+                path.phase,
+                path.temperature,
+            )
+            if same and fl.route == "Frenkel–Ladd" and path.route == "alchemical":
+                # what both rest on (the perfect crystal) is one number, not two independent ones
+                names = fl.coefficients.keys() | path.coefficients.keys()
+                difference = {
+                    k: fl.coefficients.get(k, 0.0) - path.coefficients.get(k, 0.0) for k in names
+                }
+                se = combined(difference, {k: stages[k].se for k in names})
+                yield Agreement(
+                    fl.quantity,
+                    fl.phase,
+                    fl.temperature,
+                    fl.per_unit - path.per_unit,
+                    se / fl.per,
+                    fl.se**2 * fl.evaluations / (path.se**2 * path.evaluations),
+                    fl.unit,
+                )
+
+
+def _configurational(workflow: Workflow) -> dict[str, float]:
+    """kT ln n for every temperature (and phase); design: never inside a labelled free energy."""
+    n = workflow.settings.get("configurations")
+    if n is None:
+        return {}
+    by_phase = n if isinstance(n, dict) else {"": n}
+    return {
+        f"{phase}{' ' if phase else ''}{t:g} K": configurational(t, count)
+        for phase, count in by_phase.items()
+        for t in workflow.settings["temperatures_K"]
+        if count > 1
+    }
+
+
+def _warnings(stages: dict[str, StageResult], agreements: tuple[Agreement, ...]):
+    for name, stage in stages.items():
+        yield from (f"{name}: {w}" for w in stage.warnings)
+    for a in agreements:
+        if a.sigmas > 2.0:
+            yield (
+                f"{a.quantity} {a.phase} at {a.temperature:g} K: the routes differ by "
+                f"{1e3 * a.difference:+.2f} ± {1e3 * a.se:.2f} meV per {a.unit}, {a.sigmas:.1f} "
+                "standard errors: run longer, or look for a phase that changed on one path"
+            )
+
+
+# --- output -------------------------------------------------------------------------------------
+
+
+def to_document(result: WorkflowResult) -> dict:
+    """The content of ``workflow_result.json``."""
+    return {
+        "schema": SCHEMA,
+        "units": {"energies": "eV", "temperature": "K", "pressure": "bar"},
+        "kind": result.kind,
+        "settings": result.settings,
+        "rows": [
+            {**to_json(r), "per_unit": r.per_unit, "per_unit_se": r.per_unit_se}
+            for r in result.rows
+        ],
+        "agreements": [{**to_json(a), "sigmas": a.sigmas} for a in result.agreements],
+        "stages": to_json(result.stages),
+        "evaluations": result.evaluations,
+        "configurational": result.configurational,
+        "missing": list(result.missing),
+        "warnings": list(result.warnings),
+    }
+
+
+def write_workflow(result: WorkflowResult, out: Path | None = None) -> list[Path]:
+    """``result.json`` and ``report.html`` into *out*, by default the workflow's folder."""
+    from .page import write_page
+
+    folder = Path(out) if out is not None else result.root
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "result.json"
+    files.write_json(path, to_document(result))
+    return [path, write_page(result, folder / "report.html")]
+
+
+def workflow_summary(result: WorkflowResult, width: int = 110) -> str:
+    """The result for a terminal."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    from ..report.text import _table, with_error
+
+    text = StringIO()
+    console = Console(file=text, width=width)
+    rows = [
+        [
+            r.quantity,
+            r.phase or "–",
+            f"{r.temperature:g}",
+            r.route,
+            with_error(r.per_unit, r.per_unit_se),
+            "–" if r.sd is None else f"{1e3 * r.sd / r.per:.2f}",
+            f"{r.dissipation_kT:.2f}",
+            str(r.evaluations),
+        ]
+        for r in result.rows
+    ]
+    kinds = dict.fromkeys((r.quantity, r.unit) for r in result.rows)
+    units = ", ".join(f"{quantity} per {unit}" for quantity, unit in kinds)
+    columns = ["", "phase", "T (K)", "route", "value", "SD (meV)", "diss. (kT)", "evaluations"]
+    console.print(_table(f"Free energies: {units}; SE after ±, SD over replicas", columns, rows))
+    if result.agreements:
+        columns = ["", "phase", "T (K)", "difference (meV)", "SE", "in SE", "efficiency"]
+        rows = [
+            [
+                a.quantity,
+                a.phase or "–",
+                f"{a.temperature:g}",
+                f"{1e3 * a.difference:+.2f}",
+                f"{1e3 * a.se:.2f}",
+                f"{a.sigmas:.1f}",
+                f"{a.efficiency:.1f}",
+            ]
+            for a in result.agreements
+        ]
+        title = (
+            "Frenkel–Ladd minus alchemical; efficiency: how many times fewer evaluations the "
+            "alchemical path needs for the same error"
+        )
+        console.print(_table(title, columns, rows))
+    for label, value in result.configurational.items():
+        console.print(
+            f"configurational kT ln n at {label}: {1e3 * value:.2f} meV, not in the values above "
+            "(it lowers them)"
+        )
+    for name in result.missing:
+        console.print(f"not done: {name}")
+    for w in result.warnings:
+        console.print(f"warning: {w}", soft_wrap=True, markup=False, highlight=False)
+    return text.getvalue().rstrip()

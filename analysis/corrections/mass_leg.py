@@ -1,0 +1,177 @@
+"""The mass leg of path-integral runs, and what the quantum nuclei change.
+
+| symbol                    | here                                                     |
+|---------------------------|----------------------------------------------------------|
+| s, w                      | ``MassPoint.s``, Gauss–Legendre points and weights       |
+| K_cv,i                    | centroid-virial kinetic energy of atom i, printed by i-PI |
+| dF/ds                     | ``MassPoint.mean``, −Σ_i ln(m_i^(f)/m_i^(i)) ⟨K_cv,i⟩     |
+| F(m^(f)) − F(m^(i))       | ``MassLeg.value``                                        |
+
+K_cv,i = 3/2 kT + ½ ⟨Σ_b (r_ib − r̄_i) · ∂U_b/∂r_i⟩ / P holds for every atom whether or not the
+centre of mass is fixed: relative positions in a crystal do not know where the crystal is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...contract.layout import FOLDER
+from ...contract.nodes import gauss_points
+from ...contract.run_input import RunInput, read_input
+from ...errors import AnalysisError
+from ...units import kT
+from ..estimators.fixed_lambda import equilibrium_mean
+from ..estimators.switching import Estimate
+from ..files.kinetic import read_kinetic
+from .formulas import Term
+
+MASS_TERM = "mass term"  # the term that the leg fills in
+# Part of a run left out at least.  It starts with all beads of an atom in one place, where K_cv is
+# the classical 3/2 kT: a short transient, but of one sign, which a test for equilibration can miss.
+SETTLING = 0.1
+FEW_SAMPLES = 50  # independent ones; below, an error is itself uncertain
+COARSE = 10.0  # errors by which a point left out may move the integral; its own noise moves it by 2
+
+
+@dataclass(frozen=True)
+class MassPoint:
+    """One equilibrium run on the leg."""
+
+    folder: Path
+    s: float  # 0: initial masses, 1: final masses
+    time: np.ndarray  # (n,) ps
+    gradient: np.ndarray  # (n,) eV, −Σ_i ln(m_i^(f)/m_i^(i)) K_cv,i
+    equilibration: int  # rows left out at the start
+    inefficiency: float  # rows per independent sample
+    mean: Estimate  # dF/ds in eV
+
+
+@dataclass(frozen=True)
+class MassLeg:
+    """F(final masses) − F(initial masses) in the final state, quantum nuclei, eV."""
+
+    points: tuple[MassPoint, ...]
+    value: float  # eV
+    se: float | None  # eV, propagated from the points; None: a point has no error
+    rule: float | None  # eV, by how much the integral moves with the worst point left out
+    classical: float  # eV, what the same masses give classically (eq. 22)
+
+    def term(self) -> Term:
+        """The leg as it is added to the work."""
+        n = len(self.points)
+        return Term(
+            MASS_TERM,
+            self.value,
+            "eV",
+            f"TI over {n} masses with the centroid-virial kinetic energy; classically (eq. 22) "
+            f"{self.classical:+.6f}",
+            self.se,
+        )
+
+
+def mass_point(run: RunInput) -> MassPoint:
+    """Read and average one point.  Raises AnalysisError if the run is not one, or not finished."""
+    s = run.parameters.mass_point
+    if s is None:
+        raise AnalysisError(f"{run.path} is no point of a mass leg: it has no 'mass_point'")
+    steps, kinetic = read_kinetic(run)
+    if len(steps) < 2 or steps[-1] + steps[1] <= run.total_steps:
+        raise AnalysisError(f"{run.folder} is at step {steps[-1]} of {run.total_steps}: resume it")
+    gradient = -kinetic @ np.log(run.final_masses / run.initial_masses)
+    start = int(SETTLING * len(gradient))
+    more, g, mean = equilibrium_mean(gradient[start:])
+    time = steps * ((run.timestep or 0.0) * 1e-3)
+    return MassPoint(run.folder, s, time, gradient, start + more, g, mean)
+
+
+def mass_leg(runs: Sequence[RunInput]) -> MassLeg:
+    """∫₀¹ ds dF/ds over the points of one leg; AnalysisError if they are not a Gauss rule."""
+    points = sorted((mass_point(run) for run in runs), key=lambda p: p.s)
+    s, weights = gauss_points(len(points))
+    found = np.array([p.s for p in points])
+    if np.abs(found - s).max() > 1e-12:
+        raise AnalysisError(
+            f"{points[0].folder.parent}: expected the {len(s)} Gauss points {s.round(4).tolist()} "
+            f"of the mass leg, found {found.round(4).tolist()}: a point is missing or twice there"
+        )
+    means = np.array([p.mean.value for p in points])
+    errors = [p.mean.se for p in points]
+    se = None if None in errors else float(np.linalg.norm(weights * np.array(errors, dtype=float)))
+    value = float(weights @ means)
+    first = runs[0]
+    ratio = np.log(first.final_masses / first.initial_masses).sum()
+    return MassLeg(
+        tuple(points), value, se, _rule_error(s, means, value), -1.5 * kT(first.temperature) * ratio
+    )
+
+
+def _rule_error(s: np.ndarray, means: np.ndarray, value: float) -> float | None:
+    """Largest change of the integral when one point is left out; contains the points' noise."""
+    if len(s) < 2:
+        return None
+    moved = []
+    for k in range(len(s)):
+        rest = np.delete(np.arange(len(s)), k)
+        polynomial = np.polynomial.Polynomial.fit(s[rest], means[rest], len(rest) - 1, [0.0, 1.0])
+        whole = polynomial.integ()
+        moved.append(abs(float(whole(1.0) - whole(0.0)) - value))
+    return max(moved)
+
+
+def _points(folder: Path) -> list[RunInput]:
+    return [read_input(path) for path in sorted(folder.glob("point-*/input.xml"))]
+
+
+def mass_leg_in(folder: Path) -> MassLeg:
+    """The leg whose points lie in *folder*, by itself."""
+    inputs = _points(folder)
+    if not inputs:
+        raise AnalysisError(f"{folder} holds no point-* of a mass leg")
+    return mass_leg(inputs)
+
+
+def leg_of(home: Path, run: RunInput) -> MassLeg | None:
+    """The leg beside *run* in ``home/mass-leg``, or None if there is none.
+
+    Raises AnalysisError if it belongs to another calculation or is not finished.
+    """
+    inputs = _points(home / FOLDER)
+    if not inputs or run.beads == 1:
+        return None
+    for point in inputs:
+        for name, a, b in (
+            ("temperature (K)", run.temperature, point.temperature),
+            ("pressure (bar)", run.pressure, point.pressure),
+            ("ensemble", run.ensemble, point.ensemble),
+            ("alchemy", run.transformation, point.transformation),
+            ("digest", run.parameters.digest, point.parameters.digest),
+            ("beads", run.beads, point.beads),
+            ("lambda", 1.0, point.parameters.lam),
+        ):
+            if a != b:
+                shown = "" if name == "alchemy" else f" ({a} and {b})"
+                raise AnalysisError(
+                    f"{point.folder} differs from {run.folder.name} in {name}{shown}: it is the "
+                    "mass leg of another calculation"
+                )
+    return mass_leg(inputs)
+
+
+def leg_warnings(leg: MassLeg) -> list[str]:
+    """What to look at before the leg is believed."""
+    found = [
+        f"mass leg, {p.folder.name}: only {p.mean.n} independent samples of the kinetic energy: "
+        "its error is itself uncertain"
+        for p in leg.points
+        if p.mean.n < FEW_SAMPLES
+    ]
+    if leg.rule is not None and leg.se is not None and leg.rule > COARSE * leg.se:
+        found.append(
+            f"mass leg: one of {len(leg.points)} points left out moves the integral by "
+            f"{1e3 * leg.rule:.2f} meV, {leg.rule / leg.se:.0f} of its errors: use more points"
+        )
+    return found

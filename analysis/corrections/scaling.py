@@ -1,0 +1,297 @@
+"""Reversible scaling: G(T) along a whole path of temperatures from one pair of switches.
+
+de Koning, Antonelli and Yip, Phys. Rev. Lett. 83, 3973 (1999); at constant pressure the enthalpy is
+scaled (de Koning et al., J. Chem. Phys. 115, 11025 (2001)).  A classical system with energies
+s (U + P V) at T0 has the configurations of the real one at T = T0/s, hence, momenta included,
+
+    G(T)/T = G(T0)/T0 + W(λ)/T0 − (3/2) N k ln(T/T0)
+
+| symbol   | here                                                                     |
+|----------|--------------------------------------------------------------------------|
+| s(λ)     | ``1 + λ (scale − 1)``, T = T0/s                                          |
+| W(λ)     | work from 0 to λ, ½ (W_F(0→λ) − W_B(λ→0)) over pairs, eV                 |
+| G        | Helmholtz F at constant volume; eV, whole cell                           |
+
+The half difference cancels dissipation to first order at every λ, as eq. 11 does at the end.  The
+fixed centre of mass needs no term: V/N_WS does not depend on T at constant volume, and changes G by
+kT ln(V(T)/V(T0)) in all at constant pressure, which is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...contract.run_input import RunInput
+from ...errors import AnalysisError
+from ..estimators.mbar import Mbar
+from ..estimators.switching import Estimate
+from ..estimators.work import SwitchingRun
+from .formulas import Term, formula, temperature_term
+
+POINTS = 101  # of the curve in result.json
+_PREFERRED = ("BAR", "MBAR", "TI", "eq. 11")
+
+
+@dataclass(frozen=True)
+class Absolute:
+    """A free energy of the whole cell at one temperature, from elsewhere."""
+
+    temperature: float  # K
+    value: float  # eV
+    se: float | None  # eV; None: not known
+    source: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """An independent value against the curve."""
+
+    against: Absolute
+    curve: float  # eV, at the same temperature
+    curve_se: float | None  # eV
+    difference: float  # eV, curve minus independent value
+    sigma: float | None  # eV, both errors in quadrature
+    per_formula_unit: float  # eV, the difference
+
+
+@dataclass(frozen=True)
+class Curve:
+    """G(T), or G(T) − (T/T0) G(T0) where no reference is given."""
+
+    reference_temperature: float  # K, T0
+    scale: float  # s at λ = 1
+    temperatures: np.ndarray  # (m,) K, in the order of λ
+    lam: np.ndarray  # (m,)
+    values: np.ndarray  # (m,) eV, whole cell
+    se: np.ndarray | None  # (m,) eV; None: not estimated
+    se_kind: str
+    se_replicas: np.ndarray | None  # (m,) eV, over replicas; None: one replica, or windows
+    dissipation: np.ndarray | None  # (m,) eV, ½ (W_F + W_B) up to λ, of the scaled system at T0
+    reference: Absolute | None
+    check: Check | None = None
+
+
+def kinetic_and_reference(
+    run: RunInput, reference: Absolute | None
+) -> tuple[float, tuple[Term, ...], str]:
+    """T/T0, the terms that turn (T/T0) W into the free energy at the far end, and its name."""
+    t0, t = run.temperature, run.temperature / run.parameters.scale
+    n = len(run.structure)
+    terms = [
+        Term(
+            "kinetic energy",
+            temperature_term(t, t0, n),
+            "eV",
+            f"−3/2 N k T ln(T/T0), {n} atoms, T0 = {t0:g} K, T = {t:g} K",
+        )
+    ]
+    g = "G" if run.constant_pressure else "F"
+    how = f"by reversible scaling from {t0:g} K; the work counts T/T0 = {t / t0:g} times"
+    if reference is None:
+        return t / t0, tuple(terms), f"{g}({t:g} K) − (T/T0) {g}({t0:g} K), {how}"
+    se = None if reference.se is None else reference.se * t / t0
+    terms.append(Term(f"(T/T0) {g}(T0)", reference.value * t / t0, "eV", reference.source, se))
+    return t / t0, tuple(terms), f"{g} at {t:g} K, {how}"
+
+
+def times(estimate: Estimate, factor: float) -> Estimate:
+    """*estimate* of W as that of (T/T0) W."""
+    return replace(
+        estimate,
+        value=estimate.value * factor,
+        se=None if estimate.se is None else estimate.se * factor,
+        sd=None if estimate.sd is None else estimate.sd * factor,
+        ci95=None if estimate.ci95 is None else tuple(x * factor for x in estimate.ci95),
+    )
+
+
+def path_works(runs: Sequence[SwitchingRun]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """λ (n,), ½ (W_F(0→λ) − W_B(λ→0)) of each replica (pairs, n), mean ½ (W_F + W_B) (n,), eV."""
+    differences, sums = [], []
+    for run in runs:
+        rows = []
+        for out, back in zip(run.of("forward"), run.of("backward"), strict=False):
+            # the way back passes the same λ in reverse; what remains from λ_k on is W_B(λ_k → 0)
+            rest = (back.work - back.cumulative)[::-1]
+            rows.append(0.5 * (out.cumulative - rest))
+            sums.append(0.5 * (out.cumulative + rest))
+        differences.append(np.array(rows))
+    lam = runs[0].of("forward")[0].lam
+    return lam, differences, np.mean(sums, axis=0)
+
+
+def switching_curve(
+    run: RunInput, runs: Sequence[SwitchingRun], reference: Absolute | None
+) -> Curve:
+    """The curve of every λ that the switches passed, with SE over pairs and over replicas."""
+    lam, replicas, dissipation = path_works(runs)
+    pairs = np.concatenate(replicas)
+    se = se_replicas = None
+    kind = "not estimated: one pair only"
+    if len(pairs) > 1:
+        se = pairs.std(axis=0, ddof=1) / np.sqrt(len(pairs))
+        kind = f"standard error over {len(pairs)} pairs"
+    if len(replicas) > 1:
+        means = np.array([r.mean(axis=0) for r in replicas])
+        se_replicas = means.std(axis=0, ddof=1) / np.sqrt(len(means))
+    return _curve(run, lam, pairs.mean(axis=0), se, kind, se_replicas, dissipation, reference)
+
+
+def windows_curve(run: RunInput, found: Mbar, reference: Absolute | None) -> Curve:
+    """The curve at the λ of equilibrium windows, by MBAR."""
+    return _curve(
+        run, found.lambdas, found.free_energies, found.errors, found.estimate.se_kind, None, None,
+        reference,
+    )  # fmt: skip
+
+
+def _curve(run, lam, work, se, kind, se_replicas, dissipation, reference) -> Curve:
+    t0 = run.temperature
+    t = t0 / (1.0 + lam * (run.parameters.scale - 1.0))
+    factor = t / t0
+    values = factor * work + temperature_term(t, t0, len(run.structure))
+    errors = None if se is None else factor * se
+    spread = None if se_replicas is None else factor * se_replicas
+    if reference is not None:
+        values = values + factor * reference.value
+        if reference.se is not None:
+            kind += ", and of the reference in quadrature"
+            own = (factor * reference.se) ** 2
+            errors = None if errors is None else np.sqrt(errors**2 + own)
+            spread = None if spread is None else np.sqrt(spread**2 + own)
+    return Curve(
+        reference_temperature=t0,
+        scale=run.parameters.scale,
+        temperatures=t,
+        lam=np.asarray(lam),
+        values=values,
+        se=errors,
+        se_kind=kind,
+        se_replicas=spread,
+        dissipation=dissipation,
+        reference=reference,
+    )
+
+
+def thinned(curve: Curve) -> Curve:
+    """About POINTS of the curve, evenly spaced in temperature, both ends included."""
+    t = curve.temperatures
+    if len(t) <= POINTS:
+        return curve
+    wanted = np.linspace(t[0], t[-1], POINTS)
+    order = np.argsort(t)
+    nearest = np.searchsorted(t[order], wanted).clip(0, len(t) - 1)
+    rows = np.unique(np.concatenate([[0, len(t) - 1], order[nearest]]))
+
+    def cut(values):
+        return None if values is None else values[rows]
+
+    return replace(
+        curve,
+        **{
+            name: cut(getattr(curve, name))
+            for name in ("temperatures", "lam", "values", "se", "se_replicas", "dissipation")
+        },
+    )
+
+
+def compared(curve: Curve, against: Absolute, formula_units: int) -> Curve:
+    """The curve with *against* as its check.  AnalysisError if T is not on the path."""
+    t = curve.temperatures
+    low, high = t.min(), t.max()
+    if not low * (1 - 1e-6) <= against.temperature <= high * (1 + 1e-6):
+        raise AnalysisError(
+            f"{against.source} is at {against.temperature:g} K, the path goes from {low:g} to "
+            f"{high:g} K"
+        )
+    order = np.argsort(t)
+
+    def at(values):
+        return float(np.interp(against.temperature, t[order], values[order]))
+
+    value, se = at(curve.values), None if curve.se is None else at(curve.se)
+    sigma = None
+    if se is not None and against.se is not None:
+        sigma = float(np.hypot(se, against.se))
+    difference = value - against.value
+    return replace(
+        curve,
+        check=Check(against, value, se, difference, sigma, difference / formula_units),
+    )
+
+
+def curve_warnings(curve: Curve) -> Iterator[str]:
+    if curve.reference is None:
+        yield (
+            "no absolute free energy at T0 was given (--reference): only G(T) − (T/T0) G(T0) is "
+            "known, which is no free-energy difference between two temperatures"
+        )
+    check = curve.check
+    if check is not None and check.sigma is not None and abs(check.difference) > 2.0 * check.sigma:
+        yield (
+            f"the curve is {1e3 * check.difference:+.2f} ± {1e3 * check.sigma:.2f} meV from the "
+            f"independent value at {check.against.temperature:g} K, more than 2 σ: switch more "
+            "slowly, or the phase changed on the way"
+        )
+
+
+# --- values from elsewhere ----------------------------------------------------------------------
+
+
+def absolute(given: float | str | Path, run: RunInput, at: float | None = None) -> Absolute:
+    """A number (eV, whole cell, at T0), or the total of a result.json or of its folder.
+
+    at: the temperature that the value must have, K; None: any.  Raises AnalysisError for another
+    crystal, temperature, pressure, or for a difference instead of an absolute free energy.
+    """
+    try:
+        value = float(given)
+    except (TypeError, ValueError):
+        value = None
+    if value is not None:
+        if not np.isfinite(value):
+            raise AnalysisError(f"reference: expected a finite number of eV, got {given}")
+        return Absolute(run.temperature, value, None, "given, eV per cell, without error")
+    path = Path(given)
+    path = path / "result.json" if path.is_dir() else path
+    try:
+        document = json.loads(path.read_text())
+        conditions, quantity = document["conditions"], document["quantity"]
+        totals = {t["method"]: t for t in document["totals"]}
+        temperature, pressure = float(conditions["temperature"]), conditions["pressure"]
+        composition = conditions["formula"]
+    except OSError as err:
+        raise AnalysisError(
+            f"'{given}' is neither a number of eV nor a result.json ({err.strerror})"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise AnalysisError(f"{path} is not a result.json of alchemdriver") from None
+    g = "G" if run.constant_pressure else "F"
+    if not quantity.startswith(f"{g} of ") or document.get("scaling"):
+        raise AnalysisError(
+            f"{path} holds '{quantity}': expected an absolute {g} of the model crystal, from "
+            "einstein->model" + (" with P V (eq. 20)" if g == "G" else " at constant volume")
+        )
+    if at is not None and abs(temperature - at) > 1e-6 * at:
+        raise AnalysisError(f"{path} is at {temperature:g} K, expected {at:g} K")
+    ours = formula(run.structure.symbols)
+    if composition != ours:
+        raise AnalysisError(f"{path} is for {composition}, this run for {ours}: use the same cell")
+    if pressure is not None and run.constant_pressure and abs(pressure - run.pressure) > 1e-6:
+        raise AnalysisError(f"{path} is at {pressure:g} bar, this run at {run.pressure:g} bar")
+    for term in document.get("terms", ()):
+        if term["name"] == "P V" and f"{run.pressure:g} bar" not in term["source"]:
+            raise AnalysisError(
+                f"{path}: P V is for another pressure ({term['source']}), this run is at "
+                f"{run.pressure:g} bar"
+            )
+    method = next((m for m in _PREFERRED if m in totals and totals[m]["value"] is not None), None)
+    if method is None:
+        raise AnalysisError(f"{path} has no total: a term is missing there")
+    total = totals[method]
+    return Absolute(temperature, total["value"], total["se"], f"{method} of {path}")

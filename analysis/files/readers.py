@@ -1,0 +1,305 @@
+"""i-PI output files → records: property files and extras, plain or gzipped.
+
+i-PI appends to its files when a run is resumed, so a step may stand twice: the later branch counts
+and everything of the earlier one from that step on is dropped.  A kill may tear a row; what is
+torn is dropped, and if no resumed branch supplied it again the gap is an error.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ... import units
+from ...contract.run_input import ExtrasFile, RunInput
+from ...errors import AnalysisError, did_you_mean
+
+_HEADER = re.compile(r"^#\s*(?:column|cols\.)\s+(\d+)(?:-(\d+))?\s*-->\s*(\S+)")
+_NAME = re.compile(r"^([\w\-.:]+)(?:\(.*?\))?(?:\{([^}]*)\})?")
+_EXTRAS = re.compile(r"#EXTRAS\(([^()#]*)\)#\s*Step:\s*(\d+)[ ]*\n\s*([^\s#]+)[ ]*\n")
+# Multiples of 1 eV, with i-PI's own constants
+_ENERGY = {
+    "electronvolt": 1.0,
+    "millielectronvolt": 1e-3,
+    "kelvin": units.KB_EV,
+    "": 1.0 / units.ELECTRONVOLT,
+    "atomic_unit": 1.0 / units.ELECTRONVOLT,
+}
+
+
+@dataclass(frozen=True)
+class PropertySeries:
+    """The rows of one property file, in the units that its header names."""
+
+    path: Path
+    steps: np.ndarray  # (n,) MD steps
+    columns: Mapping[str, np.ndarray]  # by name without unit: (n,), or (n, size) for several
+    units: Mapping[str, str]  # by name; '' stands for atomic units or for a pure number
+
+    def column(self, name: str) -> np.ndarray:
+        """Raises AnalysisError if the file has no such column."""
+        if name not in self.columns:
+            raise AnalysisError(
+                f"{self.path}: no column '{name}'{did_you_mean(name, self.columns)}; "
+                f"it has {', '.join(self.columns)}"
+            )
+        return self.columns[name]
+
+    def energy(self, name: str) -> np.ndarray:
+        """A column of energies, in eV."""
+        values, unit = self.column(name), self.units.get(name, "")
+        if unit not in _ENERGY:
+            raise AnalysisError(
+                f"{self.path}: unit '{unit}' of '{name}' is not an energy known here; "
+                f"expected one of {', '.join(u for u in _ENERGY if u)}"
+            )
+        return values * _ENERGY[unit]
+
+
+@dataclass(frozen=True)
+class ExtrasSeries:
+    """One key of the extras, for every bead, as printed (atomic units)."""
+
+    path: Path  # file name as in the input, without the bead
+    key: str
+    steps: np.ndarray  # (n,) MD steps
+    values: np.ndarray  # (n, beads)
+
+
+@dataclass(frozen=True)
+class GradientSeries:
+    """∂H/∂λ along a run; row k belongs to λ(steps[k])."""
+
+    path: Path
+    steps: np.ndarray  # (n,) MD steps
+    lam: np.ndarray  # (n,) dimensionless
+    dHdlambda: np.ndarray  # (n, beads) eV
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean over beads, (n,) eV."""
+        return self.dHdlambda.mean(axis=1)
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def read_text(path: Path) -> str:
+    """The text of *path*, or of *path*.gz; a truncated gzip file gives what can be read."""
+    plain, packed = Path(path), Path(f"{path}.gz")
+    found = plain if plain.is_file() or not packed.is_file() else packed
+    try:
+        data = found.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = _gunzip(data, found)
+        return data.decode()
+    except OSError as err:
+        raise AnalysisError(f"{plain} cannot be read: {err.strerror}") from None
+    except UnicodeDecodeError:
+        raise AnalysisError(f"{found} is not a text file") from None
+
+
+def _gunzip(data: bytes, path: Path) -> bytes:
+    try:
+        return gzip.decompress(data)
+    except EOFError:  # torn like the last line of a plain file
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(data)
+    except (OSError, zlib.error):
+        raise AnalysisError(f"{path} is a damaged gzip file: pack it again") from None
+
+
+def last_branch(steps: np.ndarray) -> np.ndarray:
+    """Which rows belong to the last branch of a resumed run, (n,) bool.
+
+    A row is superseded as soon as a later row has the same step or an earlier one.
+    """
+    if len(steps) == 0:
+        return np.zeros(0, dtype=bool)
+    later = np.append(np.minimum.accumulate(steps[::-1])[::-1][1:], np.iinfo(np.int64).max)
+    return steps < later
+
+
+def check_rows(path: Path, steps: np.ndarray, values: np.ndarray, stride: int) -> None:
+    """Every *stride*-th step from 0 on, all numbers finite; AnalysisError naming file and step."""
+    if len(steps) == 0:
+        raise AnalysisError(f"{path} has no complete row: has the run started?")
+    expected = np.arange(len(steps)) * stride
+    if (steps != expected).any():
+        k = int(np.argmax(steps != expected))
+        raise AnalysisError(f"{path}: expected step {expected[k]}, found step {steps[k]}: a gap")
+    bad = ~np.isfinite(values.reshape(len(steps), -1)).all(axis=1)
+    if bad.any():
+        raise AnalysisError(
+            f"{path}: step {steps[np.argmax(bad)]} holds a number that is not "
+            "finite: the run is broken from there on"
+        )
+
+
+# --- property files -----------------------------------------------------------------------------
+
+
+def read_properties(path: Path, stride: int = 1) -> PropertySeries:
+    """An i-PI property file; columns and units come from its own header.
+
+    *stride* is what the input asks for.  Raises AnalysisError for a file without header, without
+    a 'step' column, with a gap, or with a number that is not finite.
+    """
+    path = Path(path)
+    text = read_text(path)
+    names: dict[str, slice] = {}
+    unit: dict[str, str] = {}
+    rows: list[list[str]] = []
+    width = 0
+    for line in text.splitlines(keepends=True):
+        if line.startswith("#"):
+            match = _HEADER.match(line)
+            if match and line.endswith("\n"):
+                first, last = int(match[1]), int(match[2] or match[1])
+                name = _NAME.match(match[3])
+                if last <= width:
+                    continue  # a header repeated by a resumed run
+                key = name[1] if name and name[1] not in names else match[3]
+                names[key] = slice(first - 1, last)
+                unit[key] = (name[2] or "") if name else ""
+                width = last
+            continue
+        row = line.split()
+        if not row or not line.endswith("\n") or len(row) < width:
+            continue  # torn
+        rows.append(row[-width:])  # what is torn may be glued to the front of a resumed row
+    if not names:
+        raise AnalysisError(f"{path} has no i-PI header ('# column 1 --> step …')")
+    if "step" not in names:
+        raise AnalysisError(f"{path} has no 'step' column: add it to <properties>")
+    try:
+        table = np.array(rows, dtype=float).reshape(-1, width)
+    except ValueError:
+        raise AnalysisError(f"{path}: {_first_bad(rows)}") from None
+    counter = table[:, names["step"].start]
+    if not np.isfinite(counter).all():
+        raise AnalysisError(f"{path}: row {int(np.argmax(~np.isfinite(counter)))} has no step")
+    steps = np.rint(counter).astype(np.int64)
+    kept = last_branch(steps)
+    steps, table = steps[kept], table[kept]
+    check_rows(path, steps, table, stride)
+    columns = {
+        name: table[:, where.start] if where.stop == where.start + 1 else table[:, where]
+        for name, where in names.items()
+    }
+    return PropertySeries(path, steps, columns, unit)
+
+
+def _first_bad(rows: list[list[str]]) -> str:
+    for row in rows:
+        for word in row:
+            try:
+                float(word)
+            except ValueError:
+                return f"expected a number, got '{word}' in the row that starts with {row[0]}"
+    return "rows of different lengths"
+
+
+# --- extras -------------------------------------------------------------------------------------
+
+
+def bead_paths(path: Path, beads: int) -> list[Path]:
+    """i-PI's file names: ``path_0``, or zero-padded to the digits of *beads*."""
+    digits = int(1 + np.floor(np.log(beads) / np.log(10)))  # i-PI's formula, rounding included
+    return [path.with_name(f"{path.name}_{b:0{digits}d}") for b in range(beads)]
+
+
+def read_extras(path: Path, key: str, beads: int = 1, stride: int = 1) -> ExtrasSeries:
+    """One numeric key of the extras, one file per bead; values as printed, in atomic units.
+
+    Files that end at different steps (a killed run) are cut to what all beads have.  Raises
+    AnalysisError for a missing file, a gap, another key, or a number that is not finite.
+    """
+    path = Path(path)
+    per_bead = [_read_extras_file(p, key, stride) for p in bead_paths(path, beads)]
+    n = min(len(steps) for steps, _ in per_bead)
+    values = np.stack([v[:n] for _, v in per_bead], axis=1)  # [k, b]
+    return ExtrasSeries(path, key, per_bead[0][0][:n], values)
+
+
+def _read_extras_file(path: Path, key: str, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    blocks = _EXTRAS.findall(read_text(path))
+    other = next((found for found, _, _ in blocks if found != key), None)
+    if other is not None:
+        raise AnalysisError(f"{path} holds extras '{other}', expected '{key}'")
+    steps = np.array([int(step) for _, step, _ in blocks], dtype=np.int64)
+    kept = np.flatnonzero(last_branch(steps))
+    values = np.empty(len(kept))
+    for k, index in enumerate(kept):
+        word = blocks[index][2]
+        try:
+            values[k] = float(word)
+        except ValueError:
+            raise AnalysisError(
+                f"{path}: expected a number at step {steps[index]}, got '{word}'"
+            ) from None
+    check_rows(path, steps[kept], values, stride)
+    return steps[kept], values
+
+
+def _extras_file(run: RunInput, key: str) -> ExtrasFile | None:
+    return next((e for e in run.extras if e.key == key), None)
+
+
+def read_gradients(run: RunInput) -> GradientSeries:
+    """∂H/∂λ of a run in eV, each row with its λ.
+
+    i-PI prints the initial state as step 0, so the row of step k belongs to λ(k).  If the input
+    also prints the extras 'lambda' (what the clients really used), they must agree with the
+    schedule to 1e-12.  Raises AnalysisError.
+    """
+    wanted = _extras_file(run, "dHdlambda")
+    if wanted is None:
+        raise AnalysisError(
+            f"{run.path} prints no dHdlambda: add <trajectory filename='dHdlambda' "
+            "extra_type='dHdlambda'> extras </trajectory>"
+        )
+    path = run.output(wanted.filename)
+    series = read_extras(path, "dHdlambda", run.beads, wanted.stride)
+    lam = np.array([run.lam_at(int(k)) for k in series.steps])
+    printed = _extras_file(run, "lambda")
+    if printed is not None:
+        check_lambda(
+            run, read_extras(run.output(printed.filename), "lambda", run.beads, printed.stride)
+        )
+    return GradientSeries(path, series.steps, lam, series.values / units.ELECTRONVOLT)
+
+
+def check_lambda(run: RunInput, series: ExtrasSeries) -> None:
+    """Raise AnalysisError where the λ that clients used is not the schedule's."""
+    expected = np.array([run.lam_at(int(k)) for k in series.steps])
+    off = np.abs(series.values - expected[:, None]).max(axis=1) > 1e-12
+    if off.any():
+        k = int(np.argmax(off))
+        raise AnalysisError(
+            f"{series.path}: lambda is {series.values[k].tolist()} at step {series.steps[k]}, the "
+            f"schedule says {expected[k]!r}: the outputs belong to another input or are a step off"
+        )
+
+
+def read_conserved(run: RunInput) -> PropertySeries | None:
+    """The property file that holds 'conserved', or None if the input prints none."""
+    for wanted in run.properties:
+        names = [_NAME.match(c)[1] for c in wanted.columns if _NAME.match(c)]
+        if "conserved" in names and "step" in names:
+            return read_properties(run.output(wanted.filename), wanted.stride)
+    return None
+
+
+def volumes(run: RunInput) -> tuple[np.ndarray, np.ndarray] | None:
+    """Steps and volumes (Å³) of a run; None if constant or not printed beside 'conserved'."""
+    series = read_conserved(run)
+    if series is None or series.units.get("volume") != "angstrom3":
+        return None
+    volume = series.columns["volume"]
+    return (series.steps, volume) if len(volume) and np.ptp(volume) > 0.0 else None

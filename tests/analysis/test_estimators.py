@@ -1,0 +1,229 @@
+"""Estimators on Gaussian works with known ΔF and dissipation.
+
+With W_F ~ N(ΔF + D, σ²) and W_R ~ N(−ΔF + D, σ²), D = σ²/2kT, Crooks' theorem holds exactly.
+"""
+
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from alchemdriver.analysis.estimators import switching as e
+from alchemdriver.errors import AnalysisError
+from alchemdriver.units import kT
+
+T = 300.0
+KT = kT(T)
+DF = 0.37  # eV
+
+
+def works(rng, n, dissipation_kT, delta_f=DF):
+    """(n,) forward and backward works in eV."""
+    loss = dissipation_kT * KT
+    sd = np.sqrt(2.0 * KT * loss)
+    return rng.normal(delta_f + loss, sd, n), rng.normal(-delta_f + loss, sd, n)
+
+
+def test_all_estimators_find_the_known_difference():
+    forward, backward = works(np.random.default_rng(1), 1000, 0.5)
+    a = e.analyze_works(forward, backward, T)
+    assert a.eq11.value == pytest.approx(DF, abs=4 * a.eq11.se)
+    assert a.bar.value == pytest.approx(DF, abs=4 * a.bar.se)
+    assert a.bar_bootstrap == pytest.approx(a.bar.se, rel=0.1)
+    assert a.dissipation.mean_kT == pytest.approx(0.5, abs=0.1)
+    assert a.dissipation.forward == pytest.approx(0.5 * KT, rel=0.25)
+    assert a.dissipation.backward == pytest.approx(0.5 * KT, rel=0.25)
+    assert a.dissipation.hysteresis == pytest.approx(2 * a.dissipation.mean.value)
+    d = a.diagnostics
+    for value in (d.jarzynski_forward, d.jarzynski_backward):
+        assert value == pytest.approx(DF, abs=0.15 * KT)
+    for value in (d.cumulant_forward, d.cumulant_backward):
+        assert value == pytest.approx(DF, abs=0.15 * KT)
+    assert a.warnings == ()
+
+
+def test_eq11_by_hand_and_its_errors():
+    found = e.eq11([1.0, 2.0, 4.0], [-1.0, -1.0, -2.0])
+    values = [1.0, 1.5, 3.0]
+    assert found.value == pytest.approx(np.mean(values))
+    assert found.sd == pytest.approx(np.std(values, ddof=1))
+    assert found.se == pytest.approx(np.std(values, ddof=1) / np.sqrt(3))
+    assert found.se_kind == "standard error over 3 pairs"
+    assert found.sd_kind == "standard deviation of 3 pairs"
+    half = 4.302653 * found.se  # Student t, 2 degrees of freedom
+    assert found.ci95 == pytest.approx((found.value - half, found.value + half), rel=1e-6)
+
+
+def test_dissipation_has_the_sign_of_eq_10():
+    """Both directions cost work: a forward/backward swap or a sign slip would make it vanish."""
+    a = e.analyze_works([1.1, 1.1], [-0.9, -0.9], T)
+    assert a.eq11.value == pytest.approx(1.0)
+    assert a.dissipation.mean.value == pytest.approx(0.1)
+    swapped = e.analyze_works([-0.9, -0.9], [1.1, 1.1], T)
+    assert swapped.eq11.value == pytest.approx(-1.0)
+    flipped = e.analyze_works([1.1, 1.1], [0.9, 0.9], T)
+    assert flipped.eq11.value == pytest.approx(0.1)
+
+
+def test_eq11_intervals_cover_the_truth():
+    rng = np.random.default_rng(2)
+    for n in (4, 20):
+        hits = 0
+        for _ in range(2000):
+            low, high = e.eq11(*works(rng, n, 0.5)).ci95
+            hits += low <= DF <= high
+        assert hits / 2000 == pytest.approx(0.95, abs=0.015)
+
+
+def test_bar_errors_cover_the_truth(monkeypatch):
+    """One SE covers about 68 %; the bootstrap interval at 20 pairs about 92 to 95 %."""
+    monkeypatch.setattr(e, "RESAMPLES", 200)
+    rng = np.random.default_rng(3)
+    inside, covered, repeats = 0, 0, 300
+    for _ in range(repeats):
+        found, _ = e.bar(*works(rng, 20, 1.0), T)
+        inside += abs(found.value - DF) <= found.se
+        covered += found.ci95[0] <= DF <= found.ci95[1]
+    assert inside / repeats == pytest.approx(0.68, abs=0.08)
+    assert 0.88 <= covered / repeats <= 0.99
+
+
+def test_bias_of_eq11_outside_linear_response_is_warned_of():
+    """Unequal variances that still obey Crooks: eq. 11 is off, BAR is not, the warnings say it.
+
+    Two-state works: forward W = a or b.  Backward follows from Crooks' theorem.
+    """
+    rng = np.random.default_rng(4)
+    n = 400
+    w = np.array([0.5, 8.0]) * KT
+    p = np.array([0.3, 0.7])
+    delta = -KT * np.log(np.sum(p * np.exp(-w / KT)))
+    q = p * np.exp(-(w - delta) / KT)
+    forward, backward = rng.choice(w, n, p=p), -rng.choice(w, n, p=q)
+    a = e.analyze_works(forward, backward, T)
+    assert a.bar.value == pytest.approx(delta, abs=4 * a.bar.se)
+    assert abs(a.eq11.value - delta) > 5 * a.eq11.se
+    text = " ".join(a.warnings)
+    assert "eq. 11 and BAR differ" in text
+    assert "scatter differently" in text
+
+
+def test_large_dissipation_and_poor_overlap_are_warned_of():
+    a = e.analyze_works(*works(np.random.default_rng(5), 40, 30.0), T)
+    text = " ".join(a.warnings)
+    assert "above 2 kT" in text
+    assert "hardly overlap" in text
+
+
+def test_negative_dissipation_is_warned_of():
+    rng = np.random.default_rng(5)
+    noise = rng.normal(0, 1e-3, (2, 12))
+    a = e.analyze_works(0.1 + noise[0], -0.2 + noise[1], T)
+    assert any("second law" in w for w in a.warnings)
+
+
+def test_few_pairs_are_exploratory():
+    a = e.analyze_works(*works(np.random.default_rng(6), 9, 0.1), T)
+    assert any(w.startswith("exploratory: 9 pairs") for w in a.warnings)
+    b = e.analyze_works(*works(np.random.default_rng(6), 10, 0.1), T)
+    assert not any("exploratory" in w for w in b.warnings)
+
+
+def test_one_pair_has_no_error_instead_of_zero_or_nan():
+    a = e.analyze_works([0.5], [-0.4], T)
+    assert a.eq11.value == pytest.approx(0.45)
+    assert a.bar.value == pytest.approx(0.45)
+    for found in (a.eq11, a.bar, a.dissipation.mean):
+        assert found.se is None
+        assert found.sd is None
+        assert found.ci95 is None
+        assert "not estimated" in found.se_kind
+    assert a.bar_bootstrap is None
+    d = a.diagnostics
+    assert (d.cumulant_forward, d.sd_forward, d.variance_p, d.lag1, d.correlated) == (None,) * 5
+
+
+def test_bar_agrees_with_pymbars_own_search():
+    from pymbar.other_estimators import bar
+
+    rng = np.random.default_rng(7)
+    for dissipation in (0.1, 2.0, 9.0):
+        forward, backward = works(rng, 30, dissipation)
+        found, _ = e.bar(forward, backward, T)
+        theirs = bar(forward / KT, backward / KT, relative_tolerance=1e-13)
+        assert found.value == pytest.approx(theirs["Delta_f"] * KT, abs=1e-9)
+        assert found.se == pytest.approx(theirs["dDelta_f"] * KT, rel=1e-5)
+
+
+def test_works_without_scatter_or_without_overlap_have_no_bar_error():
+    same, _ = e.bar([0.1] * 5, [-0.1] * 5, T)
+    assert same.value == pytest.approx(0.1)
+    assert same.se is None
+    far = e.analyze_works(np.linspace(60, 61, 12), np.linspace(40, 41, 12), T)
+    assert 10.0 - 1.0 < far.bar.value < 10.0 + 1.0
+    assert far.bar.se is None or far.bar.se > 1e-3
+    assert any("hardly overlap" in w for w in far.warnings)
+
+
+def test_overlap_runs_from_one_half_to_zero():
+    assert e.bar_overlap([DF] * 3, [-DF] * 3, DF, T) == pytest.approx(0.5)
+    assert e.bar_overlap([DF + 1] * 3, [-DF + 1] * 3, DF, T) < 1e-10
+
+
+def test_correlated_cycles_are_found_and_independent_ones_are_not():
+    rng = np.random.default_rng(8)
+    n = 60
+    drift = np.zeros(n)
+    for k in range(1, n):
+        drift[k] = 0.8 * drift[k - 1] + rng.normal(0, 0.01)
+    slow = e.analyze_works(DF + drift, -DF - drift, T)
+    assert slow.diagnostics.correlated
+    assert any("correlated" in w for w in slow.warnings)
+    flags = [e.analyze_works(*works(rng, n, 0.2), T).diagnostics.correlated for _ in range(20)]
+    assert sum(flags) <= 3
+
+
+def test_neighbours_in_different_replicas_are_not_neighbours():
+    steps = [np.full(4, float(k)) for k in range(6)]
+    assert e.lag1(steps) == pytest.approx(1.0)
+    alone = [np.array([float(k)]) for k in range(20)]
+    assert e.lag1(alone) is None
+
+
+def test_bootstrap_is_reproducible_and_blind_to_a_shift():
+    forward, backward = works(np.random.default_rng(9), 12, 0.5)
+    a, b = (e.analyze_works(forward, backward, T) for _ in range(2))
+    assert a == b
+    c = e.analyze_works(forward + 100.0, backward - 100.0, T)
+    assert c.bar.value - 100.0 == pytest.approx(a.bar.value, abs=1e-9)
+    assert c.bar.se == pytest.approx(a.bar.se, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "message"),
+    [
+        ([], [], "at least one"),
+        ([1.0, 2.0], [1.0], "2 forward and 1 backward"),
+        ([float("nan")], [1.0], "not finite"),
+    ],
+)
+def test_works_that_cannot_be_used_are_refused(forward, backward, message):
+    with pytest.raises(AnalysisError, match=message):
+        e.analyze_works(forward, backward, T)
+
+
+def test_pymbar_stays_quiet_and_loggers_stay_as_they_were():
+    code = (
+        "import logging; before = list(logging.getLogger().handlers)\n"
+        "from alchemdriver.analysis import analyze_works\n"
+        "analyze_works([.1, .2, .15], [-.1, -.12, -.13], 300.)\n"
+        "from alchemdriver.analysis.fixed_lambda import equilibrium_mean\n"
+        "import numpy; equilibrium_mean(numpy.random.default_rng(0).normal(size=100))\n"
+        "assert logging.getLogger().handlers == before\n"
+        "assert logging.getLogger('pymbar').level == 0\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert logging.getLogger("pymbar").level == 0

@@ -1,0 +1,78 @@
+"""The benchmark measures what it says.  No time is judged."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from alchemdriver.bench import memory, profile, run_bench, step
+from alchemdriver.bench.timing import interleaved, spread
+from alchemdriver.errors import InputError, ModelError
+from alchemdriver.potential.backends.fast_mace import loops
+
+
+def test_variants_take_turns_and_the_first_round_is_left_out():
+    calls = []
+    times = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
+    assert "".join(calls) == "abababab"
+    assert [len(t) for t in times.values()] == [3, 3]
+
+
+def test_a_ratio_is_the_median_of_the_ratios_of_each_round():
+    """A round that was slow for both does not move it; the ratio of medians would."""
+    assert spread([2.0, 20.0, 6.0], [1.0, 10.0, 2.0])["median"] == 2.0
+
+
+def test_table_agrees_with_stock_modules(tmp_path):
+    out = tmp_path / "speed.json"
+    run_bench(["table"], ["demo"], ["perovskite-135"], ["float64"], 2, "cpu", out)
+    (row,) = json.loads(out.read_text())["table"]["rows"]
+    assert row["evaluator"] == "fast"
+    assert row["relative error"] < 1e-12
+    assert set(row["ratios"]) == {
+        "stock", "expanded", "linear, fast", "linear, stock", "no dE/dλ",
+    }  # fmt: skip
+
+
+def test_profile_counts_the_compiled_loops():
+    """One pair of atoms, one path per degree 0 to 3: 2 edges of 4 + 2·16 operations a channel."""
+    weights, coupled, senders = np.ones((1, 4 * 8)), np.ones((2, 16)), np.ones((2, 1, 8))
+    edge, starts = np.array([0, 1]), np.array([0, 1, 2])
+    degrees = range(4)
+    paths = np.array([[n, 0, 1, 2 * n + 1, n * n, 1, 2 * n * n] for n in degrees])
+    out = np.zeros((32, 8))
+    arrays = (weights, coupled, senders, paths, out)
+    with profile._Count() as count, profile._loops_counted(count):
+        loops.sum_messages(0, 2, starts, edge, np.zeros(2, int), edge, edge, *arrays)
+    assert count.flops == 2 * 8 * (4 + 2 * 16)
+    assert count.moved > sum(a.nbytes for a in arrays)
+    assert (out == 1.0).all()
+
+
+def test_what_cannot_be_measured_is_said_first():
+    with pytest.raises(InputError, match="did you mean 'table'"):
+        run_bench(["tabel"], ["demo"], [], ["float64"], 2, "cpu", None)
+    with pytest.raises(ModelError, match="Co"):  # demo knows no element of the alloy
+        run_bench(["table"], ["demo"], ["alloy-32"], ["float64"], 2, "cpu", None)
+
+
+def test_a_whole_step_contains_its_evaluation(tmp_path, monkeypatch):
+    monkeypatch.setattr(step, "STEPS", 12)
+    monkeypatch.setattr(step, "WARM_UP", 2)
+    monkeypatch.setattr(step, "REPEAT", 1)
+    for mode in ("unix", "shm"):
+        (tmp_path / mode).mkdir()
+        whole, bare = step._measure(tmp_path / mode, "demo", "float64", mode, "cpu")
+        assert len(whole) == len(bare) == 10
+        assert (whole > bare).all()
+        assert (np.array(bare) > 0).all()
+
+
+@pytest.mark.skipif(not memory.Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
+def test_peak_memory_sees_an_array_that_is_gone_again():
+    before = memory._start_counting("cpu")
+    array = np.ones(4_000_000)  # 32 MB
+    del array
+    assert memory._peak("cpu") - before == pytest.approx(32e6, rel=0.2)

@@ -1,0 +1,193 @@
+"""Averages over trajectories with known moments, and crystals that change their phase."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import ase
+import numpy as np
+import pytest
+from ase.build import bulk
+from helpers import real_runs as rr
+
+from alchemdriver.contract.run_input import read_input
+from alchemdriver.errors import RunError
+from alchemdriver.prepare.render import Settings
+from alchemdriver.prepare.run_folder import prepare
+from alchemdriver.records import Structure
+from alchemdriver.units import kT
+from alchemdriver.workflow import averages
+from alchemdriver.workflow.symmetry import space_group
+
+T = 300.0
+
+
+def rocksalt(repeat: int = 1) -> Structure:
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True).repeat(repeat)
+    return Structure(tuple(atoms.get_chemical_symbols()), atoms.positions, np.array(atoms.cell))
+
+
+def run_of(folder, structure: Structure):
+    """An input for plain dynamics of *structure*; nobody runs it."""
+    rr.oscillators(folder)
+    settings = Settings(temperature=T, timestep=2.0, total_steps=100)
+    prepare("nvt", structure, folder / "a", {"model": str(folder / "osc.json")}, settings)
+    return read_input(folder / "a")
+
+
+def write_frames(run, cells, positions) -> None:
+    text = []
+    for k, (cell, x) in enumerate(zip(cells, positions, strict=True)):
+        a, b, c, *angles = ase.cell.Cell(cell).cellpar()
+        text.append(
+            f"{len(x)}\n# CELL(abcABC): {a:.8f} {b:.8f} {c:.8f} {angles[0]:.6f} {angles[1]:.6f} "
+            f"{angles[2]:.6f} Step: {10 * k} Bead: 0 positions{{angstrom}} cell{{angstrom}}\n"
+        )
+        text += [
+            f"{s} {r[0]:.8e} {r[1]:.8e} {r[2]:.8e}\n"
+            for s, r in zip(run.structure.symbols, x, strict=True)
+        ]
+    run.output("pos_0.xyz").write_text("".join(text))
+
+
+def thermal(run, frames=2000, sd=(0.12, 0.20), seed=7) -> np.ndarray:
+    """Independent Gaussian displacements, Na narrower than Cl, mass centre at rest."""
+    random = np.random.default_rng(seed)
+    width = np.where(np.array(run.structure.symbols) == "Na", *sd)
+    moved = random.normal(size=(frames, len(width), 3)) * width[:, None]
+    mu = run.initial_masses / run.initial_masses.sum()
+    moved -= np.einsum("i,tia->ta", mu, moved)[:, None, :]
+    return run.structure.positions + moved
+
+
+def test_spring_constants_are_those_of_the_widths(tmp_path):
+    run = run_of(tmp_path, rocksalt())
+    write_frames(run, [run.structure.cell] * 2000, thermal(run))
+    found = averages.average(run, space_group(run.structure))
+    na, cl = np.array(run.structure.symbols) == "Na", np.array(run.structure.symbols) == "Cl"
+    # the mass centre that was taken out makes every width smaller, exactly; 4 % are 4 SE
+    mu = run.initial_masses / run.initial_masses.sum()
+    var = np.where(na, 0.12, 0.20) ** 2
+    expected = 3.0 * (var * (1 - mu) ** 2 + (mu**2 * var).sum() - mu**2 * var)
+    assert np.ptp(found.mean_square_displacement[na]) == 0.0  # equivalent atoms share one value
+    assert found.mean_square_displacement[na].mean() == pytest.approx(expected[na][0], rel=0.04)
+    assert found.mean_square_displacement[cl].mean() == pytest.approx(expected[cl][0], rel=0.04)
+    k = averages.spring_constants(T, found.mean_square_displacement)
+    assert k[na][0] == pytest.approx(3 * kT(T) / expected[na][0], rel=0.04)
+    assert np.abs(found.structure.positions - run.structure.positions).max() < 1e-9
+
+
+def test_the_mean_cell_has_the_symmetry_of_the_crystal(tmp_path):
+    run = run_of(tmp_path, rocksalt())
+    random = np.random.default_rng(3)
+    cells, positions = [], []
+    sites = run.structure.positions @ np.linalg.inv(run.structure.cell)
+    for x in thermal(run, 400):
+        strain = np.tril(random.normal(scale=0.01, size=(3, 3))) + np.diag([0.03, 0.02, 0.01])
+        cell = run.structure.cell @ (np.eye(3) + strain)
+        cells.append(cell)
+        positions.append((sites + (x - run.structure.positions) / 5.6) @ cell)
+    write_frames(run, cells, positions)
+    cell = averages.average(run, space_group(run.structure)).structure.cell
+    assert np.allclose(cell, cell[0, 0] * np.eye(3), atol=1e-9)
+    assert cell[0, 0] == pytest.approx(5.6 * 1.02, rel=1e-3)
+
+
+def test_an_atom_that_leaves_its_site_is_not_averaged_over(tmp_path):
+    run = run_of(tmp_path, rocksalt())
+    positions = thermal(run, 400, sd=(0.05, 0.05))
+    positions[310:, 3] += [0.0, 1.2, 0.0]  # 43 % of the way to the next site
+    write_frames(run, [run.structure.cell] * 400, positions)
+    with pytest.raises(RunError, match=r"in quarter \d of the run, atom 3 \("):
+        averages.average(run, space_group(run.structure))
+
+
+def test_a_cell_that_strains_is_not_averaged_over(tmp_path):
+    run = run_of(tmp_path, rocksalt())
+    cells = [run.structure.cell * 1.15] * 400
+    write_frames(run, cells, thermal(run, 400, sd=(0.05, 0.05)) * 1.15)
+    with pytest.raises(RunError, match="cell strained by 15 %"):
+        averages.average(run, space_group(run.structure))
+
+
+def test_too_few_frames_are_refused(tmp_path):
+    run = run_of(tmp_path, rocksalt())
+    write_frames(run, [run.structure.cell] * 12, thermal(run, 12))
+    with pytest.raises(RunError, match="at least 20 are needed"):
+        averages.average(run, space_group(run.structure))
+
+
+def switching(folder, **parameters):
+    """Two cycles of holds and switches of 40 steps each; frames every 10 steps, nobody runs it."""
+    lengths = {"schedule": "linear", "equilibrate": 40, "switch": 40, "cycles": 2}
+    return read_input(rr.oscillator_run(folder / "a", **lengths, **parameters))
+
+
+def moved(run, atom: int, steps) -> list[np.ndarray]:
+    """Positions of all frames, *atom* off its site by 2 Å at *steps*."""
+    frames = [run.structure.positions.copy() for _ in range(run.total_steps // 10 + 1)]
+    for step in steps:
+        frames[step // 10][atom, 0] += 2.0
+    return frames
+
+
+def test_a_crystal_that_changes_in_a_hold_is_not_switched_over(tmp_path):
+    """Of 4 atoms 5.7 Å apart, one 2 Å off (less what the mass centre takes) in the last hold."""
+    run = switching(tmp_path)
+    cells = [run.structure.cell] * 33
+    write_frames(run, cells, moved(run, 2, range(240, 280, 10)))
+    with pytest.raises(RunError, match=r"in hold 4 of the run, atom 2 \(Cu\) is on average 1\.5"):
+        averages.check_holds(run)
+    write_frames(run, cells, moved(run, 2, range(200, 240, 10)))  # on the way, not in a hold
+    assert averages.check_holds(run) < 1e-6
+    write_frames(run, [c * 1.2 for c in cells], [1.2 * x for x in moved(run, 2, ())])
+    with pytest.raises(RunError, match="cell strained by 20 %"):
+        averages.check_holds(run)
+
+
+def test_an_atom_on_its_tether_may_go_where_it_likes(tmp_path):
+    run = switching(tmp_path, alchemy="Cu[2]->void", tether=4.2)
+    write_frames(run, [run.structure.cell] * 33, moved(run, 2, range(80, 120, 10)))
+    assert averages.check_holds(run) < 1.0
+
+
+# --- space groups -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("repeat", "n"), [(1, 4), (2, 32)])
+def test_equivalent_sites_are_counted_in_supercells(repeat, n):
+    group = space_group(rocksalt(repeat))
+    assert (group.name, group.cubic) == ("Fm-3m", True)
+    assert len(set(group.equivalent)) == 2
+    assert group.images((0,)) == n
+
+
+def test_a_vacancy_keeps_what_the_site_allows():
+    full = rocksalt(2)
+    kept = list(range(1, len(full)))
+    defect = replace(
+        full, symbols=tuple(full.symbols[i] for i in kept), positions=full.positions[kept]
+    )
+    group = space_group(defect)
+    assert group.cubic
+    assert len(set(group.equivalent)) > 2  # shells around the empty site
+
+
+def test_configurations_of_two_vacancies_are_counted_by_symmetry():
+    """Nearest-neighbour pairs in bcc: 8 N / 2 of them."""
+    atoms = bulk("Fe", "bcc", a=2.83, cubic=True).repeat(3)
+    iron = Structure(tuple(atoms.get_chemical_symbols()), atoms.positions, np.array(atoms.cell))
+    assert space_group(iron).images((0, 1)) == 8 * len(atoms) // 2
+
+
+def test_hexagonal_and_triclinic_cells_are_not_cubic():
+    atoms = bulk("Zn", "hcp", a=2.66, c=4.95).repeat((2, 2, 1))
+    hcp = Structure(tuple(atoms.get_chemical_symbols()), atoms.positions, np.array(atoms.cell))
+    group = space_group(hcp)
+    assert not group.cubic
+    free = np.random.default_rng(0).normal(size=(3, 3)) * 0.05
+    cell = group.mean_cell(hcp.cell @ (np.eye(3) + free))
+    a, b, c, alpha, beta, gamma = ase.cell.Cell(cell).cellpar()
+    assert a == pytest.approx(b)
+    assert (alpha, beta, gamma) == pytest.approx((90, 90, 120))
+    assert c != pytest.approx(a)
