@@ -28,6 +28,7 @@ import ase
 import ase.io
 import numpy as np
 from ase.build import bulk
+
 from frozen.machine import fingerprint
 
 HERE = Path(__file__).parent

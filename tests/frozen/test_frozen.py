@@ -17,7 +17,6 @@ from helpers import real_runs as rr
 
 from alchemdriver import analysis
 from alchemdriver.contract.layout import find_runs
-
 from frozen import freeze
 from frozen.machine import fingerprint
 
