@@ -12,12 +12,12 @@ import pytest
 from helpers.analysis_files import run_with_works, switching_input, write_input, write_outputs
 
 from alchemdriver import analysis, units
-from alchemdriver.analysis.corrections import formulas as c
-from alchemdriver.analysis.corrections.formulas import Term
 from alchemdriver.cli import main
 from alchemdriver.contract import shelf
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.errors import AnalysisError
+from alchemdriver.paths import formulas as c
+from alchemdriver.paths.formulas import Correction
 from alchemdriver.units import kT
 
 DATA = Path(__file__).parents[1] / "data" / "analysis"
@@ -305,7 +305,7 @@ def test_path_integral_without_its_mass_leg_has_no_total(tmp_path):
     assert result.pooled.eq11.value == pytest.approx(0.075)
     assert any("missing mass term" in w for w in result.warnings)
     assert "not known" in analysis.summary(result)
-    leg = Term("mass term", -0.3, "eV", "TI over masses", se=0.004)
+    leg = Correction("mass term", -0.3, "eV", "TI over masses", se=0.004)
     total = analysis.analyze(folder, write=False, terms=[leg]).total()
     assert total.value == pytest.approx(0.075 - 0.3)
 
