@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers.analysis_files import run_with_works, switching_input, write_input, write_outputs
 
+import alchemdriver
 from alchemdriver import analysis, units
 from alchemdriver.cli import main
 from alchemdriver.contract import shelf
@@ -252,7 +253,7 @@ def test_model_digest_is_the_shelf_s(tmp_path):
     assert model_sha256(folder) == shelf.model_digest("demo")
     # JSON and tensors together, not the JSON alone
     for name in ("demo.json", "demo.safetensors"):
-        shutil.copy(Path(shelf.__file__).parent / "models" / name, folder)
+        shutil.copy(Path(alchemdriver.__file__).parent / "models" / name, folder)
     with_model(folder, "demo.json")
     assert model_sha256(folder) == shelf.model_digest("demo")
     (folder / "demo.safetensors").unlink()
