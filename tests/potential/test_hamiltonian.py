@@ -315,6 +315,7 @@ def test_an_unknown_element_is_a_model_error(backend, structure):
 def mace():
     """A small MACE with random weights, its backend, and eight atoms of sheared salt."""
     from helpers import mace_zoo as zoo
+
     from alchemdriver.potential.backends.mace import MaceBackend
 
     model = zoo.make_model("Residual", "Residual")
