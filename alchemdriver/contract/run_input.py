@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
@@ -181,10 +182,10 @@ class RunInput:
 # --- the XML tree -------------------------------------------------------------------------------
 
 
-def alchemical_forcefield(root: dict) -> dict:
+def alchemical_forcefield(root: dict[str, Any]) -> dict[str, Any]:
     """The one ``<ffsocket>`` whose parameters name a model; InputError if none or several."""
     sockets = many(root.get("ffsocket"))
-    found = []
+    found: list[dict[str, Any]] = []
     for ff in sockets:
         text = text_of(child(ff, "parameters"))
         if text and ({"model", "alchemy"} & split_parameters(text).keys()):
@@ -207,7 +208,7 @@ class Conditions:
     timestep: float | None  # fs
 
 
-def conditions(system: dict) -> Conditions:
+def conditions(system: dict[str, Any]) -> Conditions:
     """The conditions of a ``<system>``, of an input or a checkpoint.  InputError for bad ones."""
     motion = many(child(system, "motion"))
     dynamics = child(motion[0], "dynamics") if motion else None
@@ -253,7 +254,7 @@ def _read_masses(
     return initial, final
 
 
-def _outputs(root: dict) -> dict:
+def _outputs(root: dict[str, Any]) -> dict[str, Any]:
     """What the ``<output>`` of an input prints, by field of RunInput."""
     properties, extras, trajectories = [], [], []
     for node in many(child(root, "output", "properties")):
@@ -282,12 +283,12 @@ def _outputs(root: dict) -> dict:
     }
 
 
-def _constraints(motion: object, n_atoms: int) -> dict:
+def _constraints(motion: object, n_atoms: int) -> dict[str, Any]:
     """What i-PI holds still, by field of RunInput."""
     fixcom = text_of(child(motion, "fixcom"), "true").lower()
     if fixcom not in ("true", "false"):
         raise InputError(f"<fixcom>: expected True or False, got '{fixcom}'")
-    found: dict = {"fixcom": fixcom == "true"}
+    found: dict[str, Any] = {"fixcom": fixcom == "true"}
     for tag, most in (("fixatoms", n_atoms), ("fixatoms_dof", 3 * n_atoms)):
         words = text_of(child(motion, tag)).strip("[] \t\n").replace(",", " ").split()
         if not all(word.isdigit() and len(word) < 10 and int(word) < most for word in words):
@@ -313,7 +314,7 @@ def read_input(path: Path | str) -> RunInput:
     return interpret(parse_xml(text, str(path)), path)
 
 
-def interpret(root: dict, path: Path) -> RunInput:
+def interpret(root: dict[str, Any], path: Path) -> RunInput:
     """The RunInput of a parsed ``<simulation>``; files in it are relative to *path*'s folder."""
     folder = path.parent
     ff = alchemical_forcefield(root)
@@ -336,14 +337,10 @@ def interpret(root: dict, path: Path) -> RunInput:
     if parameters.springs and not (folder / parameters.springs).is_file():
         raise InputError(f"springs file {folder / parameters.springs} does not exist")
 
-    schedule = None
-    if parameters.schedule is not None:
-        schedule = Schedule(
-            shape(parameters.schedule, folder),
-            parameters.equilibrate,
-            parameters.switch,
-            parameters.cycles,
-        )
+    schedule, p = None, parameters
+    if p.schedule is not None:
+        lengths = [n for n in (p.equilibrate, p.switch, p.cycles) if n is not None]  # all three
+        schedule = Schedule(shape(p.schedule, folder), *lengths)
     initial_masses, final_masses = _read_masses(transformation, parameters, folder)
 
     thermal = conditions(system)
@@ -432,7 +429,7 @@ def _check_what_paths_take(t: Transformation, p: Parameters) -> None:
             raise InputError(superfluous if given else missing)
 
 
-def _check_forces(ff: dict, system: dict) -> None:
+def _check_forces(ff: dict[str, Any], system: dict[str, Any]) -> None:
     """What a schedule needs from the socket, the force components and the time stepping."""
     try:
         timeout = float(text_of(ff.get("timeout"), "0"))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import InputError
 from ..paths.terms import check_constants
 from ..records import Structure
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 def read_springs(
@@ -47,7 +51,7 @@ def read_springs(
     return atoms.positions.copy(), constants
 
 
-def _check_same_crystal(path: Path, atoms, structure: Structure) -> None:
+def _check_same_crystal(path: Path, atoms: Atoms, structure: Structure) -> None:
     symbols = tuple(atoms.get_chemical_symbols())
     if len(symbols) != len(structure):
         raise InputError(

@@ -60,11 +60,12 @@ def mass_term(temperature: float, initial: np.ndarray, final: np.ndarray) -> flo
 
 def frequency(constants: np.ndarray, masses: np.ndarray) -> np.ndarray:
     """ω_i = (k_i/m_i)^½ in rad/fs, from eV/Å² and u."""
-    return np.sqrt(
+    found: np.ndarray = np.sqrt(
         positive("spring constants", constants)
         / positive("masses", masses)
         / units.DALTON_ANGSTROM2_PER_FS2_EV
     )
+    return found
 
 
 def oscillators(temperature: float, frequencies: np.ndarray, beads: int | None = 1) -> float:

@@ -16,7 +16,7 @@ def minimum_image(
     vectors: np.ndarray,
     cell: np.ndarray,
     pbc: Sequence[bool] = PERIODIC,
-    atoms: Sequence[int] | None = None,
+    atoms: Sequence[int] | np.ndarray | None = None,
 ) -> np.ndarray:
     """The shortest periodic image of each of *vectors* (n, 3) Å, for any triclinic cell.
 
@@ -29,7 +29,7 @@ def minimum_image(
     inverse = np.linalg.inv(cell)
     shifts = np.round(vectors @ inverse)
     shifts[:, ~np.asarray(pbc, dtype=bool)] = 0.0
-    nearest = vectors - shifts @ cell
+    nearest: np.ndarray = vectors - shifts @ cell
     heights = 1.0 / np.linalg.norm(inverse, axis=0)  # columns of h⁻¹ are the face normals
     if any(pbc):
         limit = 0.5 * heights[np.asarray(pbc, dtype=bool)].min()
@@ -51,4 +51,5 @@ def mass_centre_offset(structure: Structure, anchors: np.ndarray, masses: np.nda
     """
     away = (structure.positions - anchors) @ np.linalg.inv(structure.cell)
     away = (away - np.round(away)) @ structure.cell
-    return masses @ away / masses.sum()
+    offset: np.ndarray = masses @ away / masses.sum()
+    return offset

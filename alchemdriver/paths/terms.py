@@ -47,6 +47,9 @@ class Term(Protocol):
 class OneByOne:
     """A batch is a loop over its structures."""
 
+    def evaluate(self, positions: np.ndarray, cell: np.ndarray, lam: float) -> Evaluation:
+        raise NotImplementedError
+
     def evaluate_batch(
         self, positions: np.ndarray, cells: np.ndarray, lam: float
     ) -> list[Evaluation]:
@@ -134,7 +137,7 @@ class Springs(OneByOne):
         return Evaluation(0.5 * float(np.sum(pull * d)), forces, -(pull.T @ d), 0.0)
 
 
-class PressureVolume:
+class PressureVolume(OneByOne):
     """E = P V, no forces, virial −∂E/∂ε = −P V 1; no λ of its own.
 
     i-PI's barostat adds P V by itself; under reversible scaling this term, times s − 1, makes it
@@ -234,7 +237,9 @@ class Hamiltonian:
             slope += e.dHdlambda
         return Evaluation(float(energy), forces, virial, float(slope))
 
-    def _checked(self, positions, cell, lam) -> tuple[np.ndarray, np.ndarray]:
+    def _checked(
+        self, positions: np.ndarray, cell: np.ndarray, lam: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         positions = np.asarray(positions, dtype=float)
         cell = np.asarray(cell, dtype=float)
         rows = len(positions) if self.n_atoms is None else self.n_atoms
