@@ -11,11 +11,13 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 from ..contract.parameters import Parameters, check_parameters, split_parameters
 from ..contract.run_input import Conditions, RunInput, alchemical_forcefield, conditions
 from ..contract.xmltree import child, parse_xml, text_of
 from ..errors import InputError, RunError
+from .ipi_types import Output, Simulation
 
 # What a checkpoint shares with its input.  Not here: cycles (a run may be prolonged), dtype (it may
 # move to another machine).
@@ -43,7 +45,7 @@ class Checkpoint:
     step: int
 
 
-def make_safe(output, simulation) -> None:
+def make_safe(output: Output, simulation: Simulation) -> None:
     """Replace ``write`` of an i-PI CheckpointOutput by one that never leaves half a file."""
     from ipi.engine.outputs import get_identification_info_xml
 
@@ -64,7 +66,7 @@ def make_safe(output, simulation) -> None:
     output.write = write
 
 
-def sync_at_checkpoints(output) -> None:
+def sync_at_checkpoints(output: Output) -> None:
     """Let rows of an i-PI output go to the operating system as often as it says, not to the disk.
 
     i-PI syncs each of its files at every write, a third of what it needs for a step.  A process
@@ -82,7 +84,9 @@ def sync_at_checkpoints(output) -> None:
     if hasattr(output, "write_traj"):
         stock = output.write_traj
 
-        def write_traj(data, what, stream, *args, flush=True, **kwargs) -> None:
+        def write_traj(
+            data: Any, what: str, stream: IO[str], *args: Any, flush: bool = True, **kwargs: Any
+        ) -> None:
             stock(data, what, stream, *args, flush=False, **kwargs)
             if flush:
                 stream.flush()
@@ -92,7 +96,7 @@ def sync_at_checkpoints(output) -> None:
         output.force_flush = lambda: output.out.flush()
 
 
-def _sync(output) -> None:
+def _sync(output: Output) -> None:
     streams = getattr(output, "out", None)
     for stream in streams if isinstance(streams, list) else [streams]:
         if stream is not None and not stream.closed:
@@ -103,7 +107,7 @@ def _sync(output) -> None:
 def replace_keeping_previous(path: Path, text: str) -> None:
     """Write *text* to *path* so that at any moment one complete version exists."""
     aside = path.with_name(path.name + ".writing")
-    with open(aside, "w") as f:
+    with open(aside, "w", encoding="utf-8") as f:
         f.write(text)
         f.flush()
         os.fsync(f.fileno())
@@ -133,7 +137,7 @@ def latest(run: RunInput) -> Checkpoint | None:
 
 def checkpoint_names(run: RunInput) -> list[str]:
     """File names of the ``<checkpoint>`` outputs in the input."""
-    root = parse_xml(run.path.read_text(), str(run.path))
+    root = parse_xml(run.path.read_text(encoding="utf-8"), str(run.path))
     nodes = child(root, "output", "checkpoint")
     nodes = nodes if isinstance(nodes, list) else [nodes]
     return [n.get("@filename", "restart") if isinstance(n, dict) else "restart" for n in nodes]
@@ -151,7 +155,7 @@ def load(path: Path, run: RunInput) -> Checkpoint:
 def _read(path: Path) -> tuple[int, Parameters, Conditions] | None:
     """Steps done, parameters, conditions; None if the file is missing or not complete."""
     try:
-        root = parse_xml(path.read_text(), str(path))
+        root = parse_xml(path.read_text(encoding="utf-8"), str(path))
         step = int(text_of(root.get("step")))
         stored = split_parameters(text_of(child(alchemical_forcefield(root), "parameters")))
         if "schedule" in stored:
@@ -162,7 +166,7 @@ def _read(path: Path) -> tuple[int, Parameters, Conditions] | None:
 
 
 def _check_same(path: Path, stored: Parameters, kept: Conditions, run: RunInput) -> None:
-    shared = _SHARED
+    shared: tuple[str, ...] = _SHARED
     if stored.digest is not None and run.parameters.digest is not None:
         shared = (*shared, "digest")
     for name in shared:
