@@ -1,4 +1,4 @@
-"""i-PI's objects under their own names.  It has no types; to a checker each of these is anything."""
+"""i-PI's objects under their own names.  It has no types: to a checker, each may be anything."""
 
 from __future__ import annotations
 

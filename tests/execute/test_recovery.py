@@ -403,7 +403,7 @@ ip link add near type veth peer name far
 ip link set far netns $far
 ip addr add 10.77.0.1/24 dev near && ip link set near up && ip link set lo up
 $there ip addr add 10.77.0.2/24 dev far && $there ip link set far up && $there ip link set lo up
-tunnel='import sys, time, faults; a, b, c, d = sys.argv[1:]
+tunnel='import sys, time; from helpers import faults; a, b, c, d = sys.argv[1:]
 faults.Tunnel((a, int(b)), (c, int(d))); time.sleep(600)'
 $3 -c "$tunnel" localhost $2 10.77.0.1 7000 &
 $there $3 -c "$tunnel" 10.77.0.1 7000 127.0.0.1 $2 &
@@ -429,7 +429,7 @@ def test_a_client_on_another_host_whose_cable_is_pulled(folder, undisturbed):
         capture_output=True,
         text=True,
         env=rr.ENV,
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parent.parent,  # where helpers are
         timeout=rr.LIMIT,
         check=False,
     )
@@ -489,8 +489,12 @@ def test_nothing_of_ipi_stays_replaced(undisturbed):
         owners = (sockets.Driver, sockets.SHMDriver, sockets.InterfaceSocket)
         return [dict(vars(owner)) for owner in owners] + [sockets.SELECTTIMEOUT]
 
-    before = attributes()
-    with pytest.raises(KeyError), drivers.checked_drivers(LambdaClock(read_input(undisturbed[0]))):
-        assert attributes() != before
-        raise KeyError
+    def fail():
+        with drivers.checked_drivers(clock):
+            assert attributes() != before
+            raise KeyError
+
+    clock, before = LambdaClock(read_input(undisturbed[0])), attributes()
+    with pytest.raises(KeyError):
+        fail()
     assert attributes() == before
