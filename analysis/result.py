@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .corrections.formulas import Term
+from ..paths.formulas import Correction
 from .corrections.mass_leg import MassLeg
 from .corrections.scaling import Curve
 from .estimators.fixed_lambda import Window
@@ -97,7 +97,7 @@ class Result:
     over_replicas: Estimate | None  # mean of the replicas' eq. 11; None: one replica
     windows: tuple[Window, ...]
     integral: Estimate | None  # eq. 8 over windows, by quadrature
-    terms: tuple[Term, ...]
+    terms: tuple[Correction, ...]
     totals: tuple[Total, ...]
     warnings: tuple[str, ...]
     folder: Path  # where result.json and the plots belong

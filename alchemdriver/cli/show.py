@@ -144,7 +144,7 @@ def run_and_analyze(targets: list[Path], options: Resources, start_from: str | N
         if target.is_dir() and any(target.glob("point-*/input.xml")):
             print_mass_leg(target)
         elif target not in staged and all(
-            read_input(p).transformation.plain for p in find_runs(target)
+            read_input(p).lambda_path.constant for p in find_runs(target)
         ):
             print(f"{target}: plain dynamics, done; there is no free energy to analyse")
         else:

@@ -182,7 +182,7 @@ def stage_of(folder: Path) -> tuple[Workflow, Stage] | None:
 def einstein_terms(workflow: Workflow, stage: Stage, run) -> dict[str, Any]:
     """What the analysis of an einstein->model stage cannot see in its own folder: N_WS of the
     perfect crystal, for defects too, and the pressure of P V; nothing for other stages."""
-    if not run.transformation.einstein:
+    if not run.lambda_path.absolute:
         return {}
     crystals = workflow.settings["crystals"]
     label = stage.name.split("/")[0]

@@ -19,11 +19,11 @@ from ..contract import run_input, shelf
 from ..contract.digest import digest
 from ..contract.parameters import KEYS, check_parameters, split_parameters
 from ..contract.schedule import SHAPES
-from ..contract.springs import read_springs
-from ..contract.transformation import NONE, parse_alchemy
+from ..contract.transformation import parse_alchemy
 from ..contract.xmltree import parse_xml, text_of
 from ..contract.xyz import write_xyz
 from ..errors import AlchemdriverError, InputError, did_you_mean
+from ..paths.plain import NONE
 from ..records import Structure, Transformation
 from .render import Settings, check_settings, render, write_xml
 
@@ -144,20 +144,6 @@ def prepare(
     return targets
 
 
-def _onto_anchors(run: run_input.RunInput) -> Structure:
-    """The start of an einstein->model run, moved as a whole so that its mass centre is the
-    anchors': eq. 19 assumes it, and the fixed centre of mass stays there for the whole run.
-
-    Atoms are counted in the images nearest to their anchors.
-    """
-    start = run.structure
-    anchors, _ = read_springs(run.folder / run.parameters.springs, start)
-    away = (start.positions - anchors) @ np.linalg.inv(start.cell)
-    away = (away - np.round(away)) @ start.cell
-    shift = run.initial_masses @ away / run.initial_masses.sum()
-    return replace(start, positions=start.positions - shift)
-
-
 def _sources(merged: dict[str, str], parameters: dict[str, str]) -> dict[str, Path]:
     """The files that parameters name, to be copied next to the input; names stay names."""
     sources = {key: Path(merged[key]) for key in _FILE_KEYS if key in merged}
@@ -210,8 +196,9 @@ def _write_input(path: Path, template: dict, merged: dict[str, str], settings: S
     """
     root = render(template, "start.xyz", merged, settings)
     run = run_input.interpret(root, path)
-    if run.transformation.einstein:
-        write_xyz(path.parent / "start.xyz", _onto_anchors(run))
+    start = run.lambda_path.start(run)
+    if start is not run.structure:
+        write_xyz(path.parent / "start.xyz", start)
         run = run_input.interpret(root, path)
     masses = None
     if run.schedule is None or not run.interpolates_masses:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..contract.transformation import EINSTEIN
 from ..contract.xmltree import child, parse_xml, text_of
 from ..errors import InputError
+from ..paths.einstein import EINSTEIN
 from ..records import Structure
 from .render import Settings
 from .run_folder import prepare, template_path

@@ -20,16 +20,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..analysis.corrections.formulas import lattice_translations
 from ..contract import manifest, run_input, shelf
 from ..contract.manifest import Calculation, Stage, Workflow
 from ..contract.parameters import split_parameters
 from ..contract.relaxation import Relaxation
 from ..contract.schedule import SHAPES
-from ..contract.transformation import EINSTEIN, NONE, parse_alchemy
+from ..contract.transformation import parse_alchemy
 from ..contract.xmltree import parse_xml, text_of
 from ..contract.xyz import write_xyz
 from ..errors import InputError, did_you_mean
+from ..paths.einstein import EINSTEIN
+from ..paths.formulas import lattice_translations
+from ..paths.plain import NONE
 from ..prepare.render import Settings, check_settings, render, write_xml
 from ..prepare.run_folder import check_elements, template_path
 from ..records import Structure, Transformation

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.corrections.formulas import lattice_translations
 from ..analysis.files.trajectory import trajectory_file
 from ..contract import manifest
 from ..contract.manifest import Stage, Workflow
@@ -21,6 +20,7 @@ from ..contract.xyz import read_xyz, write_xyz
 from ..errors import AlchemdriverError, InputError, RunError
 from ..execute.progress import Progress
 from ..execute.supervisor import Resources, execute
+from ..paths.formulas import lattice_translations
 from ..prepare.render import edit_parameters, parameters_of
 from ..records import Structure
 from ..server.lock import only_server

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from alchemdriver import units
-from alchemdriver.analysis.corrections import formulas as c
+from alchemdriver.analysis.corrections import formulas as general
 from alchemdriver.errors import AnalysisError
+from alchemdriver.paths import formulas as c
 from alchemdriver.units import kT
 
 # CODATA 2018, SI: an independent way to the same numbers
@@ -159,27 +160,27 @@ def test_pressure_volume():
 
 
 def test_configurations_lower_the_free_energy_by_the_logarithm_of_their_number():
-    assert c.configurational(300.0, 250) == pytest.approx(kT(300.0) * np.log(250))
+    assert general.configurational(300.0, 250) == pytest.approx(kT(300.0) * np.log(250))
 
 
 def test_extrapolation_in_one_over_n():
     sizes = [54, 128, 250]
     values = [-4.0 + 1.7 / n for n in sizes]
-    limit, se = c.infinite_size(sizes, values, [1e-3, 1e-3, 1e-3])
+    limit, se = general.infinite_size(sizes, values, [1e-3, 1e-3, 1e-3])
     assert limit == pytest.approx(-4.0, abs=1e-12)
     rng = np.random.default_rng(1)
     noisy = np.array(values) + rng.normal(0, 1e-3, (500, 3))
-    fits = [c.infinite_size(sizes, y, [1e-3] * 3)[0] for y in noisy]
+    fits = [general.infinite_size(sizes, y, [1e-3] * 3)[0] for y in noisy]
     assert np.std(fits) == pytest.approx(se, rel=0.1)
     with pytest.raises(AnalysisError, match="needs two sizes"):
-        c.infinite_size([54, 54], [1.0, 1.0], [0.1, 0.1])
+        general.infinite_size([54, 54], [1.0, 1.0], [0.1, 0.1])
 
 
 @pytest.mark.parametrize(
     ("counts", "units_"), [({"Cs": 8, "Pb": 8, "I": 24}, 8), ({"Fe": 250}, 250), ({"A": 3}, 3)]
 )
 def test_formula_units_are_the_common_divisor(counts, units_):
-    assert c.formula_units([s for s, n in counts.items() for _ in range(n)]) == units_
+    assert general.formula_units([s for s, n in counts.items() for _ in range(n)]) == units_
 
 
 def test_lattice_translations_of_supercells():

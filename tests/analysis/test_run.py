@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from helpers.analysis_files import run_with_works, switching_input, write_input, write_outputs
 
+import alchemdriver
 from alchemdriver import analysis, units
-from alchemdriver.analysis.corrections import formulas as c
-from alchemdriver.analysis.corrections.formulas import Term
 from alchemdriver.cli import main
 from alchemdriver.contract import shelf
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.errors import AnalysisError
+from alchemdriver.paths import formulas as c
+from alchemdriver.paths.formulas import Correction
 from alchemdriver.units import kT
 
 DATA = Path(__file__).parents[1] / "data" / "analysis"
@@ -252,7 +253,7 @@ def test_model_digest_is_the_shelf_s(tmp_path):
     assert model_sha256(folder) == shelf.model_digest("demo")
     # JSON and tensors together, not the JSON alone
     for name in ("demo.json", "demo.safetensors"):
-        shutil.copy(Path(shelf.__file__).parent / "models" / name, folder)
+        shutil.copy(Path(alchemdriver.__file__).parent / "models" / name, folder)
     with_model(folder, "demo.json")
     assert model_sha256(folder) == shelf.model_digest("demo")
     (folder / "demo.safetensors").unlink()
@@ -305,7 +306,7 @@ def test_path_integral_without_its_mass_leg_has_no_total(tmp_path):
     assert result.pooled.eq11.value == pytest.approx(0.075)
     assert any("missing mass term" in w for w in result.warnings)
     assert "not known" in analysis.summary(result)
-    leg = Term("mass term", -0.3, "eV", "TI over masses", se=0.004)
+    leg = Correction("mass term", -0.3, "eV", "TI over masses", se=0.004)
     total = analysis.analyze(folder, write=False, terms=[leg]).total()
     assert total.value == pytest.approx(0.075 - 0.3)
 

@@ -13,7 +13,6 @@ from helpers.analysis_files import lambdas, switching_input, write_input, write_
 from helpers.driven_oscillator import DrivenOscillator
 
 from alchemdriver import analysis, units
-from alchemdriver.analysis.corrections.formulas import einstein_crystal
 from alchemdriver.client import assembly
 from alchemdriver.contract.digest import digest
 from alchemdriver.contract.layout import find_runs
@@ -21,6 +20,7 @@ from alchemdriver.contract.nodes import gauss_legendre
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.contract.transformation import parse_alchemy
 from alchemdriver.errors import AnalysisError, InputError
+from alchemdriver.paths.formulas import einstein_crystal
 from alchemdriver.potential import checks
 from alchemdriver.potential.backends.harmonic import HarmonicBackend
 from alchemdriver.potential.hamiltonian import build

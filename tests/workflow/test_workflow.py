@@ -18,6 +18,7 @@ from alchemdriver.contract.run_input import read_input
 from alchemdriver.contract.text import parse_potentials, parse_sites
 from alchemdriver.contract.xyz import read_xyz, write_xyz
 from alchemdriver.errors import InputError, RunError
+from alchemdriver.paths import ALONE
 from alchemdriver.records import Structure
 from alchemdriver.workflow import plan, runner
 
@@ -150,7 +151,7 @@ def test_partial_substitution_keeps_the_labelled_crystals_translations(perovskit
     assert workflow.settings["crystals"]["alpha"]["n_ws"] == 8
     assert workflow.settings["configurations"] == {"alpha": 8}
     stage = workflow.stage("alpha/500K/08-frenkel-ladd")
-    einstein = SimpleNamespace(transformation=SimpleNamespace(einstein=True))
+    einstein = SimpleNamespace(lambda_path=ALONE["einstein->model"])
     assert manifest.einstein_terms(workflow, stage, einstein) == {"n_ws": 8, "pressure": 0.0}
 
 

@@ -24,8 +24,8 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
 from ...errors import InputError, ModelError, did_you_mean
+from ...paths.geometry import minimum_image
 from ...records import PotentialEvaluation
-from ..geometry import minimum_image
 from ..sites import AlchemicalSites
 from .base import Potential, require_elements
 
