@@ -106,11 +106,11 @@ def run(
     ] = None,
 ) -> None:
     """Run server and clients to the end, resuming what is there, then analyse."""
-    from ..execute.supervisor import Options
+    from ..execute.supervisor import Resources
     from .show import run_and_analyze
 
     stop_at = None if wall_time is None else time.monotonic() + parse_wall_time(wall_time)
-    options = Options(clients, jobs, device, dtype, threads, evaluator, stop_at)
+    options = Resources(clients, jobs, device, dtype, threads, evaluator, stop_at)
     if not run_and_analyze(targets, options, start_from):
         raise typer.Exit(TRY_AGAIN)
 

@@ -20,7 +20,7 @@ from ..contract.manifest import einstein_terms, is_workflow, stage_of
 from ..contract.run_input import read_input
 from ..errors import AlchemdriverError, AnalysisError, InputError, OutOfTime
 from ..execute.progress import Progress
-from ..execute.supervisor import Options, execute
+from ..execute.supervisor import Resources, execute
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def terminate_like_ctrl_c():
             signal.signal(signum, handler)
 
 
-def run_and_analyze(targets: list[Path], options: Options, start_from: str | None = None) -> bool:
+def run_and_analyze(targets: list[Path], options: Resources, start_from: str | None = None) -> bool:
     """Run all that is not finished, then analyse; on Ctrl-C say how to continue.
 
     start_from: a stage of a workflow, to be run again with all that follow.  False if the wall

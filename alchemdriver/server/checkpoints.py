@@ -11,11 +11,13 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 from ..contract.parameters import CONDITIONS, KEYS, Parameters, check_parameters, split_parameters
 from ..contract.run_input import Conditions, RunInput, alchemical_forcefield, conditions
 from ..contract.xmltree import child, parse_xml, text_of
 from ..errors import InputError, RunError
+from .ipi_types import Output, Simulation
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Checkpoint:
     step: int
 
 
-def make_safe(output, simulation) -> None:
+def make_safe(output: Output, simulation: Simulation) -> None:
     """Replace ``write`` of an i-PI CheckpointOutput by one that never leaves half a file."""
     from ipi.engine.outputs import get_identification_info_xml
 
@@ -47,7 +49,7 @@ def make_safe(output, simulation) -> None:
     output.write = write
 
 
-def sync_at_checkpoints(output) -> None:
+def sync_at_checkpoints(output: Output) -> None:
     """Let rows of an i-PI output go to the operating system as often as it says, not to the disk.
 
     i-PI syncs each of its files at every write, a third of what it needs for a step.  A process
@@ -65,7 +67,9 @@ def sync_at_checkpoints(output) -> None:
     if hasattr(output, "write_traj"):
         stock = output.write_traj
 
-        def write_traj(data, what, stream, *args, flush=True, **kwargs) -> None:
+        def write_traj(
+            data: Any, what: str, stream: IO[str], *args: Any, flush: bool = True, **kwargs: Any
+        ) -> None:
             stock(data, what, stream, *args, flush=False, **kwargs)
             if flush:
                 stream.flush()
@@ -75,7 +79,7 @@ def sync_at_checkpoints(output) -> None:
         output.force_flush = lambda: output.out.flush()
 
 
-def _sync(output) -> None:
+def _sync(output: Output) -> None:
     streams = getattr(output, "out", None)
     for stream in streams if isinstance(streams, list) else [streams]:
         if stream is not None and not stream.closed:
@@ -86,7 +90,7 @@ def _sync(output) -> None:
 def replace_keeping_previous(path: Path, text: str) -> None:
     """Write *text* to *path* so that at any moment one complete version exists."""
     aside = path.with_name(path.name + ".writing")
-    with open(aside, "w") as f:
+    with open(aside, "w", encoding="utf-8") as f:
         f.write(text)
         f.flush()
         os.fsync(f.fileno())
@@ -126,7 +130,7 @@ def load(path: Path, run: RunInput) -> Checkpoint:
 def _read(path: Path) -> tuple[int, Parameters, Conditions] | None:
     """Steps done, parameters, conditions; None if the file is missing or not complete."""
     try:
-        root = parse_xml(path.read_text(), str(path))
+        root = parse_xml(path.read_text(encoding="utf-8"), str(path))
         step = int(text_of(root.get("step")))
         stored = split_parameters(text_of(child(alchemical_forcefield(root), "parameters")))
         if "schedule" in stored:

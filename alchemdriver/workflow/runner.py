@@ -19,7 +19,7 @@ from ..contract.springs import read_springs, write_springs
 from ..contract.xyz import read_xyz, write_xyz
 from ..errors import AlchemdriverError, InputError, RunError
 from ..execute.progress import Progress
-from ..execute.supervisor import Options, execute
+from ..execute.supervisor import Resources, execute
 from ..paths.formulas import lattice_translations
 from ..prepare.render import edit_parameters, parameters_of
 from ..records import Structure
@@ -33,7 +33,7 @@ OLD = "old"  # folder of what --from puts aside
 
 def run_workflow(
     root: Path,
-    options: Options,
+    options: Resources,
     report: Callable[[str, Progress, bool], None],
     say: Callable[[str], None],
     start_over_from: str | None = None,
@@ -60,7 +60,7 @@ def run_workflow(
 class _Course:
     """What is done, what runs, and what can run next."""
 
-    def __init__(self, workflow: Workflow, options: Options, say: Callable[[str], None]):
+    def __init__(self, workflow: Workflow, options: Resources, say: Callable[[str], None]):
         self.workflow = workflow
         self.options = options
         self.say = say
