@@ -99,16 +99,13 @@ def check_evaluator(
 ) -> float | None:
     """Compare the evaluator of *backend* with stock modules on the user's own *structure*.
 
-    On a GPU the evaluator may first become another one (``MaceBackend.keep_the_faster``).  Then one
-    evaluation of each at weights between the end states; energy, forces, virial and ∂E/∂λ.  Of a
-    large structure, the atoms around one that changes are taken as a free cluster.  Returns the
-    worst error (units and tolerance of :func:`check_limits`), or None if there is nothing to
-    compare.  Beyond the tolerance the backend falls back to stock modules with a warning;
-    ModelError if this evaluator was demanded.
+    The backend may first choose another one (``Backend.choose_evaluator``).  Then one evaluation of
+    each at weights between the end states; energy, forces, virial and ∂E/∂λ.  Of a large structure,
+    the atoms around one that changes are taken as a free cluster.  Returns the worst error (units
+    and tolerance of :func:`check_limits`), or None if the evaluator is the model's own code.
+    Beyond the tolerance the backend falls back to that with a warning; ModelError if this evaluator
+    was demanded.
     """
-    race = getattr(backend, "demanded", "") == "auto" and backend.device.type == "cuda"
-    if getattr(backend, "evaluator", "stock") == "stock" and not race:
-        return None
     if isinstance(what, AlchemicalSites):
         sites = what
     elif what.changed:
@@ -117,10 +114,9 @@ def check_evaluator(
         sites = AlchemicalSites.plain(structure.symbols)
     sites, structure = _part(sites, structure)
     arguments = (structure.positions, structure.cell, structure.pbc, _shares(sites))
-    if race:
-        backend.keep_the_faster(sites, arguments)
-        if backend.evaluator == "stock":
-            return None
+    backend.choose_evaluator(sites, arguments)
+    if backend.evaluator == "stock":
+        return None
     found = backend.potential(sites).evaluate(*arguments)
     expected = backend.reference(sites).evaluate(*arguments)
     per_atom = np.abs(found.weight_gradient - expected.weight_gradient) / len(structure)

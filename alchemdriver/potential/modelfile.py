@@ -1,8 +1,10 @@
-"""Model files that hold numbers and names only, never code.
+"""Files of MACE models: JSON + safetensors, which hold no code, and mace's own pickles.
 
-A model is two files side by side: ``stem.json`` (hyperparameters and where the model comes from)
-and ``stem.safetensors`` (weights).  Loading rebuilds the stock mace-torch class from the
-hyperparameters; nothing is unpickled, so a model file cannot run anything.
+A model of the embedded format is two files side by side: ``stem.json`` (hyperparameters and where
+the model comes from) and ``stem.safetensors`` (weights).  Loading rebuilds the stock mace-torch
+class from the hyperparameters; nothing is unpickled, so such a file cannot run anything.
+
+A ``.model`` file is a pickle, and **loading a pickle runs code that its author chose**.
 """
 
 import hashlib
@@ -18,8 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ..errors import ModelError
+from .precision import default_dtype
 
-__all__ = ["ModelFileError", "load_model", "save_model"]
+__all__ = ["ModelFileError", "load_model", "load_pickle", "save_model"]
 
 FORMAT = "alchemdriver-model-1"
 
@@ -100,6 +103,26 @@ def load_model(
     return model.to(device=device, dtype=dtype).eval(), content["metadata"]
 
 
+def load_pickle(path: Path) -> torch.nn.Module:
+    """The torch module in a ``.model`` file, on the CPU.  Runs the code in the pickle.
+
+    Raises ModelError for a damaged file, or one that holds something else than a whole model.
+    """
+    try:
+        model = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as err:  # a damaged archive or foreign pickle raises nearly anything
+        reason = (str(err).splitlines() or [type(err).__name__])[0]
+        raise ModelError(f"model file {path} is damaged or not a MACE model: {reason}") from None
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError(f"model file {path} is compiled: give the .model file it was made from")
+    if not isinstance(model, torch.nn.Module):
+        raise ModelError(
+            f"model file {path} holds a {type(model).__name__}, not a whole model: give the "
+            ".model file that mace's trainer writes, not a checkpoint"
+        )
+    return model
+
+
 def _read_description(json_path: Path) -> tuple[dict[str, Any], Path]:
     try:
         content = json.loads(json_path.read_text("utf-8"))
@@ -152,12 +175,8 @@ def _build(hyperparameters: dict[str, Any]) -> torch.nn.Module:
     config["gate"] = modules.gate_dict[config["gate"]]
     for name in ("hidden_irreps", "MLP_irreps"):
         config[name] = o3.Irreps(config[name])
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
+    with default_dtype(torch.float64):
         return modules.ScaleShiftMACE(**config)
-    finally:
-        torch.set_default_dtype(previous)
 
 
 def _sha256(data: bytes) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers.analysis_files import run_with_works, switching_input, write_input, write_outputs
 
-from alchemdriver import analysis, units
+from alchemdriver import analysis, models, units
 from alchemdriver.analysis.corrections import formulas as c
 from alchemdriver.analysis.corrections.formulas import Term
 from alchemdriver.cli import main
@@ -252,7 +252,7 @@ def test_model_digest_is_the_shelf_s(tmp_path):
     assert model_sha256(folder) == shelf.model_digest("demo")
     # JSON and tensors together, not the JSON alone
     for name in ("demo.json", "demo.safetensors"):
-        shutil.copy(Path(shelf.__file__).parent / "models" / name, folder)
+        shutil.copy(Path(models.__file__).parent / name, folder)
     with_model(folder, "demo.json")
     assert model_sha256(folder) == shelf.model_digest("demo")
     (folder / "demo.safetensors").unlink()
@@ -261,7 +261,10 @@ def test_model_digest_is_the_shelf_s(tmp_path):
 
 def test_model_digest_downloads_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(shelf, "_download", lambda name: pytest.fail(f"downloads {name}"))
+    foundations = "mace.calculators.foundations_models"
+    monkeypatch.setattr(
+        f"{foundations}.download_mace_mp_checkpoint", lambda url: pytest.fail(f"downloads {url}")
+    )
     name = "mace-mp-0-small"
     folder = with_model(replica(tmp_path / "r", [0.1], [-0.05]), name)
     assert model_sha256(folder) is None

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from alchemdriver.contract import shelf
+from alchemdriver.contract import families, shelf
 from alchemdriver.errors import InputError, ModelError
 from alchemdriver.potential.backends.harmonic import HarmonicBackend
 from alchemdriver.potential.open import open_model
@@ -169,9 +169,9 @@ def test_urls_and_cache_are_those_of_mace():
     from mace.tools.utils import get_cache_dir
 
     known = {*upstream.mace_mp_urls.values(), *upstream.mace_off_urls.values()}
-    for name, entry in shelf._FOUNDATIONS.items():
+    for name, entry in families._FOUNDATIONS.items():
         assert entry.url in known, name
-    assert shelf._cache_folder() == get_cache_dir()
+    assert families._cache_folder() == get_cache_dir()
 
 
 def test_academic_licences_are_marked():
@@ -202,7 +202,7 @@ def test_digest_and_catalogue_need_no_torch(tmp_path):
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("name", sorted(shelf._embedded()))
+@pytest.mark.parametrize("name", [card.name for card in families._shipped_cards()])
 def test_embedded_models_open_and_have_a_card(name):
     card = next(card for card in shelf.catalogue() if card.name == name)
     assert card.licence

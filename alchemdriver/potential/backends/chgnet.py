@@ -26,29 +26,37 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from ase.data import chemical_symbols
 
-from ...errors import InputError, ModelError
+from ...errors import ModelError
 from ...records import PotentialEvaluation
+from ..precision import default_dtype, torch_dtype
 from ..sites import AlchemicalSites
-from .base import Potential, check_arguments, require_elements, require_finite
+from .base import (
+    Backend,
+    Potential,
+    check_arguments,
+    require_device,
+    require_elements,
+    require_finite,
+)
 from .neighbours import Bonds, bonds_within, sum_rows
 
 with warnings.catch_warnings():  # of pymatgen, about its own later versions
     warnings.simplefilter("ignore")
     from chgnet.model import CHGNet
 
-__all__ = ["ChgnetBackend", "ChgnetPotential"]
+__all__ = ["ChgnetBackend", "ChgnetPotential", "open_named"]
 
-_DTYPES = {"float64": torch.float64, "float32": torch.float32}
 # In none of the 89-element training sets; their atom references are the noise of a linear fit.
 _UNTRAINED = frozenset({"Po", "At", "Rn", "Fr", "Ra"})
 
 
-class ChgnetBackend:
+class ChgnetBackend(Backend):
     """A CHGNet energy model, frozen, on *device* in *dtype*.
 
     Arguments
@@ -61,16 +69,15 @@ class ChgnetBackend:
     """
 
     def __init__(self, version: str, name: str, device: str = "cpu", dtype: str = "float64"):
-        if dtype not in _DTYPES:
-            raise InputError(f"dtype: expected float64 or float32, got '{dtype}'")
+        self.torch_dtype = torch_dtype(dtype)
         with contextlib.redirect_stdout(io.StringIO()):  # it announces its size
             model = CHGNet.load(model_name=version, use_device="cpu", verbose=False)
         if not model.mlp_first:
             raise ModelError(f"model '{name}' pools atoms before its readout: not supported")
         self.name = name
         self.dtype = dtype
-        self.torch_dtype = _DTYPES[dtype]
         self.device = torch.device(device)
+        self.device_type = self.device.type
         self.cutoff = float(model.graph_converter.atom_graph_cutoff)
         self.angle_cutoff = float(model.graph_converter.bond_graph_cutoff)
         reference = np.zeros(model.atom_embedding.embedding.num_embeddings)
@@ -91,6 +98,12 @@ class ChgnetBackend:
     def potential(self, sites: AlchemicalSites) -> ChgnetPotential:
         require_elements(self.name, self.elements, sites)
         return ChgnetPotential(self, sites)
+
+
+def open_named(name: str, path: Path, device: str, dtype: str, evaluator: str) -> ChgnetBackend:
+    """The model called *name*, whose weights are *path* inside the chgnet package."""
+    require_device(device, dtype)
+    return ChgnetBackend(name.removeprefix("chgnet-"), name, device, dtype)
 
 
 @dataclass(frozen=True)
@@ -215,7 +228,7 @@ class ChgnetPotential(Potential):
         if n_angles:
             unit = d / length.unsqueeze(-1)
             unit = torch.cat([unit, -unit.flip(0)])  # row −1 − b is bond b backwards
-            with _default_dtype(d.dtype):  # the angular basis makes its constant in it
+            with default_dtype(d.dtype):  # the angular basis makes its constant in it
                 basis = model.angle_basis_expansion(*unit[g.angle_vectors.T])
             a = model.angle_embedding(basis)
             extended = g.angles.clone()
@@ -319,13 +332,3 @@ def _angles(receivers: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.n
     one, two = order[one], order[start[group[one]] + within]
     different = origin[one] != origin[two]
     return one[different], two[different]
-
-
-@contextlib.contextmanager
-def _default_dtype(dtype: torch.dtype):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

@@ -16,6 +16,8 @@ import mace  # noqa: F401  must come before e3nn
 import torch
 from e3nn import o3
 
+from ...precision import default_dtype
+
 __all__ = ["Frozen", "Layer", "Path", "Polynomial", "freeze"]
 
 
@@ -101,9 +103,7 @@ def freeze(model: torch.nn.Module, numbers: Sequence[int]) -> Frozen:
     rows = [known.index(z) for z in numbers]
     weight = model.node_embedding.linear.weight
     attributes = torch.eye(len(known), dtype=weight.dtype, device=weight.device)[rows]
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(weight.dtype)
-    try:
+    with default_dtype(weight.dtype):
         layers = []
         for n, (block, product) in enumerate(zip(model.interactions, model.products, strict=True)):
             last = n == len(model.interactions) - 1
@@ -113,8 +113,6 @@ def freeze(model: torch.nn.Module, numbers: Sequence[int]) -> Frozen:
                 readout = model.readouts[n]
             layers.append(_layer(block, product, readout, attributes, rows))
         embedding = model.node_embedding(attributes)
-    finally:
-        torch.set_default_dtype(before)
     return Frozen(tuple(numbers), attributes, embedding, tuple(layers))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from ...precision import default_dtype
 from . import cpu_kernels, torch_kernels
 from .frozen import Frozen, Layer
 from .graph import Graph, GroupEdges, NodePairs
@@ -126,17 +127,13 @@ class Network:
         n = len(pair)
         attributes = self.frozen.attributes[self._element[torch.cat([first, second])]]
         edge = torch.arange(n, device=pair.device)
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(lengths.dtype)  # products of numbers and integer tensors take it
-        try:
+        with default_dtype(lengths.dtype):  # products of numbers and integer tensors take it
             repulsion = self.model.pair_repulsion_fn(
                 lengths.index_select(0, pair),
                 attributes,
                 torch.stack([edge, edge + n]),
                 self.model.atomic_numbers,
             )[n:].double()
-        finally:
-            torch.set_default_dtype(before)
         structure = self._structure[first]
         energy = lam.new_zeros(self.layout.n_nodes)
         energy = energy.index_add(0, second, repulsion * lam[structure, self._index(close.forward)])
