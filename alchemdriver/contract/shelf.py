@@ -198,6 +198,9 @@ def _require_new(family: ModelFamily, families: Sequence[ModelFamily]) -> None:
     if not isinstance(family, ModelFamily):
         raise TypeError(f"expected a ModelFamily, got a {type(family).__name__}")
     names = [card.name for card in family.cards()]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ValueError(f"a model '{min(twice)}' is there twice")
     for other in families:
         if family.name == other.name:
             raise ValueError(f"a family '{family.name}' is there already")
