@@ -7,7 +7,6 @@ docs/evaluator.md derives every step and has the table of symbols.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -25,6 +24,8 @@ from .support import distance_only
 
 __all__ = ["FastMacePotential"]
 
+_MOST_NETWORKS = 4  # numbers of structures in a batch that are kept
+
 
 class FastMacePotential(Potential):
     """E(x, cell, λ) of one set of sites, for a model that ``support.reason_against`` lets pass.
@@ -40,7 +41,7 @@ class FastMacePotential(Potential):
         self._constant = backend.constant_energies(sites)  # [1+k] eV
         numbers = tuple(sorted(atomic_numbers[s] for s in sites.elements))
         self._frozen = freeze(backend.model, numbers)
-        self._network = lru_cache(maxsize=4)(self._make_network)
+        self._networks: dict[int, Network] = {}  # by the number of structures, last used at the end
         self._reach = 0.0  # Å, of the pair repulsion
         if hasattr(backend.model, "pair_repulsion_fn"):
             radii = backend.model.pair_repulsion_fn.covalent_radii[list(numbers)]
@@ -107,11 +108,21 @@ class FastMacePotential(Potential):
     def _gradients(self, energy, vectors, lam) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.autograd.grad(energy, [vectors, lam], materialize_grads=True)
 
-    def _make_network(self, n_structures: int) -> Network:
-        layout = Layout(
-            self.sites, self._frozen.numbers, n_structures, distance_only(self.backend.model)
-        )
-        return Network(self.backend.model, self._frozen, layout, self.backend.head)
+    def __getstate__(self) -> dict[str, object]:
+        """To be pickled: networks follow from the rest."""
+        return self.__dict__ | {"_networks": {}}
+
+    def _network(self, n_structures: int) -> Network:
+        network = self._networks.pop(n_structures, None)
+        if network is None:
+            layout = Layout(
+                self.sites, self._frozen.numbers, n_structures, distance_only(self.backend.model)
+            )
+            network = Network(self.backend.model, self._frozen, layout, self.backend.head)
+        self._networks[n_structures] = network
+        if len(self._networks) > _MOST_NETWORKS:
+            del self._networks[next(iter(self._networks))]
+        return network
 
     def _close(self, layout: Layout, pairs: Pairs) -> NodePairs | None:
         if not self._reach:
