@@ -227,12 +227,12 @@ def _cache_folder() -> Path | None:
     None for a user who has neither a home directory nor XDG_CACHE_HOME.
     """
     folder = os.environ.get("XDG_CACHE_HOME")
-    if folder is None:
-        try:
-            folder = Path.home() / ".cache"
-        except RuntimeError:
-            return None
-    return Path(folder) / "mace"
+    if folder is not None:
+        return Path(folder) / "mace"
+    try:
+        return Path.home() / ".cache" / "mace"
+    except RuntimeError:
+        return None
 
 
 def _cache_names(url: str) -> tuple[str, str]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["AlchemicalCalculator"]
 
 
-class AlchemicalCalculator(Calculator):
+class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no types
     """E(x, λ) of eqs. 4–7 for one list of sites.
 
     | paper   | here                 | meaning                                     |

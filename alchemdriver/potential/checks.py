@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import ModelError
 from ..records import PotentialEvaluation, Structure, Transformation
@@ -48,13 +50,18 @@ def check_limits(
     return worst
 
 
-def _limits(backend: Backend, sites: AlchemicalSites, structure: Structure, choices):
+def _limits(
+    backend: Backend,
+    sites: AlchemicalSites,
+    structure: Structure,
+    choices: Sequence[tuple[int, ...]],
+) -> Iterator[tuple[str, PotentialEvaluation, PotentialEvaluation]]:
     """Name, found and expected evaluation of each limit; *choices* of one state per group."""
     potential = backend.potential(sites)
     plain = {}
     for chosen in choices:
         plain[chosen] = _evaluate(
-            backend, AlchemicalSites.plain(sites.endpoint(chosen)), structure, []
+            backend, AlchemicalSites.plain(sites.endpoint(chosen)), structure, np.zeros(0)
         )
         weights = np.zeros(sites.n_weights)
         weights[list(chosen)] = 1.0
@@ -72,20 +79,19 @@ def _shares(sites: AlchemicalSites) -> np.ndarray:
     return np.array([w / weights[groups == g].sum() for w, g in zip(weights, groups, strict=True)])
 
 
-def _evaluate(backend, sites, structure: Structure, weights) -> PotentialEvaluation:
-    potential = backend.potential(sites)
-    return potential.evaluate(
-        structure.positions, structure.cell, structure.pbc, np.asarray(weights, dtype=float)
-    )
+def _evaluate(
+    backend: Backend, sites: AlchemicalSites, s: Structure, weights: np.ndarray
+) -> PotentialEvaluation:
+    return backend.potential(sites).evaluate(s.positions, s.cell, s.pbc, weights)
 
 
 def _absolute_difference(a: PotentialEvaluation, b: PotentialEvaluation) -> float:
     n = len(b.forces)
-    force_scale = max(1.0, np.abs(b.forces).max(initial=0.0))
+    force_scale = max(1.0, float(np.abs(b.forces).max(initial=0.0)))
     return max(
         abs(a.energy - b.energy) / n,
-        np.abs(a.virial - b.virial).max() / n,
-        np.abs(a.forces - b.forces).max(initial=0.0) / force_scale,
+        float(np.abs(a.virial - b.virial).max()) / n,
+        float(np.abs(a.forces - b.forces).max(initial=0.0)) / force_scale,
     )
 
 
@@ -120,7 +126,7 @@ def check_evaluator(
     found = backend.potential(sites).evaluate(*arguments)
     expected = backend.reference(sites).evaluate(*arguments)
     per_atom = np.abs(found.weight_gradient - expected.weight_gradient) / len(structure)
-    error = max(_absolute_difference(found, expected), per_atom.max(initial=0.0))
+    error = max(_absolute_difference(found, expected), float(per_atom.max(initial=0.0)))
     if error <= _LIMIT_TOLERANCE[backend.dtype]:
         log.info(
             "%s evaluator agrees with stock modules to %.1e on this structure",
@@ -132,7 +138,7 @@ def check_evaluator(
             f"on this structure it differs from stock modules by {error:.1e}, "
             f"expected below {_LIMIT_TOLERANCE[backend.dtype]:.0e} in {backend.dtype}"
         )
-    return float(error)
+    return error
 
 
 def _part(sites: AlchemicalSites, s: Structure) -> tuple[AlchemicalSites, Structure]:
@@ -161,14 +167,14 @@ def difference(
     return max(relative(getattr(found, n), getattr(expected, n)) for n in names)
 
 
-def relative(found, expected) -> float:
+def relative(found: ArrayLike, expected: ArrayLike) -> float:
     """max abs(found − expected) / max abs(expected), the latter at least 1e-3."""
     found, expected = np.asarray(found), np.asarray(expected)
-    scale = max(_FLOOR, np.abs(expected).max(initial=0.0))
-    return float(np.abs(found - expected).max(initial=0.0) / scale)
+    scale = max(_FLOOR, float(np.abs(expected).max(initial=0.0)))
+    return float(np.abs(found - expected).max(initial=0.0)) / scale
 
 
-def difference_quotient(function, step: float) -> float:
+def difference_quotient(function: Callable[[float], float], step: float) -> float:
     """d function / dt at t = 0 to fourth order: (f₋₂ − 8 f₋₁ + 8 f₁ − f₂) / 12 h."""
     f = [function(n * step) for n in (-2, -1, 1, 2)]
     return (f[0] - 8.0 * f[1] + 8.0 * f[2] - f[3]) / (12.0 * step)

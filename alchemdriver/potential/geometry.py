@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import SupportsInt
 
 import numpy as np
 from ase.geometry import complete_cell
@@ -44,7 +45,7 @@ def minimum_image(
     vectors: np.ndarray,
     cell: np.ndarray,
     pbc: Sequence[bool] = _PERIODIC,
-    atoms: Sequence[int] | None = None,
+    atoms: Sequence[SupportsInt] | np.ndarray | None = None,
 ) -> np.ndarray:
     """The shortest periodic image of each of *vectors* (n, 3) Å, for any triclinic cell.
 
@@ -57,7 +58,7 @@ def minimum_image(
     inverse = np.linalg.inv(cell)
     shifts = np.round(vectors @ inverse)
     shifts[:, ~np.asarray(pbc, dtype=bool)] = 0.0
-    nearest = vectors - shifts @ cell
+    nearest: np.ndarray = vectors - shifts @ cell
     heights = 1.0 / np.linalg.norm(inverse, axis=0)  # columns of h⁻¹ are the face normals
     if any(pbc):
         limit = 0.5 * heights[np.asarray(pbc, dtype=bool)].min()

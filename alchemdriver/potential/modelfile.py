@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from mace import modules
+from mace.modules import ScaleShiftMACE
 from mace.tools.scripts_utils import extract_config_mace_model
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -38,7 +39,7 @@ class ModelFileError(ModelError, ValueError):
     """A model file is missing, damaged or not of this format."""
 
 
-def save_model(model: torch.nn.Module, stem: Path, metadata: dict[str, Any]) -> Path:
+def save_model(model: ScaleShiftMACE, stem: Path, metadata: dict[str, Any]) -> Path:
     """Write ``stem.json`` and ``stem.safetensors``; return the path of the former.
 
     ``metadata`` is free-form JSON: provenance, licence, accuracy, temperature range.
@@ -68,7 +69,7 @@ def save_model(model: torch.nn.Module, stem: Path, metadata: dict[str, Any]) -> 
 
 def load_model(
     json_path: Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float64
-) -> tuple[torch.nn.Module, dict[str, Any]]:
+) -> tuple[ScaleShiftMACE, dict[str, Any]]:
     """The stock MACE model in eval mode, and the metadata stored with it.
 
     The model is built in float64 and then cast to ``dtype``, so that Clebsch-Gordan coefficients
@@ -142,9 +143,9 @@ def _read_description(json_path: Path) -> tuple[dict[str, Any], Path]:
     return content, json_path.with_name(name)
 
 
-def _hyperparameters(model: torch.nn.Module) -> dict[str, Any]:
+def _hyperparameters(model: ScaleShiftMACE) -> dict[str, Any]:
     """Constructor arguments of ``model`` as JSON values."""
-    config = extract_config_mace_model(model)
+    config: dict[str, Any] = extract_config_mace_model(model)
     if "error" in config:
         raise ModelFileError(f"expected a ScaleShiftMACE, got {type(model).__name__}")
     for name in UNSUPPORTED:
@@ -164,7 +165,7 @@ def _hyperparameters(model: torch.nn.Module) -> dict[str, Any]:
     return config
 
 
-def _build(hyperparameters: dict[str, Any]) -> torch.nn.Module:
+def _build(hyperparameters: dict[str, Any]) -> ScaleShiftMACE:
     """A stock model in float64 with arbitrary weights."""
     from e3nn import o3  # only after mace, which prepares recent torch for it
 
@@ -176,7 +177,7 @@ def _build(hyperparameters: dict[str, Any]) -> torch.nn.Module:
     for name in ("hidden_irreps", "MLP_irreps"):
         config[name] = o3.Irreps(config[name])
     with default_dtype(torch.float64):
-        return modules.ScaleShiftMACE(**config)
+        return ScaleShiftMACE(**config)
 
 
 def _sha256(data: bytes) -> str:

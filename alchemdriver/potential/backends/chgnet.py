@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase.data import chemical_symbols
+from numpy.typing import ArrayLike
 
 from ...errors import ModelError
 from ...records import PotentialEvaluation
@@ -148,7 +149,7 @@ class ChgnetPotential(Potential):
         )
         self._graph: _Graph | None = None  # of the last neighbour list; relaxations keep it
 
-    def _indices(self, values) -> torch.Tensor:
+    def _indices(self, values: ArrayLike) -> torch.Tensor:
         return torch.as_tensor(np.asarray(values, dtype=np.int64), device=self.backend.device)
 
     # --- evaluation -------------------------------------------------------------------------
@@ -174,9 +175,9 @@ class ChgnetPotential(Potential):
         lam = torch.from_numpy(np.concatenate([[1.0], weights])).requires_grad_()
         site_energy, _ = self._nodes(d, lam, graph)
         energy = (lam[self.node_weight] * site_energy.cpu().double()).sum()  # eq. S2b
-        slope, gradient = torch.autograd.grad(energy, [d, lam], materialize_grads=True)
+        to_d, gradient = torch.autograd.grad(energy, [d, lam], materialize_grads=True)
 
-        slope = slope.cpu().numpy().astype(np.float64)  # [B, 3] eV/Å
+        slope = to_d.cpu().numpy().astype(np.float64)  # [B, 3] eV/Å
         forces = sum_rows(slope, bonds.first, sites.n_atoms)
         forces -= sum_rows(slope, bonds.second, sites.n_atoms)
         virial = -bonds.vector.T @ slope
@@ -206,9 +207,13 @@ class ChgnetPotential(Potential):
         d = torch.as_tensor(bonds.vector, dtype=self.backend.torch_dtype)
         lam = torch.from_numpy(np.concatenate([[1.0], weights]))
         _, moments = self._nodes(d.to(self.backend.device), lam, graph)
+        if moments is None:
+            raise ModelError(f"model '{name}' has no layer that predicts magnetic moments")
         return moments.cpu().numpy().astype(np.float64)
 
-    def _nodes(self, d, lam, g: _Graph) -> tuple[torch.Tensor, torch.Tensor]:
+    def _nodes(
+        self, d: torch.Tensor, lam: torch.Tensor, g: _Graph
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Energy (eV, without reference) and moment (μ_B) of every node; chgnet's own forward.
 
         d: [B, 3] Å original bonds; lam: [1+k], λ_0 = 1.
@@ -266,7 +271,9 @@ class ChgnetPotential(Potential):
 
     # --- the graph --------------------------------------------------------------------------
 
-    def _graph_of(self, positions, cell, pbc) -> tuple[Bonds, _Graph]:
+    def _graph_of(
+        self, positions: np.ndarray, cell: np.ndarray, pbc: Sequence[bool]
+    ) -> tuple[Bonds, _Graph]:
         backend = self.backend
         bonds = bonds_within(positions, cell, pbc, backend.cutoff)
         short = np.linalg.norm(bonds.vector, axis=1) < backend.angle_cutoff

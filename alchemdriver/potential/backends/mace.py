@@ -24,10 +24,12 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import mace  # noqa: F401  must come before anything imports e3nn
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from mace.modules import MACE  # must come before anything imports e3nn
+from mace.modules import MACE
+from numpy.typing import ArrayLike
 
 from ...errors import InputError, ModelError, did_you_mean
 from ...records import PotentialEvaluation
@@ -97,7 +99,8 @@ class MaceBackend(Backend):
         self.head = head_index(model, head, name)
         # before the conversion: float32 would cost all-electron energies 0.6 eV
         energies = model.atomic_energies_fn.atomic_energies.detach().to("cpu", torch.float64)
-        self.atomic_energies = torch.atleast_2d(energies)[self.head].numpy()  # [elements] eV
+        of_heads = energies.reshape(-1, energies.shape[-1])
+        self.atomic_energies = of_heads[self.head].numpy()  # [elements] eV
         self.model = copy.deepcopy(model).to(device=self.device, dtype=self.torch_dtype).eval()
         self.model.requires_grad_(False)
         self.features = features_of(self.model, features or {}, name)
@@ -258,10 +261,10 @@ class MacePotential(Potential):
         self.heads = torch.full_like(species, backend.head)
         # ZBL adds up per receiver; see _pair_energy
         self.attrs_of_each_weight = self.attrs.repeat(sites.n_weights + 1, 1)
-        self.embeddings, self.embedding_row = self._joint_embeddings(state_features)
+        self.joint = self._joint_embeddings(state_features)
         self.constant = backend.constant_energies(sites)  # [1+k] eV
 
-    def _tensor(self, values, dtype: torch.dtype) -> torch.Tensor:
+    def _tensor(self, values: ArrayLike, dtype: torch.dtype) -> torch.Tensor:
         return torch.as_tensor(values, dtype=dtype, device=self.backend.device)
 
     # --- evaluation -------------------------------------------------------------------------
@@ -296,9 +299,9 @@ class MacePotential(Potential):
             energy = (lam[self.node_weight] * node_energy.cpu().double()).sum()  # eq. 7
         else:
             energy = lam.sum() * 0.0
-        slope, gradient = torch.autograd.grad(energy, [d, lam], materialize_grads=True)
+        to_d, gradient = torch.autograd.grad(energy, [d, lam], materialize_grads=True)
 
-        slope = slope.cpu().numpy().astype(np.float64)  # [E', 3] eV/Å
+        slope = to_d.cpu().numpy().astype(np.float64)  # [E', 3] eV/Å
         atom = sites.node_atom
         forces = sum_rows(slope, atom[edges.senders], sites.n_atoms)
         forces -= sum_rows(slope, atom[edges.receivers], sites.n_atoms)
@@ -312,7 +315,13 @@ class MacePotential(Potential):
         require_finite(self.backend.name, found)
         return found
 
-    def _node_energy(self, d, lam, edge_index, edge_weight) -> torch.Tensor:
+    def _node_energy(
+        self,
+        d: torch.Tensor,
+        lam: torch.Tensor,
+        edge_index: torch.Tensor,
+        edge_weight: torch.Tensor,
+    ) -> torch.Tensor:
         """R(h_(i,α)) of every node [n], eV, without E0 and shift; mace's own forward, eq. 6, 14b.
 
         d: [E', 3] Å from sender to receiver; lam: [1+k], λ_0 = 1; edge_index: [2, E'];
@@ -329,8 +338,8 @@ class MacePotential(Potential):
 
         h = self.embedded
         outside = None  # energy that stock adds after scale and shift
-        if self.embeddings is not None:
-            h = h + self._mixed_embedding(weights)
+        if self.joint is not None:
+            h = h + _mixed_embedding(*self.joint, weights)
             if hasattr(model, "embedding_readout"):
                 outside = model.embedding_readout(h, heads)[:, self.backend.head]
         features = []
@@ -358,7 +367,13 @@ class MacePotential(Potential):
         energy = energy * self.backend.scale
         return energy if outside is None else energy + outside
 
-    def _pair_energy(self, lengths, weights, edge_index, edge_weight) -> torch.Tensor:
+    def _pair_energy(
+        self,
+        lengths: torch.Tensor,
+        weights: torch.Tensor,
+        edge_index: torch.Tensor,
+        edge_weight: torch.Tensor,
+    ) -> torch.Tensor:
         """ZBL energy of every node [n], its edges weighted by ω.
 
         mace's module sums over the edges of a receiver by itself.  It is linear in them, so each
@@ -367,21 +382,23 @@ class MacePotential(Potential):
         model, n = self.model, len(self.attrs)
         slots = torch.stack([edge_index[0], edge_index[1] + n * edge_weight])
         with default_dtype(lengths.dtype):  # products of numbers and integer tensors take it
-            energy = model.pair_repulsion_fn(
+            energy: torch.Tensor = model.pair_repulsion_fn(
                 lengths, self.attrs_of_each_weight, slots, model.atomic_numbers
             )
         return weights @ energy.view(len(weights), n)
 
     # --- joint embedding --------------------------------------------------------------------
 
-    def _joint_embeddings(self, state_features) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def _joint_embeddings(
+        self, state_features: Sequence[Mapping[str, float]] | None
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Embeddings [1+k, C] of the common features and of each state's; the row of every node.
 
         Row 0 is for the nodes that see the mixture: ordinary atoms, and sites of groups whose
-        states do not differ.  (None, None) for a model without joint embedding.
+        states do not differ.  None for a model without joint embedding.
         """
         backend, sites = self.backend, self.sites
-        own = [{}] * sites.n_weights if state_features is None else list(state_features)
+        own = [{} for _ in sites.states] if state_features is None else list(state_features)
         if len(own) != sites.n_weights:
             raise InputError(
                 f"state_features: expected one per state ({sites.n_weights}), got {len(own)}"
@@ -389,7 +406,7 @@ class MacePotential(Potential):
         if not hasattr(self.model, "joint_embedding"):
             if any(own):
                 raise ModelError(f"model '{backend.name}' takes no features such as {own}")
-            return None, None
+            return None
         values = [backend.features]
         values += [features_of(backend.model, {**backend.features, **f}, backend.name) for f in own]
         differing = {g for g, v in zip(sites.groups, values[1:], strict=True) if v != values[0]}
@@ -404,12 +421,12 @@ class MacePotential(Potential):
         row = self._tensor(of_weight, torch.int64)[self.node_weight.to(backend.device)]
         return self.model.joint_embedding(rows, named), row
 
-    def _mixed_embedding(self, weights) -> torch.Tensor:
-        """Embedding [n, C] to add to every node: e_α to nodes of a state α that has its own.
 
-        The others get e_0 + Σ λ_α (e_α − e_0), e_0 of the common features: that is e_α where one
-        weight of the group is 1, and e_0 for any weights if no state differs.
-        """
-        e = self.embeddings
-        mixed = e[0] + weights[1:] @ (e[1:] - e[0])
-        return torch.cat([mixed.unsqueeze(0), e[1:]])[self.embedding_row]
+def _mixed_embedding(e: torch.Tensor, row: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Embedding [n, C] to add to every node: e_α to nodes of a state α that has its own.
+
+    The others get e_0 + Σ λ_α (e_α − e_0), e_0 of the common features: that is e_α where one
+    weight of the group is 1, and e_0 for any weights if no state differs.
+    """
+    mixed = e[0] + weights[1:] @ (e[1:] - e[0])
+    return torch.cat([mixed.unsqueeze(0), e[1:]])[row]

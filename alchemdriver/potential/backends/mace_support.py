@@ -137,7 +137,7 @@ def head_index(model: MACE, head: str | None, name: str) -> int:
 
 def of_head(values: torch.Tensor, head: int) -> float:
     """The number of *head* in a buffer that holds one per head, or one for all."""
-    values = torch.atleast_1d(values.detach())
+    values = values.detach().reshape(-1)
     return float(values[head if len(values) > 1 else 0])
 
 

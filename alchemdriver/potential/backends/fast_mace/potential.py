@@ -7,6 +7,7 @@ docs/evaluator.md derives every step and has the table of symbols.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from .neighbours import Pairs, find_pairs
 from .network import Network
 from .support import distance_only
 
+if TYPE_CHECKING:
+    from ..mace import MaceBackend
+
 __all__ = ["FastMacePotential"]
 
 _MOST_NETWORKS = 4  # numbers of structures in a batch that are kept
@@ -35,7 +39,7 @@ class FastMacePotential(Potential):
     and constants are used.
     """
 
-    def __init__(self, backend, sites: AlchemicalSites):
+    def __init__(self, backend: MaceBackend, sites: AlchemicalSites):
         self.backend = backend
         self.sites = sites
         self._constant = backend.constant_energies(sites)  # [1+k] eV
@@ -66,10 +70,12 @@ class FastMacePotential(Potential):
         ]
         if not checked:
             return []
-        positions, cells, weights = zip(*checked, strict=True)
-        return self._evaluate(np.stack(positions), np.stack(cells), pbc, weights[0])
+        x, h, lam = zip(*checked, strict=True)
+        return self._evaluate(np.stack(x), np.stack(h), pbc, lam[0])
 
-    def _evaluate(self, positions, cells, pbc, weights) -> list[PotentialEvaluation]:
+    def _evaluate(
+        self, positions: np.ndarray, cells: np.ndarray, pbc: Sequence[bool], weights: np.ndarray
+    ) -> list[PotentialEvaluation]:
         """B structures in one forward and one backward pass.
 
         The leaves are the vectors r of the pairs, from first to second atom, and λ of each
@@ -85,9 +91,9 @@ class FastMacePotential(Potential):
         graph = build_graph(layout, self.sites, pairs)
         energy = network.energies(graph, self._close(layout, pairs), vectors, lam)
         energy = energy * self.backend.scale
-        slope, gradient = self._gradients(energy.sum(), vectors, lam)
+        to_vectors, gradient = self._gradients(energy.sum(), vectors, lam)
 
-        slope = slope.cpu().numpy().astype(np.float64)  # [P, 3] eV/Å
+        slope = to_vectors.cpu().numpy().astype(np.float64)  # [P, 3] eV/Å
         energies = energy.detach().cpu().numpy() + self._constant @ weights
         gradients = gradient.cpu().numpy()[:, 1:] + self._constant[1:]
         forces = np.zeros((n_structures, self.sites.n_atoms, 3))
@@ -105,8 +111,11 @@ class FastMacePotential(Potential):
     def _lambda(self, weights: np.ndarray) -> torch.Tensor:
         return self._tensor(weights, torch.float64).requires_grad_()
 
-    def _gradients(self, energy, vectors, lam) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.autograd.grad(energy, [vectors, lam], materialize_grads=True)
+    def _gradients(
+        self, energy: torch.Tensor, vectors: torch.Tensor, lam: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        slope, gradient = torch.autograd.grad(energy, [vectors, lam], materialize_grads=True)
+        return slope, gradient
 
     def __getstate__(self) -> dict[str, object]:
         """To be pickled: networks follow from the rest."""
