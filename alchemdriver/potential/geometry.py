@@ -32,6 +32,3 @@ def periodic_box(
     # wide enough that no atom lies outside along the free axes
     box[~periodic] *= 2.0 * np.abs(positions).max(initial=0.0) + 2.0 * cutoff
     return cell, box, periodic
-
-
-# --- geometry -------------------------------------------------------------------------------

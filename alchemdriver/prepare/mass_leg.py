@@ -100,5 +100,4 @@ def _files(run: RunInput, start: str) -> list[Path]:
     """The files that the input needs; a model that is a name and no file stays where it is."""
     p = run.parameters
     files = [run.folder / name for name in (start, p.springs, p.masses_file) if name]
-    model = run.folder / p.model
-    return files + (shelf.files_of(model) if model.is_file() else [])
+    return files + (shelf.files_of(run.folder / p.model) if shelf.is_file(p.model) else [])

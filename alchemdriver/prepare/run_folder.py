@@ -147,7 +147,7 @@ def prepare(
 def _sources(merged: dict[str, str], parameters: dict[str, str]) -> dict[str, Path]:
     """The files that parameters name, to be copied next to the input; names stay names."""
     sources = {key: Path(merged[key]) for key in _FILE_KEYS if key in merged}
-    if Path(parameters.get("model", "")).suffix in (".model", ".json"):
+    if shelf.is_file(parameters.get("model", "")):
         sources["model"] = Path(parameters["model"])
     schedule = parameters.get("schedule")
     if schedule and schedule not in SHAPES and Path(schedule).is_file():

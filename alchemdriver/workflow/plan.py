@@ -232,7 +232,7 @@ class Plan:
 def _bring_model(root: Path, model: str) -> str:
     """A model file is copied into the folder, once; a name stays a name."""
     path = Path(model)
-    if path.suffix not in (".model", ".json"):
+    if not shelf.is_file(model):
         known = [card.name for card in shelf.catalogue()]
         if model not in known:
             raise InputError(

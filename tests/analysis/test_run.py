@@ -262,7 +262,10 @@ def test_model_digest_is_the_shelf_s(tmp_path):
 
 def test_model_digest_downloads_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(shelf, "_download", lambda name: pytest.fail(f"downloads {name}"))
+    foundations = "mace.calculators.foundations_models"
+    monkeypatch.setattr(
+        f"{foundations}.download_mace_mp_checkpoint", lambda url: pytest.fail(f"downloads {url}")
+    )
     name = "mace-mp-0-small"
     folder = with_model(replica(tmp_path / "r", [0.1], [-0.05]), name)
     assert model_sha256(folder) is None
