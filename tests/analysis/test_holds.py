@@ -103,6 +103,26 @@ def test_holds_that_still_relax_are_told_from_those_that_have_relaxed(tmp_path):
     assert relaxation(examine("hold0", [np.ones(30)], 1e-3)) is None
 
 
+@pytest.mark.parametrize("cycles", [1, 25])
+def test_error_of_the_relaxation_is_its_scatter(cycles):
+    """Two means of q rows of white noise differ by σ √(2/q), their mean over cycles by √n less.
+
+    Too small an error calls settled holds relaxing, too large a one hides what relaxes.
+    """
+    rng = np.random.default_rng(8)
+    q, sd, times = 30, 0.3, 150
+    found = [
+        relaxation(examine("hold1", list(sd * rng.normal(size=(cycles, 4 * q))), 1e-3))
+        for _ in range(times)
+    ]
+    drift, se = np.array(found).T
+    exact = sd * np.sqrt(2.0 / q / cycles)
+    assert drift.std() == pytest.approx(exact, rel=4.0 / np.sqrt(2 * times))
+    # 1 + 2τ of white noise, from a finite series, is 1 or a little more
+    assert np.median(se) == pytest.approx(exact, rel=0.2)
+    assert abs(drift.mean()) < 4.0 * exact / np.sqrt(times)
+
+
 def test_relaxing_holds_are_warned_of(tmp_path):
     path = switching_input(tmp_path / "r", 400, 5, 2)
     rng = np.random.default_rng(7)

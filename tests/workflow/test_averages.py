@@ -77,6 +77,35 @@ def test_spring_constants_are_those_of_the_widths(tmp_path):
     assert np.abs(found.structure.positions - run.structure.positions).max() < 1e-9
 
 
+def test_springs_are_about_the_mean_positions_not_the_start(tmp_path):
+    """k = 3 kT/⟨Δr²⟩ with Δr from where the atoms are on average: a site that symmetry leaves free
+    settles away from the relaxed structure at 0 K, and that must not soften its spring.
+
+    Tetragonal PbTiO3, whose titanium and oxygen may move along the polar axis.
+    """
+    sites = [[0, 0, 0], [0.5, 0.5, 0.54], [0.5, 0, 0.6], [0, 0.5, 0.6], [0.5, 0.5, 0.1]]
+    cell = np.diag([3.9, 3.9, 4.15])
+    start = Structure(("Pb", "Ti", "O", "O", "O"), np.array(sites) @ cell, cell)
+    group = space_group(start)
+    assert group.name == "P4mm"
+    run = run_of(tmp_path, start)
+    rng = np.random.default_rng(9)
+    width = np.array([0.05, 0.06, 0.08, 0.08, 0.07])
+    mu = run.initial_masses / run.initial_masses.sum()
+    offset = np.zeros((5, 3))
+    offset[:, 2] = [0.0, 0.20, -0.15, -0.15, -0.25]
+    offset -= mu @ offset
+    x = rng.normal(size=(2000, 5, 3)) * width[:, None]
+    x -= np.einsum("i,tia->ta", mu, x)[:, None, :]
+    write_frames(run, [cell] * 2000, start.positions + offset + x)
+    found = averages.average(run, group)
+    expected = 3.0 * (width**2 * (1 - mu) ** 2 + (mu**2 * width**2).sum() - mu**2 * width**2)
+    assert found.mean_square_displacement == pytest.approx(expected, rel=0.08)
+    assert (offset[1:, 2] ** 2 > expected[1:]).all()  # about the start, k would be halved
+    settled = found.structure.positions - start.positions
+    np.testing.assert_allclose(settled, offset, atol=0.01)
+
+
 def test_the_mean_cell_has_the_symmetry_of_the_crystal(tmp_path):
     run = run_of(tmp_path, rocksalt())
     random = np.random.default_rng(3)
