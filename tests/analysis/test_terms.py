@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers.analysis_files import run_with_works, switching_input
-from helpers.exact_chain import chain_hessian, lattice_dynamics, ln_fixed_centre
+from helpers.exact_chain import chain_hessian, lattice_dynamics, ln_fixed_centre, oscillators
 
 from alchemdriver import analysis
-from alchemdriver.analysis.corrections.formulas import einstein_crystal
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.units import kT
 
@@ -46,7 +45,7 @@ def test_atoms_removed_while_the_others_are_transmuted(tmp_path, masses, fixcom)
     else:  # the configurations alone: the difference of crystals whose masses do not change
         measured = (
             lattice_dynamics(rest, initial[kept], T, volume, 1)
-            + einstein_crystal(T, [TETHER] * 2, initial[gone])
+            + oscillators([TETHER] * 2, initial[gone], T)
             - lattice_dynamics(perfect, initial, T, volume, 1)
         )
     run_with_works(path, [measured], [-measured])

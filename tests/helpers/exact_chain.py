@@ -44,3 +44,9 @@ def lattice_dynamics(
     h = 2 * np.pi * units.HBAR_EV_FS
     thermal = 2 * np.pi * masses.sum() * units.DALTON_ANGSTROM2_PER_FS2_EV * kT(t) / h**2  # 1/Å²
     return modes - kT(t) * (np.log(volume / n_ws) + 1.5 * np.log(thermal))
+
+
+def oscillators(constants: np.ndarray, masses: np.ndarray, t: float) -> float:
+    """3 kT Σ ln(ħω/kT) of independent atoms on springs to fixed points, eV."""
+    omega = np.sqrt(np.divide(constants, masses) / units.DALTON_ANGSTROM2_PER_FS2_EV)
+    return float(3 * kT(t) * np.sum(np.log(units.HBAR_EV_FS * omega / kT(t))))
