@@ -133,6 +133,21 @@ def test_errors_of_the_points_add_up_with_the_weights_of_the_rule(leg):
     assert abs(found.value + 2.0 * LOG * 0.1) < 4.0 * exact
 
 
+def test_points_that_hold_too_little_are_told(leg):
+    """A row short of its length a point is unfinished; few independent rows have no sure error."""
+    folder = leg(2)
+    values = 0.1 + 0.01 * np.random.default_rng(6).normal(size=(ROWS, 4))
+    for k in range(2):
+        kinetic(folder, k, values)
+    found = mass_leg_in(leg_folder(folder))
+    assert leg_warnings(replace(found, rule=None)) == []
+    few = tuple(replace(p, mean=replace(p.mean, n=40)) for p in found.points)
+    assert len(leg_warnings(replace(found, points=few, rule=None))) == 2
+    kinetic(folder, 1, values[:-1])
+    with pytest.raises(AnalysisError, match="point-2 is at step 1995 of 2000: resume it"):
+        mass_leg_in(leg_folder(folder))
+
+
 def test_a_leg_is_of_one_calculation_only(leg):
     """Temperature, pressure, ensemble, ends, Hamiltonian and beads are those of the switch."""
     folder = leg(2)

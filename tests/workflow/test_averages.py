@@ -324,3 +324,6 @@ def test_hexagonal_and_triclinic_cells_are_not_cubic():
     assert a == pytest.approx(b)
     assert (alpha, beta, gamma) == pytest.approx((90, 90, 120))
     assert c != pytest.approx(a)
+    # a cell that has the symmetry stays what it is
+    other = hcp.cell * np.array([[1.03], [1.03], [0.96]])
+    np.testing.assert_allclose(group.mean_cell(other), other, atol=1e-12)
