@@ -46,7 +46,13 @@ def lattice_dynamics(
     return modes - kT(t) * (np.log(volume / n_ws) + 1.5 * np.log(thermal))
 
 
-def oscillators(constants: np.ndarray, masses: np.ndarray, t: float) -> float:
-    """3 kT Σ ln(ħω/kT) of independent atoms on springs to fixed points, eV."""
+def oscillators(constants: np.ndarray, masses: np.ndarray, t: float, beads: int = 1) -> float:
+    """F of independent atoms on springs to fixed points, eV: Z of a ring polymer mode by mode.
+
+    ln Z = −Σ_j ln(β_P ħ (ω_j² + ω²)^½), ω_j = 2 sin(jπ/P)/(β_P ħ), β_P = 1/(P kT), per direction.
+    """
     omega = np.sqrt(np.divide(constants, masses) / units.DALTON_ANGSTROM2_PER_FS2_EV)
-    return float(3 * kT(t) * np.sum(np.log(units.HBAR_EV_FS * omega / kT(t))))
+    beta_p_hbar = units.HBAR_EV_FS / (kT(t) * beads)
+    chain = 2.0 * np.sin(np.arange(beads) * np.pi / beads) / beta_p_hbar
+    ln_z = -np.sum(np.log(beta_p_hbar * np.hypot.outer(omega, chain)))
+    return float(-3.0 * kT(t) * ln_z)
