@@ -50,8 +50,11 @@ def structure(atoms: ase.Atoms) -> Structure:
     return Structure(tuple(atoms.get_chemical_symbols()), atoms.positions, np.array(atoms.cell))
 
 
-def finish(workflow, totals: dict[str, tuple[float, float]]) -> None:
-    """Mark every stage done; *totals*: stage → total of a 'free energy' stage and its SE, eV."""
+def finish(workflow, totals: dict[str, tuple[float, float]], scatter: float = 0.5) -> None:
+    """Mark every stage done; *totals*: stage → total of a 'free energy' stage and its SE, eV.
+
+    scatter: SE over the replicas, in that SE.
+    """
     for stage in workflow.stages:
         for file in stage.gives(workflow.root):
             file.write_text("as if\n")
@@ -59,7 +62,7 @@ def finish(workflow, totals: dict[str, tuple[float, float]]) -> None:
             value, se = totals[stage.name]
             result = {
                 "totals": [{"method": "BAR", "value": value, "se": se}],
-                "over_replicas": {"se": 0.5 * se, "sd": 2.0 * se},
+                "over_replicas": {"se": scatter * se, "sd": 2.0 * se},
                 "replicas": [{}, {}],
                 "pooled": {"n": 4, "dissipation": {"mean_kT": 0.5}, "bar": {"value": value}},
                 "conditions": {"natoms": 1, "switch": 100, "timestep": 2.0},
@@ -105,6 +108,27 @@ def test_the_routes_are_compared_without_what_they_share(tmp_path):
     assert agreement.se == pytest.approx(np.linalg.norm(list(SE.values())))
     assert any("the routes differ by +50.00" in w for w in result.warnings)
     assert result.configurational == {"300 K": pytest.approx(kT(T) * np.log(54))}
+
+
+@pytest.mark.parametrize("scatter", [0.5, 3.0])
+def test_a_stage_is_as_uncertain_as_its_replicas_scatter(tmp_path, scatter):
+    """BAR's error takes pairs for independent.  Replicas that differ by more show that they are
+    not (a slow mode that one run does not sample), so the larger error counts, everywhere."""
+    workflow = plan.prepare_vacancy(
+        iron(), [0], tmp_path / "w", plan.Common(model="demo-fe", **COMMON)
+    )
+    finish(workflow, VACANCY, scatter)
+    expected = {name: max(1.0, scatter) * se for name, se in SE.items()}
+    result = analyze_workflow(workflow.root)
+    for name, which in zip(VACANCY, ("perfect", "defect", "path"), strict=True):
+        assert result.stages[name].se == pytest.approx(expected[which])
+    found = {(r.quantity, r.route): r for r in result.rows}
+    assert found["G", "Frenkel–Ladd"].se == pytest.approx(expected["perfect"])
+    assert found["G_v", "Frenkel–Ladd"].se == pytest.approx(
+        np.hypot(expected["defect"], 53 / 54 * expected["perfect"])
+    )
+    (agreement,) = result.agreements
+    assert agreement.se == pytest.approx(np.linalg.norm(list(expected.values())))
 
 
 def test_a_vacancy_in_a_compound_uses_the_chemical_potentials_that_were_named(tmp_path):

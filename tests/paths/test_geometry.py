@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alchemdriver.errors import RunError
-from alchemdriver.potential.geometry import minimum_image
+from alchemdriver.paths.geometry import minimum_image
 
 CELLS = {
     "cubic": 4.0 * np.eye(3),
