@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.sockets import (
+    ANCHORS,
     CELL,
     LAMBDA,
     LIMIT,
@@ -80,6 +81,46 @@ def test_ipi_prints_the_analytic_values(where, mode, beads, consolidate):
     xx_yy_zz_xy_xz_yz = virial[:, [0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]]
     close(rows[:, 3:9], xx_yy_zz_xy_xz_yz)
     assert np.abs(xx_yy_zz_xy_xz_yz).min() > 0  # off-diagonal elements take part
+
+
+STIFFNESS = np.array([[1.0, 0.4, 0.0], [0.4, 2.0, -0.5], [0.0, -0.5, 3.0]])  # eV/Å²
+
+
+def directed_springs(x, h, lam):
+    """H = ½ Σ d·K d: turning the crystal costs energy, so −∂H/∂ε is not symmetric.  eV, Å."""
+    d = x - ANCHORS @ h
+    return Evaluation(
+        energy=0.5 * np.sum(d * (d @ STIFFNESS)),
+        forces=-d @ STIFFNESS,
+        virial=-d.T @ (d @ STIFFNESS),
+        dHdlambda=0.0,
+    )
+
+
+def test_an_asymmetric_virial_reaches_ipi_the_right_way_round(where):
+    """i-PI strains columns, and only so that its cell stays upper triangular: r -> (1 + ε) r with
+    ε_xy, ε_xz and ε_yz.  Of the virial it keeps these components, and drops the other three."""
+    recorder = Recorder(directed_springs)
+    with Server(where, steps=5) as server:
+        serve(server.address, **(OPTIONS | {"evaluate": recorder}))
+        server.wait()
+    h, step = np.array(CELL), 1e-5
+    expected, transposed = [], []
+    for x in recorder.exact(server.xyz("pos"))[0]:
+        slope = np.zeros((3, 3))
+        for index in np.ndindex(3, 3):
+            energies = []
+            for sign in (1.0, -1.0):
+                f = np.eye(3)
+                f[index] += sign * step
+                energies.append(directed_springs(x @ f.T, h @ f.T, LAMBDA).energy)
+            slope[index] = (energies[1] - energies[0]) / (2.0 * step)
+        expected.append(slope[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]])
+        transposed.append(slope[[0, 1, 2, 1, 2, 2], [0, 1, 2, 0, 0, 1]])
+    volume = np.linalg.det(h) * units.ANGSTROM**3
+    printed = server.rows()[:, 3:9] * volume / units.ELECTRONVOLT  # xx yy zz xy xz yz
+    np.testing.assert_allclose(printed, expected, rtol=1e-6, atol=1e-8)
+    assert np.abs(np.subtract(expected, transposed)).max() > 1e-3
 
 
 def test_virial_is_minus_the_strain_derivative_of_the_energy():
