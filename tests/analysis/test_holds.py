@@ -62,21 +62,21 @@ def test_volume_comes_from_the_property_file(tmp_path):
 
 
 def test_each_hold_is_judged_by_its_own_volumes(tmp_path):
-    """The first hold expands; what comes after has settled, and is not blamed for it."""
+    """One end is larger than the other, by far: no hold that has settled is blamed for that."""
     path = switching_input(tmp_path / "r", 200, 5, 2, ensemble="npt")
     lam = lambdas(path)
     rng = np.random.default_rng(4)
     write_outputs(path, 1.0 + 0.01 * rng.normal(size=len(lam)))
-    volume = 500 + rng.normal(size=len(lam))
-    volume[:200] -= np.linspace(40.0, 0.0, 200)
+    volume = 500 + 40.0 * lam + rng.normal(size=len(lam))
     header = HEADER + "# column   4     --> volume{angstrom3} : The volume of the cell box.\n"
     rows = [property_row(k, k, 0.0, v) for k, v in enumerate(volume)]
     (path.parent / "run.out").write_text(header + "".join(rows))
     holds = analysis.analyze(path, write=False).replicas[0].holds
-    assert [(h.kind, h.cycle) for h in holds if h.drifts] == [("hold0", 0)]
     assert [(h.kind, h.cycle) for h in holds] == [
         ("hold0", 0), ("hold0", 1), ("hold1", 0), ("hold1", 1),
     ]  # fmt: skip
+    assert not any(h.drifts for h in holds)
+    assert all(abs(h.volume_drift) < 1.0 for h in holds)
 
 
 def test_switches_without_holds_are_warned_of(tmp_path):
