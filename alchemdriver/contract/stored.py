@@ -7,7 +7,7 @@ What a file may hold is said once, by the annotations of its record, and checked
 | ``bool``, ``int``, ``str``         | that, and nothing that resembles it  |
 | ``float``                          | a finite number                      |
 | ``X | None``                       | null, or X                           |
-| ``Literal['a', 'b']``              | one of these words                   |
+| ``Literal['a', 'b']``, ``OneOf``   | one of these words                   |
 | ``tuple[X, ...]``, ``tuple[X, Y]`` | a list                               |
 | ``dict[K, X]``                     | an object                            |
 | ``Annotated[ndarray, Shape('n')]`` | lists of numbers; see :class:`Shape` |
@@ -60,6 +60,13 @@ class Must:
 
     what: str
     holds: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A word of a list that is not known to the type checker."""
+
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -259,15 +266,15 @@ def _value(kind: Any, value: Any, at: str, strict: bool, sizes: dict[str, tuple[
         for condition in args[1:]:
             if isinstance(condition, Must) and not condition.holds(found):
                 raise _Wrong(at, f"expected {condition.what}", value)
+            if isinstance(condition, OneOf):
+                _check_word(condition.words, value, at)
             if isinstance(condition, Shape):
                 _check_shape(condition, found, at, sizes)
         return found
     if origin in (Union, UnionType):
         return _one_of(args, value, at, strict, sizes)
     if origin is Literal:
-        if value not in args or not isinstance(value, str):
-            hint = did_you_mean(value, args) if isinstance(value, str) else ""
-            raise _Wrong(at, f"expected {_expected(kind)}", value, hint)
+        _check_word(args, value, at)
         return value
     if origin is tuple:
         if not isinstance(value, list):
@@ -291,6 +298,12 @@ def _value(kind: Any, value: Any, at: str, strict: bool, sizes: dict[str, tuple[
     if is_dataclass(kind):
         return _record(kind, value, at, strict)
     return _plain(kind, value, at)
+
+
+def _check_word(words: tuple[str, ...], value: Any, at: str) -> None:
+    if not isinstance(value, str) or value not in words:
+        hint = did_you_mean(value, words) if isinstance(value, str) else ""
+        raise _Wrong(at, f"expected {_words(words)}", value, hint)
 
 
 def _one_of(args: tuple[Any, ...], value: Any, at: str, strict: bool, sizes: Any) -> Any:
@@ -384,15 +397,20 @@ def _expected(kind: Any) -> str:
     """In words."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        musts = [c.what for c in args[1:] if isinstance(c, Must)]
-        return musts[0] if musts else _expected(args[0])
+        said = [c.what for c in args[1:] if isinstance(c, Must)]
+        said += [_words(c.words) for c in args[1:] if isinstance(c, OneOf)]
+        return said[0] if said else _expected(args[0])
     if origin is Literal:
-        return _or(json.dumps(a, ensure_ascii=False) for a in args)
+        return _words(args)
     if origin in (Union, UnionType):
         return _or(_expected(a) for a in args)
     if origin is tuple:
         return "a list"
     return _WORDS.get(kind, "an object")
+
+
+def _words(words: tuple[str, ...]) -> str:
+    return _or(json.dumps(word, ensure_ascii=False) for word in words)
 
 
 def _or(words: Iterable[str]) -> str:

@@ -191,7 +191,7 @@ def check_conditions(workflow: Workflow, stage: Stage, path: Path) -> None:
             found["pressure_bar"] = run.pressure
     expected = {
         "temperature": stage.temperature,
-        "pressure_bar": workflow.settings["pressure_bar"],
+        "pressure_bar": workflow.settings.pressure_bar,
     }
     for name, value in found.items():
         if value is None or abs(value - expected[name]) > 1e-6 * max(1.0, abs(expected[name])):
@@ -286,9 +286,9 @@ def check_translations(workflow: Workflow, stage: Stage, relaxed: Structure) -> 
     counted from: atoms of the start were off their sites, or it went to another phase.  Eq. 19
     would be wrong by kT times the logarithm of the ratio."""
     label, _, start = stage.takes["start.xyz"].rpartition("/")
-    if workflow.settings["n_ws"] is not None or start not in ("crystal.xyz", "initial.xyz"):
+    if workflow.settings.n_ws is not None or start not in ("crystal.xyz", "initial.xyz"):
         return
-    assumed = workflow.settings["crystals"][label or "crystal"]["n_ws"]
+    assumed = workflow.crystal(label).n_ws
     # a relaxation ends when forces are small, which leaves atoms a little off
     found = lattice_translations(relaxed.cell, relaxed.positions, relaxed.symbols, symprec=1e-2)
     if found != assumed:
