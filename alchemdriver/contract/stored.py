@@ -148,7 +148,7 @@ class Format(Generic[T]):
     def load(self, path: Path, record: type[R], data: Any, at: str = "") -> R:
         """*data*, which stands in *path* at the key *at*, as *record*."""
         try:
-            return cast(R, _record(record, data, at, self.by_hand))
+            return cast(R, _value(record, data, at, self.by_hand, {}))
         except _Wrong as wrong:
             raise self.error(f"{path}: {wrong}: {self.remedy}") from None
 
