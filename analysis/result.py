@@ -1,15 +1,24 @@
-"""The result of an analysis, and its file.  Schema: docs/result_schema.md."""
+"""The result of an analysis, and its file ``result.json``.  Schema: docs/result_schema.md."""
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 
+from ..contract.stored import (
+    Count,
+    Format,
+    Index,
+    InMemory,
+    Kelvin,
+    NotNegative,
+    Positive,
+    Shape,
+)
+from ..errors import AnalysisError
 from ..paths.formulas import Correction
 from .corrections.mass_leg import MassLeg
 from .corrections.scaling import Curve
@@ -20,7 +29,7 @@ from .estimators.quadrature import Quadrature
 from .estimators.switching import Estimate, WorkAnalysis
 from .estimators.work import FirstLaw, SwitchingRun
 
-SCHEMA = "alchemdriver-result/1"
+FILE = "result.json"
 
 
 @dataclass(frozen=True)
@@ -42,17 +51,17 @@ class Conditions:
 
     alchemy: str
     formula: str  # of the initial state
-    natoms: int
+    natoms: Count
     ensemble: str
-    temperature: float  # K
+    temperature: Kelvin
     pressure: float | None  # bar; None: constant volume
-    beads: int
-    timestep: float | None  # fs
+    beads: Count
+    timestep: Positive | None  # fs
     masses: str  # 'interpolate' or 'fixed', as run
     schedule: str | None  # None: fixed λ
-    equilibrate: int | None  # steps
-    switch: int | None  # steps
-    cycles: int | None
+    equilibrate: Index | None  # steps
+    switch: Count | None  # steps
+    cycles: Count | None
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,8 @@ class Replica:
 
     provenance: Provenance
     complete: bool
-    forward: np.ndarray  # (pairs,) eV
-    backward: np.ndarray  # (pairs,) eV
+    forward: Annotated[np.ndarray, Shape("pairs")]  # eV
+    backward: Annotated[np.ndarray, Shape("pairs")]  # eV
     analysis: WorkAnalysis
     first_law: FirstLaw | None
     holds: tuple[Hold, ...]
@@ -74,24 +83,24 @@ class Total:
 
     method: str  # 'eq. 11', 'BAR', 'TI' or 'MBAR'
     value: float | None  # eV, whole cell; None: a term is missing
-    se: float | None  # eV
+    se: NotNegative | None  # eV
     se_kind: str
     per_formula_unit: float | None  # eV
-    per_formula_unit_se: float | None  # eV
+    per_formula_unit_se: NotNegative | None  # eV
     per_atom: float | None  # eV
-    per_atom_se: float | None  # eV
+    per_atom_se: NotNegative | None  # eV
 
 
 @dataclass(frozen=True)
 class Result:
     """Everything that ``analyze`` found.  Energies in eV unless a field says otherwise."""
 
-    kind: str  # 'switching' or 'fixed_lambda'
+    kind: Literal["switching", "fixed_lambda"]
     labels: tuple[str, ...]  # 'exploratory', 'partial'
     quantity: str  # what the totals are
     conditions: Conditions
     versions: dict[str, str | None]  # installed where the analysis ran
-    formula_units: int
+    formula_units: Count
     replicas: tuple[Replica, ...]
     pooled: WorkAnalysis | None  # all pairs of all replicas together
     over_replicas: Estimate | None  # mean of the replicas' eq. 11; None: one replica
@@ -101,7 +110,7 @@ class Result:
     totals: tuple[Total, ...]
     warnings: tuple[str, ...]
     folder: Path  # where result.json and the plots belong
-    runs: tuple[SwitchingRun, ...]  # time series, for plots; not in the file
+    runs: Annotated[tuple[SwitchingRun, ...], InMemory(tuple)]  # time series, for plots
     quadrature: Quadrature | None = None  # the rule behind integral
     mbar: Mbar | None = None  # over windows
     scaling: Curve | None = None  # G(T) of model->scaled
@@ -112,7 +121,6 @@ class Result:
         return next(t for t in self.totals if t.method == method)
 
 
-_NOT_IN_FILE = {"runs", "steps", "time", "gradient"}
 UNITS = {
     "energies": "eV",
     "temperature": "K",
@@ -133,35 +141,25 @@ UNITS = {
 }
 
 
-def to_json(value: Any) -> Any:
-    """Records, arrays and paths as plain JSON values."""
-    if is_dataclass(value):
-        return {
-            f.name: to_json(getattr(value, f.name))
-            for f in fields(value)
-            if f.name not in _NOT_IN_FILE
-        }
-    if isinstance(value, dict):
-        return {str(k): to_json(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [to_json(v) for v in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    return str(value) if isinstance(value, Path) else value
+RESULT: Format[Result] = Format(
+    "alchemdriver-result/1",
+    Result,
+    remedy="analyse the run again",
+    error=AnalysisError,
+)
 
 
 def write_result(result: Result) -> Path:
-    """Write ``result.json`` into its folder, aside and renamed; a NaN is an error, not a value."""
-    document = {"schema": SCHEMA, "units": UNITS, **to_json(result)}
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    path = result.folder / "result.json"
+    """Write ``result.json`` into its folder; a NaN is an error, not a value."""
+    path = result.folder / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(text)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    RESULT.write(path, result, {"units": UNITS})
     return path
+
+
+def read_result(path: Path) -> Result:
+    """The result in *path*, without its time series.
+
+    Raises AnalysisError, one line, for a file that is not one.
+    """
+    return RESULT.read(path)

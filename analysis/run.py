@@ -29,6 +29,7 @@ from .estimators.quadrature import integrate, quadrature
 from .estimators.switching import FEW_PAIRS, Estimate, WorkAnalysis, analyze_works, mean_estimate
 from .estimators.window_checks import mbar_warnings, window_warnings
 from .estimators.work import SwitchingRun, common_temperature, switching_work
+from .reference import absolute
 from .result import Conditions, Provenance, Replica, Result, Total, write_result
 
 _PACKAGES = {
@@ -98,7 +99,7 @@ def analyze(
         if reference is not None or check is not None:
             raise AnalysisError("--reference and --check belong to model->scaled")
     elif reference is not None:
-        known = scaling.absolute(reference, first, first.temperature)
+        known = absolute(reference, first, first.temperature)
     given = Given(n_ws, pressure, known)
     if first.schedule is None:
         result = _fixed_lambda(inputs, formula_units, given, terms)
@@ -237,7 +238,7 @@ def _with_check(result: Result, run: RunInput, check: str | Path | None) -> Resu
     if check is not None:
         if curve.reference is None:
             raise AnalysisError("--check needs an absolute curve: give --reference too")
-        curve = scaling.compared(curve, scaling.absolute(check, run), result.formula_units)
+        curve = scaling.compared(curve, absolute(check, run), result.formula_units)
     return replace(
         result,
         scaling=scaling.thinned(curve),

@@ -13,6 +13,7 @@ second call with more --samples adds to it.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -185,7 +186,7 @@ def main() -> None:
         }
 
     header = {"model": chosen.model, "digest": digest, "metal": metal}
-    journal = Journal(out / f"descents-{metal}.jsonl", header)
+    journal = Journal(out / f"descents-{metal}.jsonl", header, dict[str, Any])
     stress = AtRelaxedCell(held, backend, biaxial_stress, HELD)
     edge = AtRelaxedCell(mixture, backend, cell_length("a", target), FREE)
     descents = {
@@ -197,7 +198,7 @@ def main() -> None:
         print(f"descent of {name}: x = {found['x']:.4f}")
 
     header |= {"cell": chosen.cell, "seed": chosen.seed}
-    journal = Journal(out / f"supercells-{metal}-{chosen.cell}.jsonl", header)
+    journal = Journal(out / f"supercells-{metal}-{chosen.cell}.jsonl", header, dict[str, Any])
     cells = Supercells(
         *(backend, mixture, journal, metal, chosen.cell, chosen.samples, chosen.seed)
     ).across(x, target)

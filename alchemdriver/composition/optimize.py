@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 
+from ..contract.stored import Format, Must, Positive, Shape
 from ..errors import InputError, RunError, did_you_mean
 from .differentiable import Crystal
 from .mixture import Mixture
@@ -41,6 +43,46 @@ class Optimum:
     met: bool  # best.value <= tolerance
     message: str
     evaluations: int
+
+
+Composition = Annotated[
+    np.ndarray,
+    Shape("k"),
+    Must("weights that sum to 1", lambda c: (c >= 0).all() and abs(c.sum() - 1.0) < 1e-6),
+]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One accepted point of a descent, as it stands in a file."""
+
+    compositions: tuple[Composition, ...]  # one per sublattice
+    value: float  # of the objective
+
+
+@dataclass(frozen=True)
+class OptimumFile:
+    """The content of ``optimum.json``."""
+
+    target: str
+    tolerance: Positive  # in unit
+    unit: str
+    model: str
+    model_digest: str
+    met: bool
+    states: tuple[tuple[str, ...], ...]  # of each sublattice
+    best: tuple[Composition, ...]
+    value: float  # of the objective at the best point, in unit
+    history: tuple[Point, ...]
+
+    def __post_init__(self) -> None:
+        sizes = [len(names) for names in self.states]
+        for found in (self.best, *(point.compositions for point in self.history)):
+            if [len(c) for c in found] != sizes:
+                raise InputError(f"expected compositions of {sizes} states, as in states")
+
+
+OPTIMUM = Format("alchemdriver-optimum/1", OptimumFile, remedy="run optimize again", unsigned=True)
 
 
 def optimize(

@@ -8,19 +8,21 @@ A2B'B''X6: the larger, the more the model prefers order.
 from __future__ import annotations
 
 import csv
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from math import comb
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from matscipy.neighbours import neighbour_list
 
 from .. import __version__
+from ..contract.files import read_text, write_json
+from ..contract.stored import Count, Positive, dump
 from ..contract.transformation import element
 from ..errors import InputError
 from .journal import Journal
@@ -73,10 +75,7 @@ def read_cases(path: Path) -> list[Case]:
 
     Lines that begin with # are comments.  Raises InputError, naming the line.
     """
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError as err:
-        raise InputError(f"list {path} cannot be read: {err.strerror}") from None
+    lines = read_text(path).splitlines()
     numbered = [(n, s) for n, s in enumerate(lines, 1) if s.strip() and not s.startswith("#")]
     if not numbered or [c.strip() for c in numbered[0][1].split(",")] != list(_COLUMNS):
         raise InputError(f"list {path}: expected a header {','.join(_COLUMNS)}")
@@ -102,6 +101,16 @@ def read_cases(path: Path) -> list[Case]:
     return cases
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One relaxed cell of a study, per A2B'B''X6; a record of ``order.jsonl``."""
+
+    energy_eV: float
+    volume_A3: Positive
+    atoms: Count  # of the cell
+    fingerprint_distance: float  # of the start to what it relaxed to
+
+
 def study(
     cases: Sequence[Case],
     backend,
@@ -112,8 +121,8 @@ def study(
     seed: int = 1,
     model_digest: str = "",
     largest: int | None = None,
-    report: Callable[[str, dict], None] = lambda name, entry: None,
-) -> dict[str, dict]:
+    report: Callable[[str, Entry], None] = lambda name, entry: None,
+) -> dict[str, dict[str, Entry]]:
     """Relax mixed cells, all orderings and, if asked, a quasirandom cell of every case.
 
     largest: leave out orderings whose cell has more atoms; of the six primitive ones three have 10,
@@ -126,11 +135,11 @@ def study(
     found.  A quasirandom cell has no symmetry to keep: it may tilt either way.
 
     Every relaxation is a record of *journal*, so an interrupted study resumes.  Returns
-    {case: {'mixed 1': {...}, 'ordered Fm-3m 2': {...}, …}}; energies in eV per A2B'B''X6.
+    {case: {'mixed 1': Entry, 'ordered Fm-3m 2': Entry, …}}.
     """
     settings = settings or Settings(optimiser="bfgs", force=5e-3, stress=5e-5)
-    log_file = Journal(journal, study_header(backend, model_digest, settings, seed))
-    results: dict[str, dict] = {}
+    log_file = Journal(journal, study_header(backend, model_digest, settings, seed), Entry)
+    results: dict[str, dict[str, Entry]] = {}
     for case in cases:
         tasks = _tasks(case, backend, settings, mixed_cells, quasirandom, seed, largest)
         results[case.name] = {}
@@ -141,14 +150,14 @@ def study(
                 before, after, energy = task()
                 entry = log_file.add(
                     key,
-                    {
-                        "energy_eV": energy / (len(after) / 10),
-                        "volume_A3": after.get_volume() / (len(after) / 10),
-                        "atoms": len(after),
-                        "fingerprint_distance": cosine_distance(
+                    Entry(
+                        energy_eV=energy / (len(after) / 10),
+                        volume_A3=after.get_volume() / (len(after) / 10),
+                        atoms=len(after),
+                        fingerprint_distance=cosine_distance(
                             fingerprint(before, case), fingerprint(after, case)
                         ),
-                    },
+                    ),
                 )
             results[case.name][name] = entry
             report(f"{case.name} {name}", entry)
@@ -249,7 +258,9 @@ class Ranking:
     p_value: float  # chance of such an AUC or higher if ΔE had nothing to do with order
 
 
-def rank(results: dict[str, dict], cases: Sequence[Case], mixed: str = "mixed 1") -> Ranking:
+def rank(
+    results: dict[str, dict[str, Entry]], cases: Sequence[Case], mixed: str = "mixed 1"
+) -> Ranking:
     """ROC of ΔE = E(*mixed*) − min E(ordered) over the labelled cases.
 
     AUC is the share of (ordered, disordered) pairs in the right order, ties one half.  Its p-value
@@ -282,10 +293,10 @@ def rank(results: dict[str, dict], cases: Sequence[Case], mixed: str = "mixed 1"
     )
 
 
-def ordering_energy(entries: dict[str, dict], mixed: str) -> float:
+def ordering_energy(entries: dict[str, Entry], mixed: str) -> float:
     """ΔE (eV per formula unit) of one case of :func:`study`."""
-    ordered = [e["energy_eV"] for name, e in entries.items() if name.startswith("ordered")]
-    return entries[mixed]["energy_eV"] - min(ordered)
+    ordered = [e.energy_eV for name, e in entries.items() if name.startswith("ordered")]
+    return entries[mixed].energy_eV - min(ordered)
 
 
 def _auc(energies: np.ndarray, positive: np.ndarray) -> float:
@@ -293,16 +304,27 @@ def _auc(energies: np.ndarray, positive: np.ndarray) -> float:
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
 
 
-def save(path: Path, header: dict, results: dict[str, dict], rankings: dict[str, Ranking]) -> None:
+def save(
+    path: Path,
+    header: dict[str, Any],
+    results: dict[str, dict[str, Entry]],
+    rankings: dict[str, Ranking],
+) -> None:
     """How the study was made, all energies and the rankings, as JSON."""
-    content = {"made with": header, "energies": results, "rankings": {}}
-    for mixed, ranking in rankings.items():
-        content["rankings"][mixed] = {
-            "dE_eV_per_formula_unit": dict(
-                zip(ranking.names, ranking.energies.tolist(), strict=True)
-            ),
-            "labels": dict(zip(ranking.names, ranking.labels, strict=True)),
-            "auc": ranking.auc,
-            "p_value": ranking.p_value,
-        }
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    content = {
+        "schema": "alchemdriver-order/1",
+        "made with": header,
+        "energies": dump(results),
+        "rankings": {
+            mixed: {
+                "dE_eV_per_formula_unit": dict(
+                    zip(ranking.names, ranking.energies.tolist(), strict=True)
+                ),
+                "labels": dict(zip(ranking.names, ranking.labels, strict=True)),
+                "auc": ranking.auc,
+                "p_value": ranking.p_value,
+            }
+            for mixed, ranking in rankings.items()
+        },
+    }
+    write_json(path, content)

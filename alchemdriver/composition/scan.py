@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 
 from .. import __version__
-from .journal import Journal, atoms_from_dict, atoms_to_dict, fingerprint_of
+from ..contract.stored import Index, NotNegative, Shape
+from ..potential.backends.base import Backend
+from .journal import Crystal, Journal, fingerprint_of
 from .mixture import Mixture
 from .relaxation import Relaxed, Settings, relax
 
@@ -74,7 +77,7 @@ def scan(
     settings = settings or Settings()
     log = None
     if journal is not None:
-        log = Journal(journal, scan_header(mixture, backend, settings, model_digest))
+        log = Journal(journal, scan_header(mixture, backend, settings, model_digest), Point)
     points = []
     for w in weights:
         key = json.dumps([round(float(x), 12) for x in w])
@@ -82,15 +85,17 @@ def scan(
         if kept is None:
             relaxed = relax(mixture, w, backend, settings)
             if log:
-                log.add(key, to_record(relaxed))
+                log.add(key, Point.of(relaxed))
         else:
-            relaxed = from_record(kept)
+            relaxed = kept.relaxed()
         points.append(relaxed)
         report(relaxed)
     return Scan(mixture, tuple(points))
 
 
-def scan_header(mixture: Mixture, backend, settings: Settings, model_digest: str) -> dict:
+def scan_header(
+    mixture: Mixture, backend: Backend, settings: Settings, model_digest: str
+) -> dict[str, Any]:
     """What decides the points of a scan."""
     return {
         "alchemdriver": __version__,
@@ -105,28 +110,41 @@ def scan_header(mixture: Mixture, backend, settings: Settings, model_digest: str
     }
 
 
-def to_record(relaxed: Relaxed) -> dict:
-    return {
-        "weights": relaxed.weights.tolist(),
-        "energy_eV": relaxed.energy,
-        "weight_gradient_eV": relaxed.weight_gradient.tolist(),
-        "stress_eV_per_A3": relaxed.stress.tolist(),
-        "force_eV_per_A": relaxed.force,
-        "steps": relaxed.steps,
-        "atoms": atoms_to_dict(relaxed.atoms),
-    }
+@dataclass(frozen=True)
+class Point:
+    """A relaxed mixture as it stands in ``scan.jsonl``."""
 
+    weights: Annotated[np.ndarray, Shape("k")]
+    energy_eV: float
+    weight_gradient_eV: Annotated[np.ndarray, Shape("k")]
+    stress_eV_per_A3: Annotated[np.ndarray, Shape("6")]
+    force_eV_per_A: NotNegative
+    steps: Index
+    atoms: Crystal
 
-def from_record(entry: dict) -> Relaxed:
-    return Relaxed(
-        atoms=atoms_from_dict(entry["atoms"]),
-        weights=np.array(entry["weights"]),
-        energy=entry["energy_eV"],
-        weight_gradient=np.array(entry["weight_gradient_eV"]),
-        stress=np.array(entry["stress_eV_per_A3"]),
-        force=entry["force_eV_per_A"],
-        steps=entry["steps"],
-    )
+    @classmethod
+    def of(cls, relaxed: Relaxed) -> Point:
+        return cls(
+            weights=relaxed.weights,
+            energy_eV=relaxed.energy,
+            weight_gradient_eV=relaxed.weight_gradient,
+            stress_eV_per_A3=relaxed.stress,
+            force_eV_per_A=relaxed.force,
+            steps=relaxed.steps,
+            atoms=Crystal.of(relaxed.atoms),
+        )
+
+    def relaxed(self) -> Relaxed:
+        """The inverse of :meth:`of`."""
+        return Relaxed(
+            atoms=self.atoms.atoms(),
+            weights=self.weights,
+            energy=self.energy_eV,
+            weight_gradient=self.weight_gradient_eV,
+            stress=self.stress_eV_per_A3,
+            force=self.force_eV_per_A,
+            steps=self.steps,
+        )
 
 
 def vegard(weights: np.ndarray, values: np.ndarray) -> np.ndarray | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ase.io
@@ -12,14 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from ..contract import shelf
+from ..contract.files import write_json, write_text, written_aside
 from ..errors import InputError, did_you_mean
 from ..potential.open import open_model
 from ..prepare.structure import read_structure
 from . import order, plots
-from .journal import Journal, atoms_from_dict, atoms_to_dict
+from .journal import Crystal, Journal
 from .mixture import Mixture, parse_composition
 from .objectives import AtFixedCell, AtRelaxedCell, biaxial_stress, cell_length, hydrostatic_stress
-from .optimize import Optimum, optimize
+from .optimize import OPTIMUM, Optimum, OptimumFile, Point, optimize
 from .relaxation import Relaxed, Settings, relax_atoms
 from .scan import Scan, compositions_along, scan, scan_header, table
 from .schemes import SCHEMES, compare, time_per_step
@@ -96,8 +97,9 @@ def relax_and_print(
     whole = _supercells(mixture, grid, backend, digest, settings, out, samples, with_sqs, seed)
     text += whole
     print(text)
-    (out / "table.txt").write_text(text + "\n")
-    ase.io.write(out / "relaxed.extxyz", [_labelled_point(mixture, p) for p in done.points])
+    write_text(out / "table.txt", text + "\n")
+    with written_aside(out / "relaxed.extxyz") as aside:
+        ase.io.write(aside, [_labelled_point(mixture, p) for p in done.points])
     written = ["scan.jsonl", "table.txt", "relaxed.extxyz"]
     if len(grid) > 1:
         written += [_plot_scan(done, out, column) for column in ("a", "b", "c", "volume")]
@@ -126,17 +128,22 @@ def _plot_scan(done: Scan, out: Path, column: str) -> str:
     return f"{column}.png"
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A relaxed cell with whole atoms; a record of ``supercells.jsonl``."""
+
+    atoms: Crystal
+
+
 def _supercells(
     mixture, grid, backend, digest, settings: Settings, out, samples, with_sqs, seed
 ) -> str:
     """Lines of the cross-check with whole atoms: mean ± standard error, and the SQS."""
     if not (samples or with_sqs):
         return ""
-    from dataclasses import replace
-
     settings = replace(settings, symmetry=False)
     header = scan_header(mixture, backend, settings, digest) | {"seed": seed}
-    journal = Journal(out / "supercells.jsonl", header)
+    journal = Journal(out / "supercells.jsonl", header, Sample)
     lines = ["", "", "whole atoms (cell lengths in Å, mean ± standard error; no symmetry kept)"]
     for n, w in enumerate(grid):
         cells = {
@@ -150,9 +157,9 @@ def _supercells(
             kept = journal.get(key)
             if kept is None:
                 found = relax_atoms(atoms, backend, settings)
-                kept = journal.add(key, {"atoms": atoms_to_dict(found)})
+                kept = journal.add(key, Sample(Crystal.of(found)))
                 _SHOW.print(f"{mixture.describe(w)}, {name}", soft_wrap=True)
-            relaxed[name] = atoms_from_dict(kept["atoms"])
+            relaxed[name] = kept.atoms.atoms()
         row = [f"{mixture.describe(w):24s}"]
         lengths = np.array([a.cell.lengths() for name, a in relaxed.items() if name != "sqs"])
         if samples == 1:
@@ -215,23 +222,22 @@ def optimize_and_print(
         where = mixture.describe(np.concatenate(step.compositions))
         print(f"{where:32s} {step.value:12.4e} {unit}")
     print(f"{found.message} ({found.evaluations} evaluations)")
-    content = {
-        "target": target,
-        "tolerance": tolerance,
-        "unit": unit,
-        "model": backend.name,
-        "model_digest": digest,
-        "met": found.met,
-        "states": [list(names) for names in mixture.labels],
-        "best": [c.tolist() for c in found.best.compositions],
-        "value": found.best.value,
-        "history": [
-            {"compositions": [c.tolist() for c in s.compositions], "value": s.value}
-            for s in found.history
-        ],
-    }
     out.mkdir(parents=True, exist_ok=True)
-    (out / "optimum.json").write_text(json.dumps(content, indent=1) + "\n")
+    OPTIMUM.write(
+        out / "optimum.json",
+        OptimumFile(
+            target=target,
+            tolerance=tolerance,
+            unit=unit,
+            model=backend.name,
+            model_digest=digest,
+            met=found.met,
+            states=mixture.labels,
+            best=found.best.compositions,
+            value=found.best.value,
+            history=tuple(Point(s.compositions, s.value) for s in found.history),
+        ),
+    )
     return found
 
 
@@ -253,8 +259,8 @@ def order_and_print(
     cases = order.read_cases(list_file)
     sizes = numbers(mixed, "mixed")
 
-    def report(name: str, entry: dict) -> None:
-        _SHOW.print(f"{name}: {entry['energy_eV']:.4f} eV per formula unit", soft_wrap=True)
+    def report(name: str, entry: order.Entry) -> None:
+        _SHOW.print(f"{name}: {entry.energy_eV:.4f} eV per formula unit", soft_wrap=True)
 
     results = order.study(
         *(cases, backend, out / "order.jsonl", settings, sizes, sqs_cell, seed, digest),
@@ -310,12 +316,13 @@ def schemes_and_print(
         )
     out.mkdir(parents=True, exist_ok=True)
     content = {
+        "schema": "alchemdriver-schemes/1",
         "model": backend.name,
         "lambda": found.lam.tolist(),
         "energy_eV": {scheme: e.tolist() for scheme, e in found.energies.items()},
         "seconds_per_step": timings,
     }
-    (out / "schemes.json").write_text(json.dumps(content, indent=1) + "\n")
+    write_json(out / "schemes.json", content)
     plots.save(out / "schemes.png", (3.4, 3.0), plots.schemes, found, len(mixture.atoms))
     print(f"written to {out}: schemes.json, schemes.png")
 

@@ -1,26 +1,177 @@
-"""Files, whole or not at all."""
+"""Files, whole or not at all; one way to write them and one to read them.
+
+What is written goes aside into the same folder, is synced to the disk and renamed, so that at any
+moment, a power cut included, the old file or the new one is there.  Text is UTF-8 whatever the
+locale.  Nothing here knows what is in a file; see :mod:`.stored` for records.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import itertools
 import json
 import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# --- done or not --------------------------------------------------------------------------------
+from ..errors import InputError
+
+_NUMBER = itertools.count()  # of asides, so that no two of a process are called alike
 
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+# --- writing ------------------------------------------------------------------------------------
+
+
+def write_text(path: Path, text: str, *, keep_previous: bool = False) -> None:
+    """One file of UTF-8 text; see :func:`write_files`."""
+    write_files({path: text}, keep_previous=keep_previous)
+
+
 def write_json(path: Path, document: Any) -> None:
-    """Whole or not at all; a NaN is an error."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    """One file of JSON; a NaN is an error."""
+    write_files({path: json_text(document)})
+
+
+def write_files(contents: Mapping[Path, str | bytes], *, keep_previous: bool = False) -> None:
+    """Write all of *contents*, path → text or bytes, with one sync for the set.
+
+    Each file is whole or as it was; nothing is renamed before everything is on the disk.
+    keep_previous: what was there stays as ``NAME.previous``.  The folders must exist.
+    """
+    with _asides() as place:
+        for path, content in contents.items():
+            data = content.encode("utf-8") if isinstance(content, str) else content
+            place(path, keep_previous).write_bytes(data)
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """For libraries that write by themselves: the path to give them, renamed to *path* at the end.
+
+    It ends like *path*, for those that choose a format by the ending.  After an exception *path* is
+    as it was.
+    """
+    with _asides() as place:
+        yield place(path, False)
+
+
+def append_line(path: Path, text: str) -> None:
+    """Add one line to a file that grows, and sync it.  A kill may leave a part of the line."""
+    with open(path, "a", encoding="utf-8", newline="\n") as f:
+        f.write(text + "\n")
+        f.flush()
+        os.fsync(f.fileno())
+
+
+def json_text(document: Any) -> str:
+    """Indented JSON with a line end; a NaN is an error."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@contextmanager
+def _asides() -> Iterator[Callable[[Path, bool], Path]]:
+    """Hands out paths to write to, and puts them in place at the end if nothing was raised."""
+    asides: dict[Path, tuple[Path, bool]] = {}
+
+    def place(path: Path, keep_previous: bool) -> Path:
+        path = Path(path)
+        aside = path.with_name(f".{os.getpid()}-{next(_NUMBER)}.{path.name}")
+        asides[path] = aside, keep_previous
+        return aside
+
     try:
-        aside.write_text(text)
-        os.replace(aside, path)
+        yield place
+        for path, (aside, _) in asides.items():
+            _keep_mode(path, aside)
+        _sync([aside for aside, _ in asides.values()])
+        for path, (aside, keep_previous) in asides.items():
+            if keep_previous and path.exists():
+                os.replace(path, path.with_name(f"{path.name}.previous"))
+            os.replace(aside, path)
     finally:
-        aside.unlink(missing_ok=True)
+        for aside, _ in asides.values():
+            aside.unlink(missing_ok=True)
+
+
+def _keep_mode(path: Path, aside: Path) -> None:
+    """A new file has the permissions of the umask; one that replaces another has the other's."""
+    try:
+        old = path.lstat().st_mode
+    except OSError:
+        return
+    if stat.S_ISREG(old):
+        aside.chmod(stat.S_IMODE(old))
+
+
+def _sync(files: list[Path]) -> None:
+    """To the disk: one file by itself, several by one call for their file system where the system
+    has one (``syncfs`` of Linux), which costs as much as a single file."""
+    if len(files) > 1:
+        syncfs = getattr(ctypes.CDLL(None), "syncfs", None)
+        if syncfs is not None:
+            for folder in {f.parent.stat().st_dev: f.parent for f in files}.values():
+                descriptor = os.open(folder, os.O_RDONLY)
+                try:
+                    if syncfs(descriptor) != 0:
+                        break
+                finally:
+                    os.close(descriptor)
+            else:
+                return
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def read_text(path: Path) -> str:
+    """A file of UTF-8 text.  Raises InputError, one line, if it is not there or is not text."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as err:
+        raise InputError(f"{path} cannot be read: {err.strerror}") from None
+    except ValueError:  # no UTF-8
+        raise InputError(f"{path} is not a text file (UTF-8)") from None
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, finite numbers only.
+
+    Raises InputError, one line, for what is not JSON, a key that stands twice, and a NaN.
+    """
+    return parse_json(read_text(path), str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """JSON *text*; InputError, one line, that begins with *where*."""
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse)
+    except (ValueError, RecursionError) as err:
+        reason = "too deeply nested" if isinstance(err, RecursionError) else str(err)
+        raise InputError(f"{where} is not JSON: {reason}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!a} stands twice in one object")
+    return found
+
+
+def _refuse(word: str) -> float:
+    raise ValueError(f"{word} is not a number")

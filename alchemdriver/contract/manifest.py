@@ -7,16 +7,25 @@ gave.  So a stage edited by hand, or fed by an earlier one that was run again, i
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, TypedDict
 
 from ..errors import InputError, did_you_mean
-from .files import sha256, write_json
+from .files import sha256
+from .run_input import RunInput
+from .settings import (
+    Crystal,
+    CrystalSettings,
+    Replicas,
+    TransmuteSettings,
+    VacancySettings,
+    WorkflowSettings,
+)
+from .stored import Called, Count, Format, IfKnown, Index, Kelvin, Must, NotNegative, OneOf
 
-SCHEMA = "alchemdriver-workflow/1"
 FILE = "workflow.json"
 DONE = "done.json"
 
@@ -27,6 +36,38 @@ GIVES = {
     "springs": ("mean.xyz", "einstein.extxyz"),
     "free energy": ("result.json",),
 }
+_TAKES = ("start.xyz", "einstein.extxyz", "tether")
+# A free energy, and the stages that it can be added up from.
+_ADDED_UP = {
+    "G": ({"crystal"},),
+    "G_v": ({"crystal", "defect"}, {"crystal", "path"}),
+    "ΔG": ({"initial", "final"}, {"path"}),
+}
+_ROLES = ("crystal", "defect", "initial", "final", "path")
+_SETTINGS: dict[str, type[WorkflowSettings]] = {
+    "crystal": CrystalSettings,
+    "vacancy": VacancySettings,
+    "transmute": TransmuteSettings,
+}
+
+
+def _stays_inside(name: str) -> bool:
+    """Whether *name*, below any folder, is in that folder and in no other way called."""
+    path = PurePosixPath(name)
+    return (
+        not path.is_absolute()
+        and ".." not in path.parts
+        and path.parts != ()
+        and str(path) == name
+        and name.isprintable()
+        and len(name.encode()) < 1000
+        and all(len(part.encode()) <= 255 for part in path.parts)
+    )
+
+
+Inside = Annotated[
+    str, Must("a path below the workflow's folder such as 300K/02-npt", _stays_inside)
+]
 
 
 @dataclass(frozen=True)
@@ -38,12 +79,12 @@ class Stage:
     ``tether``           the same file: k of the removed atoms becomes the parameter 'tether'
     """
 
-    name: str  # folder, relative to the workflow's
-    does: str  # a key of GIVES
-    takes: dict[str, str]
-    removed: tuple[int, ...] = ()  # atoms of the springs' crystal that are removed
-    replicas: int = 1
-    temperature: float | None = None  # K; None: relaxation
+    name: Inside  # folder, relative to the workflow's
+    does: Annotated[str, OneOf(tuple(GIVES))]
+    takes: dict[Annotated[str, OneOf(_TAKES)], Inside]
+    removed: tuple[Index, ...] = ()  # atoms of the springs' crystal that are removed
+    replicas: Replicas = 1
+    temperature: Kelvin | None = None  # None: relaxation
 
     def inputs(self, root: Path) -> list[Path]:
         """The hand-editable files: i-PI inputs, or ``relax.json``."""
@@ -62,10 +103,10 @@ class Stage:
 class Calculation:
     """One free energy that stages add up to; see :mod:`alchemdriver.analysis.workflow`."""
 
-    quantity: str  # 'G', 'G_v', 'ΔG'
-    route: str  # 'Frenkel–Ladd' or 'alchemical'
-    temperature: float  # K
-    stages: dict[str, str]  # role ('crystal', 'defect', 'initial', 'final', 'path') → stage name
+    quantity: Annotated[str, OneOf(tuple(_ADDED_UP))]
+    route: Annotated[str, OneOf(("Frenkel–Ladd", "alchemical"))]
+    temperature: Kelvin
+    stages: dict[Annotated[str, OneOf(_ROLES)], str]  # role → stage name
     phase: str = ""  # label of the crystal, of transmutations
     state: str = ""  # 'initial' or 'final', of the end states of transmutations
 
@@ -76,7 +117,7 @@ class Workflow:
 
     root: Path
     kind: str  # 'crystal', 'vacancy' or 'transmute'
-    settings: dict[str, Any]  # as given; units in the names
+    settings: WorkflowSettings
     stages: tuple[Stage, ...]
     calculations: tuple[Calculation, ...] = field(default=())
 
@@ -89,6 +130,17 @@ class Workflow:
         raise InputError(
             f"{self.root}: no stage '{name}'{did_you_mean(name, names)}; it has {', '.join(names)}"
         )
+
+    def crystal(self, label: str) -> Crystal:
+        """The crystal of a phase, or the one there is; InputError if there is none called so."""
+        crystals = self.settings.crystals
+        found = crystals.get(label or "crystal") or crystals.get("crystal")
+        if found is None:
+            raise InputError(
+                f"{self.root / FILE}: settings.crystals: no crystal '{label}'"
+                f"{did_you_mean(label, crystals)}; there are {', '.join(crystals)}"
+            )
+        return found
 
     def sources(self, stage: Stage) -> list[Stage]:
         """The stages that feed *stage*."""
@@ -104,16 +156,29 @@ class Workflow:
         return chosen
 
 
+# --- the file -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Document:
+    kind: Annotated[str, OneOf(tuple(_SETTINGS))]
+    settings: Any  # as the kind says
+    stages: tuple[Stage, ...]
+    calculations: tuple[Calculation, ...]
+
+
+WORKFLOW = Format(
+    "alchemdriver-workflow/1",
+    _Document,
+    remedy="correct it, or prepare the workflow again",
+    by_hand=True,
+)
+
+
 def write(workflow: Workflow) -> None:
     """Write ``workflow.json`` into the root."""
-    document = {
-        "schema": SCHEMA,
-        "kind": workflow.kind,
-        "settings": workflow.settings,
-        "stages": [asdict(s) for s in workflow.stages],
-        "calculations": [asdict(c) for c in workflow.calculations],
-    }
-    write_json(workflow.root / FILE, document)
+    document = _Document(workflow.kind, workflow.settings, workflow.stages, workflow.calculations)
+    WORKFLOW.write(workflow.root / FILE, document)
 
 
 def is_workflow(target: Path) -> bool:
@@ -123,49 +188,59 @@ def is_workflow(target: Path) -> bool:
 def read(root: Path) -> Workflow:
     """Raises InputError for a manifest that is not one, or whose stages do not fit together."""
     path = Path(root) / FILE
-    try:
-        data = json.loads(path.read_text())
-        if data["schema"] != SCHEMA:
-            raise InputError(f"{path}: expected schema {SCHEMA}, got {data['schema']}")
-        stages = tuple(
-            Stage(**{**s, "removed": tuple(s.get("removed", ()))}) for s in data["stages"]
-        )
-        calculations = tuple(Calculation(**c) for c in data["calculations"])
-        workflow = Workflow(Path(root), data["kind"], data["settings"], stages, calculations)
-        _check_types(workflow)
-    except OSError as err:
-        raise InputError(f"{path} cannot be read: {err.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
-        raise InputError(f"{path} is not a workflow: {type(err).__name__} {err}") from None
-    known: set[str] = set()
-    for stage in stages:
-        if stage.does not in GIVES:
-            raise InputError(
-                f"{path}: stage {stage.name} does '{stage.does}'{did_you_mean(stage.does, GIVES)}; "
-                f"known: {', '.join(GIVES)}"
-            )
-        for source in stage.takes.values():
-            if source not in known and not (Path(root) / source).is_file():
-                raise InputError(f"{path}: stage {stage.name} takes {source}, which none gives")
-        known |= {f"{stage.name}/{file}" for file in GIVES[stage.does]}
-    for calculation in calculations:
-        for name in calculation.stages.values():
-            workflow.stage(name)
+    document = WORKFLOW.read(path)
+    settings = WORKFLOW.load(path, _SETTINGS[document.kind], document.settings, "settings")
+    workflow = Workflow(Path(root), document.kind, settings, document.stages, document.calculations)
+    wrong = next(_misfits(workflow), None)
+    if wrong is not None:
+        raise InputError(f"{path}: {wrong}: {WORKFLOW.remedy}")
     return workflow
 
 
-def _check_types(workflow: Workflow) -> None:
-    """Raises what a manifest edited into nonsense would raise later."""
-    for stage in workflow.stages:
-        if not (isinstance(stage.replicas, int) and stage.replicas >= 1):
-            raise ValueError(f"stage {stage.name}: replicas must be at least 1")
-        if any(not isinstance(x, str) for x in (stage.name, stage.does, *stage.takes.values())):
-            raise TypeError(f"stage {stage.name}: names must be text")
-    for crystal in workflow.settings["crystals"].values():
-        for key in ("atoms", "formula_units", "n_ws"):
-            int(crystal[key])
-    for key in ("pressure_bar", "timestep_fs"):
-        float(workflow.settings[key])
+def _misfits(workflow: Workflow) -> Iterator[str]:
+    """What does not fit together, though every value by itself could be."""
+    names = [s.name for s in workflow.stages]
+    given: set[str] = set()
+    for n, stage in enumerate(workflow.stages):
+        at = f"stages[{n}]"
+        beside = next((s for s in names[:n] if _overlap(s, stage.name)), None)
+        if beside is not None:
+            yield f"{at}.name: the folder '{stage.name}' is that of stage '{beside}', or in it"
+        if "start.xyz" not in stage.takes:
+            yield f"{at}.takes: expected a 'start.xyz'"
+        for key, source in stage.takes.items():
+            later = source not in given and str(PurePosixPath(source).parent) in names
+            if later or (source not in given and not (workflow.root / source).is_file()):
+                yield f"{at}.takes.{key}: stage {stage.name} takes {source}, which none gives"
+        if (stage.temperature is None) != (stage.does == "relax"):
+            yield f"{at}.temperature: a relaxation has none (null), every other stage has one"
+        given |= {f"{stage.name}/{file}" for file in GIVES[stage.does]}
+        yield from _leaving(workflow.root, stage, at)
+    for n, c in enumerate(workflow.calculations):
+        at = f"calculations[{n}]"
+        if set(c.stages) not in _ADDED_UP[c.quantity]:
+            sums = " or ".join("+".join(sorted(roles)) for roles in _ADDED_UP[c.quantity])
+            yield f"{at}.stages: {c.quantity} is made of {sums}, not of {'+'.join(c.stages)}"
+        if c.quantity == "G_v" and not isinstance(workflow.settings, VacancySettings):
+            yield f"{at}.quantity: G_v belongs to a vacancy, not to {workflow.kind}"
+        for name in c.stages.values():
+            if workflow.stage(name).does != "free energy":
+                yield f"{at}.stages: {name} gives no free energy"
+        workflow.crystal(c.phase)
+
+
+def _overlap(a: str, b: str) -> bool:
+    """Whether one folder is the other, or lies in it."""
+    return PurePosixPath(a).is_relative_to(b) or PurePosixPath(b).is_relative_to(a)
+
+
+def _leaving(root: Path, stage: Stage, at: str) -> Iterator[str]:
+    """Folders and files of *stage* that links put elsewhere."""
+    top = root.resolve()
+    files = [*stage.inputs(root), *stage.gives(root), *(root / s for s in stage.takes.values())]
+    for file in dict.fromkeys([root / stage.name, *(f.parent for f in files), *files]):
+        if not file.resolve().is_relative_to(top):
+            yield f"{at}: {file.relative_to(root)} leads out of the workflow's folder"
 
 
 def stage_of(folder: Path) -> tuple[Workflow, Stage] | None:
@@ -179,18 +254,54 @@ def stage_of(folder: Path) -> tuple[Workflow, Stage] | None:
     return (workflow, inside[0]) if inside else None
 
 
-def einstein_terms(workflow: Workflow, stage: Stage, run) -> dict[str, Any]:
+class EinsteinTerms(TypedDict, total=False):
+    """Arguments of ``analyze``."""
+
+    n_ws: int
+    pressure: float  # bar
+
+
+def einstein_terms(workflow: Workflow, stage: Stage, run: RunInput) -> EinsteinTerms:
     """What the analysis of an einstein->model stage cannot see in its own folder: N_WS of the
     perfect crystal, for defects too, and the pressure of P V; nothing for other stages."""
     if not run.lambda_path.absolute:
         return {}
-    crystals = workflow.settings["crystals"]
-    label = stage.name.split("/")[0]
-    crystal = crystals[label if label in crystals else "crystal"]
-    return {"n_ws": int(crystal["n_ws"]), "pressure": workflow.settings["pressure_bar"]}
+    crystal = workflow.crystal(stage.name.split("/")[0])
+    return {"n_ws": crystal.n_ws, "pressure": workflow.settings.pressure_bar}
 
 
 # --- done or not --------------------------------------------------------------------------------
+
+
+class Notes(TypedDict, total=False):
+    """What is worth knowing of a stage that is done; as the fields of Done."""
+
+    equilibration_ps: float
+    frames: int
+    off_site_A: float | tuple[float, ...]
+    strain: float
+    spring_constants_eV_per_A2: dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Done:
+    """The content of ``done.json``."""
+
+    came_from: Annotated[dict[str, str], Called("from")]  # sha256 of what decided the stage
+    gives: dict[str, str]  # sha256 of each file that it gave
+    evaluations: Count  # of the model, by all replicas
+    equilibration_ps: Annotated[NotNegative | None, IfKnown()] = None  # left out at the start
+    frames: Annotated[Count | None, IfKnown()] = None  # that averages are over
+    # Å, how far mean sites are from the crystal's: in the run, or in the holds of each replica
+    off_site_A: Annotated[float | tuple[float, ...] | None, IfKnown()] = None
+    strain: Annotated[float | None, IfKnown()] = None  # of the mean cell against the start
+    # the different ones of each element
+    spring_constants_eV_per_A2: Annotated[dict[str, tuple[float, ...]] | None, IfKnown()] = None
+
+
+DONE_FORMAT = Format(
+    "alchemdriver-done/1", Done, remedy="delete it to run the stage again", unsigned=True
+)
 
 
 def fingerprint(workflow: Workflow, stage: Stage) -> dict[str, str]:
@@ -199,18 +310,14 @@ def fingerprint(workflow: Workflow, stage: Stage) -> dict[str, str]:
     return {os.path.relpath(f, workflow.root): sha256(f) for f in sorted(set(files)) if f.is_file()}
 
 
-def mark_done(workflow: Workflow, stage: Stage, evaluations: int, notes: dict[str, Any]) -> None:
+def mark_done(workflow: Workflow, stage: Stage, evaluations: int, notes: Notes) -> None:
     """Write ``done.json``.  evaluations: of the model, by all replicas of this stage."""
-    document = {
-        "from": fingerprint(workflow, stage),
-        "gives": {f.name: sha256(f) for f in stage.gives(workflow.root)},
-        "evaluations": evaluations,
-        **notes,
-    }
-    write_json(workflow.root / stage.name / DONE, document)
+    gives = {f.name: sha256(f) for f in stage.gives(workflow.root)}
+    record = Done(fingerprint(workflow, stage), gives, evaluations, **notes)
+    DONE_FORMAT.write(workflow.root / stage.name / DONE, record)
 
 
-def done(workflow: Workflow, stage: Stage) -> dict[str, Any] | None:
+def done(workflow: Workflow, stage: Stage) -> Done | None:
     """What ``done.json`` says, None if the stage is not done.
 
     Raises InputError if the stage was edited, or fed by something else, after it was run: nothing
@@ -219,12 +326,8 @@ def done(workflow: Workflow, stage: Stage) -> dict[str, Any] | None:
     path = workflow.root / stage.name / DONE
     if not path.is_file():
         return None
-    try:
-        record = json.loads(path.read_text())
-        was, gave = dict(record["from"]), dict(record["gives"])
-        int(record["evaluations"])
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is damaged: delete it to run the stage again") from None
+    record = DONE_FORMAT.read(path)
+    was, gave = record.came_from, record.gives
     now = fingerprint(workflow, stage)
     changed = sorted(f for f in was.keys() | now.keys() if was.get(f) != now.get(f))
     if changed:

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import InputError
 from ..paths.terms import check_constants
 from ..records import Structure
+from .files import written_aside
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -76,4 +77,5 @@ def write_springs(path: Path, anchors: Structure, constants: np.ndarray) -> None
     atoms = ase.Atoms(anchors.symbols, anchors.positions, cell=anchors.cell, pbc=anchors.pbc)
     atoms.set_array("spring_constant", np.asarray(constants, dtype=float))
     columns = ["symbols", "positions", "spring_constant"]
-    ase.io.write(path, atoms, format="extxyz", columns=columns)
+    with written_aside(path) as aside:
+        ase.io.write(aside, atoms, format="extxyz", columns=columns)

@@ -14,6 +14,7 @@ from ase.geometry import cellpar_to_cell
 
 from ..errors import InputError
 from ..records import Structure
+from .files import write_text
 from .transformation import element
 
 _CELL = re.compile(r"CELL[\(\[\{](abcABC|H|GENH)[\)\]\}]:\s*((?:[-+0-9.eE]+\s*)+)")
@@ -44,13 +45,13 @@ def write_xyz(path: Path, structure: Structure) -> None:
     lines = [str(len(structure)), f"# CELL(H): {h} cell{{angstrom}} positions{{angstrom}}"]
     for symbol, r in zip(structure.symbols, structure.positions, strict=True):
         lines.append(f"{symbol:4s} {r[0]:.16e} {r[1]:.16e} {r[2]:.16e}")
-    path.write_text("\n".join(lines) + "\n")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def read_xyz(path: Path) -> Structure:
     """First frame of an i-PI xyz file.  Raises InputError with the line that does not fit."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as err:
         raise InputError(f"structure {path} cannot be read: {err.strerror}") from None
     except UnicodeDecodeError:

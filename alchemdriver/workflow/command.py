@@ -100,27 +100,27 @@ def describe(workflow: Workflow) -> list[str]:
     """What was written, what it assumes, how long it is."""
     s = workflow.settings
     lines = []
-    for label, c in s["crystals"].items():
-        origin = "given" if s["n_ws"] else "by spglib"
+    for label, c in s.crystals.items():
+        origin = "given" if s.n_ws else "by spglib"
         lines.append(
-            f"{label}: {c['atoms']} atoms, {c['formula_units']} formula units, space group "
-            f"{c['space_group']}, N_WS = {c['n_ws']} ({origin})"
+            f"{label}: {c.atoms} atoms, {c.formula_units} formula units, space group "
+            f"{c.space_group}, N_WS = {c.n_ws} ({origin})"
         )
-    steps = 2 * s["cycles"] * (s["equilibrate"] + s["switch"])
-    if s["beads"] > 1:
-        lines.append(f"path integrals with {s['beads']} beads; spring constants classically")
+    steps = 2 * s.cycles * (s.equilibrate + s.switch)
+    if s.beads > 1:
+        lines.append(f"path integrals with {s.beads} beads; spring constants classically")
     total = 0
     for k, stage in enumerate(workflow.stages):
         what = (
             f"{stage.replicas} replicas x {steps} steps"
             if stage.does == "free energy"
-            else ("ASE" if stage.does == "relax" else f"{s['md_steps']} steps")
+            else ("ASE" if stage.does == "relax" else f"{s.md_steps} steps")
         )
-        total += {"relax": 0, "free energy": stage.replicas * steps}.get(stage.does, s["md_steps"])
+        total += {"relax": 0, "free energy": stage.replicas * steps}.get(stage.does, s.md_steps)
         lines.append(f"{k + 1:3d}  {stage.name:34s} {stage.does:15s} {what}")
     lines.append(
-        f"{total} steps of {s['timestep_fs']:g} fs in all, {s['pressure_bar']:g} bar, "
-        f"seeds from {s['seed']}; every input can be edited before it is run"
+        f"{total} steps of {s.timestep_fs:g} fs in all, {s.pressure_bar:g} bar, "
+        f"seeds from {s.seed}; every input can be edited before it is run"
     )
     lines.append(f"start with: alchemdriver run {workflow.root}")
     return lines

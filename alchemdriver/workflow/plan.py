@@ -16,15 +16,22 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..contract import manifest, run_input, shelf
 from ..contract.manifest import Calculation, Stage, Workflow
 from ..contract.parameters import split_parameters
 from ..contract.relaxation import Relaxation
-from ..contract.schedule import SHAPES
+from ..contract.settings import (
+    Common,
+    Crystal,
+    CrystalSettings,
+    TransmuteSettings,
+    VacancySettings,
+    WorkflowSettings,
+)
 from ..contract.transformation import parse_alchemy
 from ..contract.xmltree import parse_xml, text_of
 from ..contract.xyz import write_xyz
@@ -32,58 +39,12 @@ from ..errors import InputError, did_you_mean
 from ..paths.einstein import EINSTEIN
 from ..paths.formulas import lattice_translations
 from ..paths.plain import NONE
-from ..prepare.render import Settings, check_settings, render, write_xml
+from ..prepare.render import Settings, render, write_xml
 from ..prepare.run_folder import check_elements, template_path
 from ..records import Structure, Transformation
 from .symmetry import SpaceGroup, space_group
 
-ROUTES = ("both", "alchemical", "frenkel-ladd")
 FL, ALCHEMICAL = "Frenkel–Ladd", "alchemical"
-
-
-@dataclass(frozen=True)
-class Common:
-    """What every workflow needs; goes into the manifest as it is."""
-
-    model: str
-    temperatures_K: tuple[float, ...]
-    pressure_bar: float
-    timestep_fs: float
-    md_steps: int = 5000  # of every NPT and NVT average
-    equilibrate: int = 1000  # steps of each hold
-    switch: int = 4000  # steps of each switch
-    cycles: int = 2  # forward/backward pairs per replica
-    replicas: int = 4
-    schedule: str = "poly9"
-    seed: int = 20404
-    dtype: str = "float64"
-    n_ws: int | None = None  # of eq. 19; None: by spglib
-    formula_units: int | None = None
-    route: str = "both"
-    beads: int = 1  # of mean structures and switches; springs come from classical dynamics
-
-    def __post_init__(self) -> None:
-        if not self.temperatures_K:
-            raise InputError("temperature: expected one or several numbers of K, got none")
-        if len({f"{t:g}" for t in self.temperatures_K}) < len(self.temperatures_K):
-            raise InputError(f"temperature: two are called alike in {list(self.temperatures_K)}")
-        if self.schedule not in SHAPES:
-            raise InputError(
-                f"schedule: stages take {' or '.join(SHAPES)}, got '{self.schedule}'"
-                f"{did_you_mean(self.schedule, SHAPES)}"
-            )
-        for temperature in self.temperatures_K:
-            check_settings(Settings(temperature, self.pressure_bar, self.timestep_fs))
-        for name in ("md_steps", "equilibrate", "switch", "cycles", "replicas", "beads"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise InputError(f"seed: expected 0 or more, got {self.seed}")
-        if self.route not in ROUTES:
-            raise InputError(
-                f"route: expected {', '.join(ROUTES)}, got '{self.route}'"
-                f"{did_you_mean(self.route, ROUTES)}"
-            )
 
 
 class Plan:
@@ -264,7 +225,11 @@ def prepare_crystal(structure: Structure, folder: Path, common: Common) -> Workf
             _, _, stage = plan.crystal("", 2, relaxed, t, group)
             plan.calculations.append(Calculation("G", FL, t, {"crystal": stage}))
 
-    return _write_workflow("crystal", folder, common, {"crystal": (structure, group)}, build)
+    def settings(crystals: dict[str, Crystal]) -> WorkflowSettings:
+        return CrystalSettings(**vars(common), crystals=crystals)
+
+    crystals = {"crystal": (structure, group)}
+    return _write_workflow("crystal", folder, common, crystals, build, settings)
 
 
 def prepare_vacancy(
@@ -338,15 +303,19 @@ def prepare_vacancy(
                     Calculation("G_v", ALCHEMICAL, t, {"crystal": perfect, "path": stage})
                 )
 
-    facts = {
-        "sites": list(sites),
-        "removed": {s: sum(structure.symbols[i] == s for i in sites) for s in elements},
-        "configurations": group.images(tuple(sites)),
-        "chemical_potentials_eV": potentials,
-    }
+    def settings(crystals: dict[str, Crystal]) -> WorkflowSettings:
+        return VacancySettings(
+            **vars(common),
+            sites=tuple(sites),
+            removed={s: sum(structure.symbols[i] == s for i in sites) for s in elements},
+            configurations=group.images(tuple(sites)),
+            chemical_potentials_eV=potentials,
+            crystals=crystals,
+        )
+
     crystals = {"crystal": (structure, group)}
     transformation = parse_alchemy(alchemy, structure.symbols)
-    return _write_workflow("vacancy", folder, common, crystals, build, facts, transformation)
+    return _write_workflow("vacancy", folder, common, crystals, build, settings, transformation)
 
 
 def prepare_transmute(
@@ -415,16 +384,20 @@ def prepare_transmute(
                         Calculation("ΔG", ALCHEMICAL, t, {"path": stage}, label)
                     )
 
-    facts = {
-        "alchemy": alchemy,
-        "phases": list(phases),
-        "configurations": {
-            label: group.images(parse_alchemy(alchemy, s.symbols).changed)
-            for label, (s, group) in crystals.items()
-        },
-    }
+    def settings(found: dict[str, Crystal]) -> WorkflowSettings:
+        return TransmuteSettings(
+            **vars(common),
+            alchemy=alchemy,
+            phases=tuple(phases),
+            configurations={
+                label: group.images(parse_alchemy(alchemy, s.symbols).changed)
+                for label, (s, group) in crystals.items()
+            },
+            crystals=found,
+        )
+
     transformation = parse_alchemy(alchemy, next(iter(phases.values())).symbols)
-    return _write_workflow("transmute", folder, common, crystals, build, facts, transformation)
+    return _write_workflow("transmute", folder, common, crystals, build, settings, transformation)
 
 
 def _check_same_reaction(phases: dict[str, Structure], alchemy: str) -> None:
@@ -469,8 +442,8 @@ def _write_workflow(
     folder: Path,
     common: Common,
     crystals: dict[str, tuple[Structure, SpaceGroup]],
-    build,
-    facts: dict | None = None,
+    build: Callable[[Plan], None],
+    settings: Callable[[dict[str, Crystal]], WorkflowSettings],
     transformation: Transformation | None = None,
 ) -> Workflow:
     folder = Path(folder)
@@ -484,15 +457,14 @@ def _write_workflow(
             )
     if transformation is not None:
         check_elements(common.model, transformation)
-    settings = asdict(common) | {"temperatures_K": list(common.temperatures_K)} | (facts or {})
-    settings["crystals"] = {
-        label: {
-            "atoms": len(s),
-            "formula": _reduced_formula(s),
-            "formula_units": common.formula_units or math.gcd(*_counts(s)),
-            "space_group": g.name,
-            "n_ws": common.n_ws or lattice_translations(s.cell, s.positions, s.symbols),
-        }
+    found = {
+        label: Crystal(
+            atoms=len(s),
+            formula=_reduced_formula(s),
+            formula_units=common.formula_units or math.gcd(*_counts(s)),
+            space_group=g.name,
+            n_ws=common.n_ws or lattice_translations(s.cell, s.positions, s.symbols),
+        )
         for label, (s, g) in crystals.items()
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -500,7 +472,9 @@ def _write_workflow(
     try:
         plan = Plan(aside, common)
         build(plan)
-        workflow = Workflow(aside, kind, settings, tuple(plan.stages), tuple(plan.calculations))
+        workflow = Workflow(
+            aside, kind, settings(found), tuple(plan.stages), tuple(plan.calculations)
+        )
         manifest.write(workflow)
         aside.chmod(0o755)  # mkdtemp's are private
         if folder.exists():

@@ -6,13 +6,12 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..analysis.files.trajectory import trajectory_file
 from ..contract import manifest
-from ..contract.manifest import Stage, Workflow
+from ..contract.manifest import Notes, Stage, Workflow
 from ..contract.relaxation import read_settings
 from ..contract.run_input import RunInput, read_input
 from ..contract.springs import read_springs, write_springs
@@ -161,15 +160,21 @@ def feed(workflow: Workflow, stage: Stage) -> None:
         start = path.parent / "start.xyz"
         _place(start, lambda p: write_xyz(p, structure), stage)
         if "einstein.extxyz" in sources:
-            constants = _constants(sources["einstein.extxyz"], stage)
+            constants = np.delete(_constants(sources["einstein.extxyz"], stage), stage.removed)
+            if len(constants) != len(structure):
+                raise InputError(
+                    f"stage {stage.name} starts from {len(structure)} atoms, but "
+                    f"{sources['einstein.extxyz']} without those removed has {len(constants)}"
+                )
             _place(
                 path.parent / "einstein.extxyz",
                 lambda p, k=constants: write_springs(p, structure, k),
                 stage,
             )
         if "tether" in sources:
-            _, constants = read_springs(sources["tether"])
-            k = float(constants[list(stage.removed)].mean())
+            if not stage.removed:
+                raise InputError(f"stage {stage.name} takes a tether, but removes no atom")
+            k = float(_constants(sources["tether"], stage)[list(stage.removed)].mean())
             if "tether" not in parameters_of(path):  # the user's own stays
                 edit_parameters(path, {"tether": repr(k)})
         check_conditions(workflow, stage, path)
@@ -191,7 +196,7 @@ def check_conditions(workflow: Workflow, stage: Stage, path: Path) -> None:
             found["pressure_bar"] = run.pressure
     expected = {
         "temperature": stage.temperature,
-        "pressure_bar": workflow.settings["pressure_bar"],
+        "pressure_bar": workflow.settings.pressure_bar,
     }
     for name, value in found.items():
         if value is None or abs(value - expected[name]) > 1e-6 * max(1.0, abs(expected[name])):
@@ -236,9 +241,15 @@ def _place(path: Path, write: Callable[[Path], None], stage: Stage) -> None:
 
 
 def _constants(path: Path, stage: Stage) -> np.ndarray:
-    """Spring constants of the atoms that the stage has."""
+    """Spring constants (eV/Å²) of the crystal that the stage removes atoms from."""
     _, constants = read_springs(path)
-    return np.delete(constants, list(stage.removed))
+    outside = [i for i in stage.removed if i >= len(constants)]
+    if outside:
+        raise InputError(
+            f"stage {stage.name} removes atom {outside[0]}, but {path} has atoms 0 to "
+            f"{len(constants) - 1}"
+        )
+    return constants
 
 
 # --- finishing ----------------------------------------------------------------------------------
@@ -247,7 +258,7 @@ def _constants(path: Path, stage: Stage) -> np.ndarray:
 def finish(workflow: Workflow, stage: Stage, evaluations: int) -> str:
     """Derive what the stage gives, mark it done, and say in one line what came out."""
     folder = workflow.root / stage.name
-    notes: dict[str, Any] = {}
+    notes: Notes = {}
     if stage.does == "relax":
         relaxed = read_xyz(folder / "relaxed.xyz")
         check_translations(workflow, stage, relaxed)
@@ -268,10 +279,12 @@ def finish(workflow: Workflow, stage: Stage, evaluations: int) -> str:
         if stage.does == "springs":
             k = averages.spring_constants(run.temperature, found.mean_square_displacement)
             write_springs(folder / "einstein.extxyz", found.structure, k)
-            kinds = {s: [] for s in dict.fromkeys(run.structure.symbols)}
+            kinds: dict[str, list[float]] = {s: [] for s in run.structure.symbols}
             for symbol, constant in zip(run.structure.symbols, k, strict=True):
                 kinds[symbol].append(float(constant))
-            notes["spring_constants_eV_per_A2"] = {s: sorted(set(v)) for s, v in kinds.items()}
+            notes["spring_constants_eV_per_A2"] = {
+                s: tuple(sorted(set(v))) for s, v in kinds.items()
+            }
             line = "spring constants (eV/Å²) " + ", ".join(
                 f"{s} {min(v):.3f}" + (f" to {max(v):.3f}" if max(v) > min(v) + 5e-4 else "")
                 for s, v in kinds.items()
@@ -286,9 +299,9 @@ def check_translations(workflow: Workflow, stage: Stage, relaxed: Structure) -> 
     counted from: atoms of the start were off their sites, or it went to another phase.  Eq. 19
     would be wrong by kT times the logarithm of the ratio."""
     label, _, start = stage.takes["start.xyz"].rpartition("/")
-    if workflow.settings["n_ws"] is not None or start not in ("crystal.xyz", "initial.xyz"):
+    if workflow.settings.n_ws is not None or start not in ("crystal.xyz", "initial.xyz"):
         return
-    assumed = workflow.settings["crystals"][label or "crystal"]["n_ws"]
+    assumed = workflow.crystal(label).n_ws
     # a relaxation ends when forces are small, which leaves atoms a little off
     found = lattice_translations(relaxed.cell, relaxed.positions, relaxed.symbols, symprec=1e-2)
     if found != assumed:
@@ -299,12 +312,11 @@ def check_translations(workflow: Workflow, stage: Stage, relaxed: Structure) -> 
         )
 
 
-def _free_energy(workflow: Workflow, stage: Stage, notes: dict[str, Any]) -> str:
+def _free_energy(workflow: Workflow, stage: Stage, notes: Notes) -> str:
     from .. import analysis
 
     runs = [read_input(p) for p in stage.inputs(workflow.root)]
-    for run in runs:
-        notes.setdefault("off_site_A", []).append(averages.check_holds(run))
+    notes["off_site_A"] = tuple(averages.check_holds(run) for run in runs)
     result = analysis.analyze(
         [run.path for run in runs],
         out=workflow.root / stage.name,

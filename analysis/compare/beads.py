@@ -6,16 +6,15 @@ classical result is P = 1 with eq. 22 for the masses.  All values in eV.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from ...contract.stored import Count, Format, NotNegative
 from ...errors import AnalysisError
 from ..report.plots import _save
 from ..report.text import _table, meV, with_error
@@ -26,13 +25,13 @@ from ..result import Result
 class BeadPoint:
     """The free-energy difference that P beads give."""
 
-    beads: int
+    beads: Count
     potential: float  # eV, U switched at fixed masses
-    potential_se: float | None  # eV
+    potential_se: NotNegative | None  # eV
     masses: float  # eV, mass leg; eq. 22 for one bead
-    masses_se: float | None  # eV; None: exact
+    masses_se: NotNegative | None  # eV; None: exact
     value: float  # eV, the total, other terms included
-    se: float | None  # eV
+    se: NotNegative | None  # eV
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,19 @@ class QuantumResult:
     points: tuple[BeadPoint, ...]  # P > 1, in order of P
     classical: BeadPoint | None
     limit: float | None  # eV, F_∞ of the fit; None: fewer than three P
-    limit_se: float | None  # eV
+    limit_se: NotNegative | None  # eV
     slope: float | None  # eV, a of F_∞ + a/P²
     chi2: float | None  # per degree of freedom of the fit
     correction: float | None  # eV, largest P minus classical
-    correction_se: float | None  # eV
+    correction_se: NotNegative | None  # eV
+
+
+QUANTUM = Format(
+    "alchemdriver-quantum/1",
+    QuantumResult,
+    remedy="compare the runs again",
+    error=AnalysisError,
+)
 
 
 def compare_beads(
@@ -139,13 +146,10 @@ def extrapolate(points: Sequence[BeadPoint]) -> tuple:
 
 
 def write_quantum(result: QuantumResult, folder: Path) -> Path:
-    """``quantum.json`` in *folder*, energies in eV; written aside and renamed."""
+    """``quantum.json`` in *folder*, energies in eV."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "quantum.json"
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    document = {"schema": "alchemdriver-quantum/1", "units": "eV", **asdict(result)}
-    aside.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
-    os.replace(aside, path)
+    QUANTUM.write(path, result, {"units": "eV"})
     return path
 
 

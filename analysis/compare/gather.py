@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
+from ...contract.files import json_text, write_files, written_aside
+from ...contract.stored import dump
 from ...errors import AnalysisError, InputError
 from ...units import kT
 from ..corrections.formulas import infinite_size
 from ..report.plots import REFERENCE, STYLE
-from ..result import to_json
 from .workflow import Row, analyze_workflow
 
+SCHEMA = "alchemdriver-gathered/1"
 _COLUMNS = (
     "folder", "system", "quantity", "route", "phase", "temperature_K", "pressure_bar", "natoms",
     "unit", "value_eV", "se_eV", "sd_eV", "replicas", "switch_ps", "dissipation_kT", "evaluations",
@@ -120,16 +122,16 @@ def write_tables(rows: Sequence[Gathered], out: Path) -> list[Path]:
         for g in rows
     ]  # fmt: skip
     csv_path, json_path = out / "gathered.csv", out / "gathered.json"
-    with open(csv_path, "w", newline="") as f:
-        writer = csv.writer(f)
-        writer.writerow(_COLUMNS)
-        writer.writerows(table)
+    lines = StringIO(newline="")
+    writer = csv.writer(lines)
+    writer.writerow(_COLUMNS)
+    writer.writerows(table)
     document = {
+        "schema": SCHEMA,
         "rows": [dict(zip(_COLUMNS, row, strict=True)) for row in table],
-        "infinite_size": [to_json(e) for e in extrapolations(rows)],
+        "infinite_size": [dump(e) for e in extrapolations(rows)],
     }
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    json_path.write_text(text)
+    write_files({csv_path: lines.getvalue(), json_path: json_text(document)})
     return [csv_path, json_path]
 
 
@@ -262,5 +264,6 @@ def _save(path: Path, panels: int, draw) -> Path:
         canvas = FigureCanvasAgg(figure)
         draw(np.atleast_1d(figure.subplots(panels, 1, squeeze=False)[:, 0]))
         path.parent.mkdir(parents=True, exist_ok=True)
-        canvas.print_figure(path)
+        with written_aside(path) as aside:
+            canvas.print_figure(aside)
     return path

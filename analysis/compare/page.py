@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ...contract.files import write_text
 from ...errors import AnalysisError
 from ..report.plots import COLOURS, STYLE
+from ..result import FILE, read_result
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em;
@@ -40,7 +42,7 @@ def write_page(result, path: Path) -> Path:
         f"<title>{escape(result.root.resolve().name)}</title><style>{_STYLE}</style>"
         f"<body>{''.join(body)}</body></html>\n"
     )
-    path.write_text(text)
+    write_text(path, text)
     return path
 
 
@@ -58,15 +60,15 @@ def _table(head: list[str], rows: list[list[str]], numeric: set[int]) -> str:
 def _settings(result) -> str:
     s = result.settings
     crystals = "; ".join(
-        f"{label}: {c['atoms']} atoms, {c['formula_units']} formula units, {c['space_group']}, "
-        f"N_WS = {c['n_ws']}"
-        for label, c in s["crystals"].items()
+        f"{label}: {c.atoms} atoms, {c.formula_units} formula units, {c.space_group}, "
+        f"N_WS = {c.n_ws}"
+        for label, c in s.crystals.items()
     )
     return (
-        f"<p>Model {escape(s['model'])}, {s['pressure_bar']:g} bar, {s['timestep_fs']:g} fs; "
-        f"prepared for {s['replicas']} replicas × {s['cycles']} pairs, holds of {s['equilibrate']} "
-        f"and switches of {s['switch']} steps ({s['switch'] * s['timestep_fs'] * 1e-3:g} ps), "
-        f"{escape(s['schedule'])}; seeds from {s['seed']}. {escape(crystals)}.</p>"
+        f"<p>Model {escape(s.model)}, {s.pressure_bar:g} bar, {s.timestep_fs:g} fs; "
+        f"prepared for {s.replicas} replicas × {s.cycles} pairs, holds of {s.equilibrate} "
+        f"and switches of {s.switch} steps ({s.switch * s.timestep_fs * 1e-3:g} ps), "
+        f"{escape(s.schedule)}; seeds from {s.seed}. {escape(crystals)}.</p>"
     )
 
 
@@ -130,8 +132,7 @@ def _notes(result) -> str:
 def _stage(result, stage) -> str:
     rows = [["work, BAR", f"{stage.work:+.6f}", "eq. 9"]]
     rows += [
-        [t["name"], "missing" if t["value"] is None else f"{t['value']:+.6f}", t["source"]]
-        for t in stage.terms
+        [t.name, "missing" if t.value is None else f"{t.value:+.6f}", t.source] for t in stage.terms
     ]
     rows.append(["total", f"{stage.value:+.6f}", f"± {stage.se:.6f}"])
     figures = [_figure(_convergence(result, stage), "estimate against switching time spent")]
@@ -162,26 +163,23 @@ def _figure(png: bytes, caption: str) -> str:
 
 def _convergence(result, stage) -> bytes:
     """Running BAR and eq. 11 (meV from the final BAR) against the time spent switching."""
-    import json
-
     from ..estimators.switching import analyze_works
 
-    data = json.loads((result.root / stage.name / "result.json").read_text())
-    forward = [np.array(r["forward"]) for r in data["replicas"]]
-    backward = [np.array(r["backward"]) for r in data["replicas"]]
-    temperature = data["conditions"]["temperature"]
+    found = read_result(result.root / stage.name / FILE)
+    temperature = found.conditions.temperature
     time, bar, eq11, se = [], [], [], []
     # pair by pair, replica by replica, in the order in which replicas would have been added
-    f, b = np.concatenate(forward), np.concatenate(backward)
+    f = np.concatenate([r.forward for r in found.replicas])
+    b = np.concatenate([r.backward for r in found.replicas])
     for n in range(1, len(f) + 1):
         try:
-            found = analyze_works(f[:n], b[:n], temperature)
+            pairs = analyze_works(f[:n], b[:n], temperature)
         except AnalysisError:
             continue
         time.append(2.0 * n * stage.switch_ps)
-        bar.append(1e3 * (found.bar.value - stage.work))
-        se.append(1e3 * (found.bar.se or 0.0))
-        eq11.append(1e3 * (found.eq11.value - stage.work))
+        bar.append(1e3 * (pairs.bar.value - stage.work))
+        se.append(1e3 * (pairs.bar.se or 0.0))
+        eq11.append(1e3 * (pairs.eq11.value - stage.work))
 
     def draw(ax):
         ax.axhline(0.0, color="0.6", lw=0.8)

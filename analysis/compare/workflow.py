@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,12 +22,16 @@ import numpy as np
 
 from ...contract import files, manifest
 from ...contract.manifest import Calculation, Stage, Workflow
+from ...contract.settings import TransmuteSettings, VacancySettings, WorkflowSettings
+from ...contract.stored import dump
 from ...errors import AlchemdriverError, AnalysisError
+from ...paths.formulas import Correction
 from ..corrections.formulas import configurational
-from ..result import to_json
+from ..result import FILE, read_result
 
 SCHEMA = "alchemdriver-workflow-result/1"
 METHOD = "BAR"
+NO_ERROR = 1e-12  # eV; below, a standard error is none
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class StageResult:
     dissipation_kT: float
     natoms: int
     pairs: int
-    terms: tuple[dict, ...]  # as in result.json
+    terms: tuple[Correction, ...]
     work: float  # eV, BAR before the terms
     switch_ps: float  # length of a switch, as run
     warnings: tuple[str, ...]
@@ -102,7 +106,7 @@ class WorkflowResult:
 
     root: Path
     kind: str
-    settings: dict
+    settings: WorkflowSettings
     rows: tuple[Row, ...]
     agreements: tuple[Agreement, ...]
     stages: dict[str, StageResult]
@@ -134,7 +138,7 @@ def analyze_workflow(root: Path | str) -> WorkflowResult:
             missing.append(s.name)
             problems.append(str(err))
             continue
-        evaluations[s.name] = int(record["evaluations"])
+        evaluations[s.name] = record.evaluations
     rows = [
         _row(workflow, c, stages, evaluations)
         for c in workflow.calculations
@@ -164,30 +168,29 @@ def analyze_workflow(root: Path | str) -> WorkflowResult:
 
 def read_stage(workflow: Workflow, stage: Stage) -> StageResult:
     """Raises AnalysisError for a result without a total or without an error."""
-    path = workflow.root / stage.name / "result.json"
-    try:
-        data = json.loads(path.read_text())
-        total = next(t for t in data["totals"] if t["method"] == METHOD)
-        over = data["over_replicas"] or {}
-    except (OSError, ValueError, KeyError, StopIteration) as err:
-        raise AnalysisError(f"{path} is not a result: {type(err).__name__}") from None
-    if total["value"] is None or total["se"] is None:
+    path = workflow.root / stage.name / FILE
+    result = read_result(path)
+    total = next((t for t in result.totals if t.method == METHOD), None)
+    pooled, conditions, over = result.pooled, result.conditions, result.over_replicas
+    if not (result.replicas and pooled and conditions.switch and conditions.timestep):
+        raise AnalysisError(f"{path}: expected the result of switches, got one of {result.kind}")
+    if total is None or total.value is None or total.se is None or total.se < NO_ERROR:
         raise AnalysisError(
-            f"{path}: no {METHOD} total with an error: {'; '.join(data['warnings']) or 'too short'}"
+            f"{path}: no {METHOD} total with an error: {'; '.join(result.warnings) or 'too short'}"
         )
     return StageResult(
         stage.name,
-        total["value"],
-        max(total["se"], over.get("se") or 0.0),
-        over.get("sd"),
-        len(data["replicas"]),
-        data["pooled"]["dissipation"]["mean_kT"],
-        data["conditions"]["natoms"],
-        data["pooled"]["n"],
-        tuple(data["terms"]),
-        data["pooled"]["bar"]["value"],
-        data["conditions"]["switch"] * data["conditions"]["timestep"] * 1e-3,
-        tuple(data["warnings"]),
+        total.value,
+        max(total.se, (over.se if over else None) or 0.0),
+        over.sd if over else None,
+        len(result.replicas),
+        pooled.dissipation.mean_kT,
+        conditions.natoms,
+        pooled.n,
+        result.terms,
+        pooled.bar.value,
+        conditions.switch * conditions.timestep * 1e-3,
+        result.warnings,
     )
 
 
@@ -212,17 +215,17 @@ def _row(
 ) -> Row:
     found = {role: stages[name] for role, name in c.stages.items()}
     settings = workflow.settings
-    crystal = settings["crystals"][c.phase or "crystal"]
-    n = crystal["atoms"]
+    crystal = workflow.crystal(c.phase)
+    n = crystal.atoms
     decisive = found.get("path") or found.get("defect") or found.get("final") or found["crystal"]
-    per, unit = crystal["formula_units"], "formula unit"
+    per, unit = crystal.formula_units, "formula unit"
     counted = tuple(c.stages.values())
     constant = 0.0
     if c.quantity == "G":
         coefficients = {decisive.name: 1.0}
         per, unit = n, "atom"
-    elif c.quantity == "G_v":
-        count = sum(settings["removed"].values())
+    elif isinstance(settings, VacancySettings):  # G_v
+        count = sum(settings.removed.values())
         per, unit = 1, "vacancy" if count == 1 else f"defect of {count} vacancies"
         constant, slope = _chemical_potentials(settings, n)
         if "defect" in found:
@@ -238,7 +241,7 @@ def _row(
         c.route,
         f"{c.phase}, {c.state}" if c.state else c.phase,
         c.temperature,
-        settings["pressure_bar"],
+        settings.pressure_bar,
         constant + sum(x * stages[name].value for name, x in coefficients.items()),
         combined(coefficients, {name: stages[name].se for name in coefficients}),
         _combined_sd(coefficients, stages),
@@ -249,7 +252,7 @@ def _row(
         max(s.dissipation_kT for s in found.values()),
         n,
         decisive.switch_ps,
-        _system(settings, c),
+        _system(workflow, c),
         coefficients,
     )
 
@@ -264,18 +267,19 @@ def _combined_sd(coefficients: dict[str, float], stages: dict[str, StageResult])
     return None if None in found.values() else combined(coefficients, found)
 
 
-def _system(settings: dict, c: Calculation) -> str:
-    crystal = settings["crystals"][c.phase or "crystal"]
-    parts = [settings["model"], crystal["formula"], c.phase, c.state]
-    if "removed" in settings and c.quantity != "G":
-        parts += [f"-{count}{symbol}" for symbol, count in settings["removed"].items()]
-    parts.append(settings.get("alchemy", ""))
+def _system(workflow: Workflow, c: Calculation) -> str:
+    settings = workflow.settings
+    parts = [settings.model, workflow.crystal(c.phase).formula, c.phase, c.state]
+    if isinstance(settings, VacancySettings) and c.quantity != "G":
+        parts += [f"-{count}{symbol}" for symbol, count in settings.removed.items()]
+    if isinstance(settings, TransmuteSettings):
+        parts.append(settings.alchemy)
     return " ".join(p for p in parts if p)
 
 
-def _chemical_potentials(settings: dict, n: int) -> tuple[float, float]:
+def _chemical_potentials(settings: VacancySettings, n: int) -> tuple[float, float]:
     """Σ μ over the removed atoms: a constant (eV), and a share of G_perfect."""
-    given, removed = settings["chemical_potentials_eV"], settings["removed"]
+    given, removed = settings.chemical_potentials_eV, settings.removed
     if given:
         return sum(count * given[s] for s, count in removed.items()), 0.0
     return 0.0, sum(removed.values()) / n
@@ -283,9 +287,10 @@ def _chemical_potentials(settings: dict, n: int) -> tuple[float, float]:
 
 def _differences_of_phases(workflow: Workflow, rows: list[Row]) -> list[Row]:
     """ΔΔG per formula unit, second minus first phase; eq. 13."""
-    phases = workflow.settings.get("phases", [])
-    if len(phases) != 2:
+    settings = workflow.settings
+    if not isinstance(settings, TransmuteSettings) or len(settings.phases) != 2:
         return []
+    phases = settings.phases
     found = []
     for first in [r for r in rows if r.quantity == "ΔG" and r.phase == phases[0]]:
         for second in rows:
@@ -315,7 +320,7 @@ def _differences_of_phases(workflow: Workflow, rows: list[Row]) -> list[Row]:
     return found
 
 
-def _agreements(rows: list[Row], stages: dict[str, StageResult]):
+def _agreements(rows: list[Row], stages: dict[str, StageResult]) -> Iterator[Agreement]:
     for fl in rows:
         for path in rows:
             same = (fl.quantity, fl.phase, fl.temperature) == (
@@ -343,19 +348,22 @@ def _agreements(rows: list[Row], stages: dict[str, StageResult]):
 
 def _configurational(workflow: Workflow) -> dict[str, float]:
     """kT ln n for every temperature (and phase); design: never inside a labelled free energy."""
-    n = workflow.settings.get("configurations")
-    if n is None:
+    settings = workflow.settings
+    if isinstance(settings, VacancySettings):
+        by_phase = {"": settings.configurations}
+    elif isinstance(settings, TransmuteSettings):
+        by_phase = settings.configurations
+    else:
         return {}
-    by_phase = n if isinstance(n, dict) else {"": n}
     return {
         f"{phase}{' ' if phase else ''}{t:g} K": configurational(t, count)
         for phase, count in by_phase.items()
-        for t in workflow.settings["temperatures_K"]
+        for t in settings.temperatures_K
         if count > 1
     }
 
 
-def _warnings(stages: dict[str, StageResult], agreements: tuple[Agreement, ...]):
+def _warnings(stages: dict[str, StageResult], agreements: tuple[Agreement, ...]) -> Iterator[str]:
     for name, stage in stages.items():
         yield from (f"{name}: {w}" for w in stage.warnings)
     for a in agreements:
@@ -376,13 +384,12 @@ def to_document(result: WorkflowResult) -> dict:
         "schema": SCHEMA,
         "units": {"energies": "eV", "temperature": "K", "pressure": "bar"},
         "kind": result.kind,
-        "settings": result.settings,
+        "settings": dump(result.settings),
         "rows": [
-            {**to_json(r), "per_unit": r.per_unit, "per_unit_se": r.per_unit_se}
-            for r in result.rows
+            {**dump(r), "per_unit": r.per_unit, "per_unit_se": r.per_unit_se} for r in result.rows
         ],
-        "agreements": [{**to_json(a), "sigmas": a.sigmas} for a in result.agreements],
-        "stages": to_json(result.stages),
+        "agreements": [{**dump(a), "sigmas": a.sigmas} for a in result.agreements],
+        "stages": dump(result.stages),
         "evaluations": result.evaluations,
         "configurational": result.configurational,
         "missing": list(result.missing),
@@ -396,7 +403,7 @@ def write_workflow(result: WorkflowResult, out: Path | None = None) -> list[Path
 
     folder = Path(out) if out is not None else result.root
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "result.json"
+    path = folder / FILE
     files.write_json(path, to_document(result))
     return [path, write_page(result, folder / "report.html")]
 

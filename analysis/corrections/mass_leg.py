@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from ...contract.layout import FOLDER
 from ...contract.nodes import gauss_points
 from ...contract.run_input import RunInput, read_input
+from ...contract.stored import InMemory, no_rows
 from ...errors import AnalysisError
 from ...paths.formulas import MASS_TERM, Correction
 from ...units import kT
@@ -42,8 +44,9 @@ class MassPoint:
 
     folder: Path
     s: float  # 0: initial masses, 1: final masses
-    time: np.ndarray  # (n,) ps
-    gradient: np.ndarray  # (n,) eV, −Σ_i ln(m_i^(f)/m_i^(i)) K_cv,i
+    time: Annotated[np.ndarray, InMemory(no_rows)]  # (n,) ps
+    # (n,) eV, −Σ_i ln(m_i^(f)/m_i^(i)) K_cv,i
+    gradient: Annotated[np.ndarray, InMemory(no_rows)]
     equilibration: int  # rows left out at the start
     inefficiency: float  # rows per independent sample
     mean: Estimate  # dF/ds in eV

@@ -19,24 +19,22 @@ kT ln(V(T)/V(T0)) in all at constant pressure, which is left out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from ...contract.run_input import RunInput
+from ...contract.stored import Shape
 from ...errors import AnalysisError
 from ...paths import Absolute
 from ...paths.formulas import temperature_term
 from ..estimators.mbar import Mbar
 from ..estimators.switching import Estimate
 from ..estimators.work import SwitchingRun
-from .formulas import formula
 
 POINTS = 101  # of the curve in result.json
-_PREFERRED = ("BAR", "MBAR", "TI", "eq. 11")
 
 
 @dataclass(frozen=True)
@@ -57,13 +55,15 @@ class Curve:
 
     reference_temperature: float  # K, T0
     scale: float  # s at λ = 1
-    temperatures: np.ndarray  # (m,) K, in the order of λ
-    lam: np.ndarray  # (m,)
-    values: np.ndarray  # (m,) eV, whole cell
-    se: np.ndarray | None  # (m,) eV; None: not estimated
+    temperatures: Annotated[np.ndarray, Shape("m")]  # K, in the order of λ
+    lam: Annotated[np.ndarray, Shape("m")]
+    values: Annotated[np.ndarray, Shape("m")]  # eV, whole cell
+    se: Annotated[np.ndarray, Shape("m")] | None  # eV; None: not estimated
     se_kind: str
-    se_replicas: np.ndarray | None  # (m,) eV, over replicas; None: one replica, or windows
-    dissipation: np.ndarray | None  # (m,) eV, ½ (W_F + W_B) up to λ, of the scaled system at T0
+    # eV, over replicas; None: one replica, or windows
+    se_replicas: Annotated[np.ndarray, Shape("m")] | None
+    # eV, ½ (W_F + W_B) up to λ, of the scaled system at T0
+    dissipation: Annotated[np.ndarray, Shape("m")] | None
     reference: Absolute | None
     check: Check | None = None
 
@@ -207,60 +207,3 @@ def curve_warnings(curve: Curve) -> Iterator[str]:
             f"independent value at {check.against.temperature:g} K, more than 2 σ: switch more "
             "slowly, or the phase changed on the way"
         )
-
-
-# --- values from elsewhere ----------------------------------------------------------------------
-
-
-def absolute(given: float | str | Path, run: RunInput, at: float | None = None) -> Absolute:
-    """A number (eV, whole cell, at T0), or the total of a result.json or of its folder.
-
-    at: the temperature that the value must have, K; None: any.  Raises AnalysisError for another
-    crystal, temperature, pressure, or for a difference instead of an absolute free energy.
-    """
-    try:
-        value = float(given)
-    except (TypeError, ValueError):
-        value = None
-    if value is not None:
-        if not np.isfinite(value):
-            raise AnalysisError(f"reference: expected a finite number of eV, got {given}")
-        return Absolute(run.temperature, value, None, "given, eV per cell, without error")
-    path = Path(given)
-    path = path / "result.json" if path.is_dir() else path
-    try:
-        document = json.loads(path.read_text())
-        conditions, quantity = document["conditions"], document["quantity"]
-        totals = {t["method"]: t for t in document["totals"]}
-        temperature, pressure = float(conditions["temperature"]), conditions["pressure"]
-        composition = conditions["formula"]
-    except OSError as err:
-        raise AnalysisError(
-            f"'{given}' is neither a number of eV nor a result.json ({err.strerror})"
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        raise AnalysisError(f"{path} is not a result.json of alchemdriver") from None
-    g = "G" if run.constant_pressure else "F"
-    if not quantity.startswith(f"{g} of ") or document.get("scaling"):
-        raise AnalysisError(
-            f"{path} holds '{quantity}': expected an absolute {g} of the model crystal, from "
-            "einstein->model" + (" with P V (eq. 20)" if g == "G" else " at constant volume")
-        )
-    if at is not None and abs(temperature - at) > 1e-6 * at:
-        raise AnalysisError(f"{path} is at {temperature:g} K, expected {at:g} K")
-    ours = formula(run.structure.symbols)
-    if composition != ours:
-        raise AnalysisError(f"{path} is for {composition}, this run for {ours}: use the same cell")
-    if pressure is not None and run.constant_pressure and abs(pressure - run.pressure) > 1e-6:
-        raise AnalysisError(f"{path} is at {pressure:g} bar, this run at {run.pressure:g} bar")
-    for term in document.get("terms", ()):
-        if term["name"] == "P V" and f"{run.pressure:g} bar" not in term["source"]:
-            raise AnalysisError(
-                f"{path}: P V is for another pressure ({term['source']}), this run is at "
-                f"{run.pressure:g} bar"
-            )
-    method = next((m for m in _PREFERRED if m in totals and totals[m]["value"] is not None), None)
-    if method is None:
-        raise AnalysisError(f"{path} has no total: a term is missing there")
-    total = totals[method]
-    return Absolute(temperature, total["value"], total["se"], f"{method} of {path}")

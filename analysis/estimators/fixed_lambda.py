@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from ...contract.run_input import RunInput
+from ...contract.stored import InMemory, no_rows
 from ...errors import AnalysisError
 from ..files.readers import read_gradients, volumes
 from .holds import drifts, volume_drift
@@ -22,9 +24,9 @@ class Window:
     folder: Path
     lam: float
     temperature: float  # K
-    steps: np.ndarray  # (n,) MD steps of the rows
-    time: np.ndarray  # (n,) ps
-    gradient: np.ndarray  # (n,) eV, ∂H/∂λ, mean over beads
+    steps: Annotated[np.ndarray, InMemory(no_rows)]  # (n,) MD steps of the rows
+    time: Annotated[np.ndarray, InMemory(no_rows)]  # (n,) ps
+    gradient: Annotated[np.ndarray, InMemory(no_rows)]  # (n,) eV, ∂H/∂λ, mean over beads
     equilibration: int  # rows left out at the start
     inefficiency: float  # rows per independent sample, >= 1
     mean: Estimate  # of the rows after equilibration

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from scipy.special import logsumexp
 
 from ...contract.run_input import RunInput
+from ...contract.stored import Shape
 from ...errors import AnalysisError
 from ...units import kT
 from .fixed_lambda import Window
@@ -35,14 +37,15 @@ class Mbar:
 
     estimate: Estimate  # F(λ=1) − F(λ=0)
     source: str  # where energies at other λ come from
-    lambdas: np.ndarray  # (K,) states, ascending; 0 and 1 are among them
-    free_energies: np.ndarray  # (K,) eV, F(λ_k) − F(0)
-    errors: np.ndarray | None  # (K,) eV, asymptotic SE; None: not estimated
-    samples: np.ndarray  # (K,) independent samples taken there; 0: not run
-    effective_samples: np.ndarray  # (K,) that describe the state
-    sampled: np.ndarray  # (S,) λ of the rows and columns of overlap
-    overlap: np.ndarray  # (S, S) rows sum to 1
-    neighbours: np.ndarray  # (S − 1,) smaller of the two elements between neighbours
+    lambdas: Annotated[np.ndarray, Shape("K")]  # states, ascending; 0 and 1 are among them
+    free_energies: Annotated[np.ndarray, Shape("K")]  # eV, F(λ_k) − F(0)
+    errors: Annotated[np.ndarray, Shape("K")] | None  # eV, asymptotic SE; None: not estimated
+    samples: Annotated[np.ndarray, Shape("K")]  # independent samples taken there; 0: not run
+    effective_samples: Annotated[np.ndarray, Shape("K")]  # that describe the state
+    sampled: Annotated[np.ndarray, Shape("S")]  # λ of the rows and columns of overlap
+    overlap: Annotated[np.ndarray, Shape("S S")]  # rows sum to 1
+    # smaller of the two elements of overlap between neighbours, S − 1 of them
+    neighbours: Annotated[np.ndarray, Shape("between")]
     warnings: tuple[str, ...]
 
 

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 
 from ...contract.nodes import gauss_legendre
+from ...contract.stored import Shape
 from ...errors import AnalysisError
 from .fixed_lambda import Window
 from .switching import Estimate
@@ -31,10 +33,10 @@ class Quadrature:
     """Weights of one rule and of a lower one on the same nodes, and by how much they differ."""
 
     rule: str
-    nodes: np.ndarray  # (n,) λ
-    weights: np.ndarray  # (n,)
+    nodes: Annotated[np.ndarray, Shape("n")]  # λ
+    weights: Annotated[np.ndarray, Shape("n")]
     embedded_rule: str | None
-    embedded: np.ndarray | None  # (n,); None: there is no honest lower rule
+    embedded: Annotated[np.ndarray, Shape("n")] | None  # None: there is no honest lower rule
     difference: float | None = None  # eV, rule minus embedded rule; None: not integrated yet
     difference_se: float | None = None  # eV, its statistical error
 

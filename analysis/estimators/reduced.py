@@ -18,6 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ... import units
+from ...contract.files import written_aside
 from ...contract.run_input import RunInput
 from ...errors import AnalysisError
 from ..files.frames import Frames, read_frames
@@ -103,16 +104,14 @@ def read_store(path: Path) -> dict[tuple[str, float], float]:
 
 
 def write_store(path: Path, energies: dict[tuple[str, float], float]) -> None:
-    """Aside and renamed, so that a file is whole or absent."""
-    aside = path.with_name(f".{path.name}")
-    with open(aside, "wb") as f:
+    """Whole or absent."""
+    with written_aside(path) as aside, open(aside, "wb") as f:
         np.savez_compressed(
             f,
             key=np.array([k for k, _ in energies], dtype="U32"),
             lam=np.array([lam for _, lam in energies], dtype=float),
             energy=np.array(list(energies.values()), dtype=float),
         )
-    aside.replace(path)
 
 
 def samples(run: RunInput, window: Window, lams: Sequence[float]) -> Samples:

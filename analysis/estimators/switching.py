@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 
+from ...contract.stored import Count, Index, Kelvin, NotNegative
 from ...errors import AnalysisError
 from ...units import kT
 from .quiet import quiet_pymbar
@@ -38,13 +39,13 @@ class Estimate:
 
     method: str
     value: float  # eV
-    se: float | None  # eV, standard error; None: not estimated
+    se: NotNegative | None  # eV, standard error; None: not estimated
     se_kind: str  # how the standard error was made
-    sd: float | None  # eV, standard deviation of single values; None: not estimated
+    sd: NotNegative | None  # eV, standard deviation of single values; None: not estimated
     sd_kind: str
     ci95: tuple[float, float] | None  # eV
     ci95_kind: str
-    n: int  # values behind it
+    n: Index  # values behind it
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ class Diagnostics:
 class WorkAnalysis:
     """Everything that follows from one set of forward and backward works."""
 
-    temperature: float  # K
-    n: int  # pairs
+    temperature: Kelvin
+    n: Count  # pairs
     eq11: Estimate
     bar: Estimate
     bar_bootstrap: float | None  # eV, SE of BAR over resampled pairs

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...contract.files import written_aside
 from ..corrections.scaling import Curve
 from ..estimators.fixed_lambda import Window
 from ..estimators.mbar import Mbar
@@ -281,5 +282,6 @@ def _save(path: Path, draw, what) -> Path:
         canvas = FigureCanvasAgg(figure)
         draw(figure.subplots(), what)
         path.parent.mkdir(parents=True, exist_ok=True)
-        canvas.print_figure(path)
+        with written_aside(path) as aside:
+            canvas.print_figure(aside)
     return path

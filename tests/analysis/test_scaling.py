@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 
@@ -11,8 +10,10 @@ import pytest
 from helpers import real_runs as rr
 from helpers.analysis_files import lambdas, switching_input, write_input, write_outputs
 from helpers.driven_oscillator import DrivenOscillator
+from helpers.stored_results import switching_result
 
 from alchemdriver import analysis, units
+from alchemdriver.analysis.result import write_result
 from alchemdriver.client import assembly
 from alchemdriver.contract.digest import digest
 from alchemdriver.contract.layout import find_runs
@@ -243,13 +244,8 @@ def test_a_reference_makes_it_absolute(tmp_path):
 
 def other_result(folder, value, temperature=T0, **changes):
     """A result.json of an absolute free energy, as einstein->model writes it."""
-    document = {
-        "quantity": "F of the model crystal (eq. 20)",
-        "conditions": {"temperature": temperature, "formula": "Cu4", "pressure": None},
-        "totals": [{"method": "BAR", "value": value, "se": 0.001}],
-    } | changes
     folder.mkdir()
-    (folder / "result.json").write_text(json.dumps(document))
+    write_result(switching_result(folder, value, 0.001, temperature=temperature, **changes))
     return folder
 
 
@@ -289,9 +285,9 @@ def test_a_check_that_fails_is_said_aloud(tmp_path):
         ({"quantity": "ΔF, final minus initial state"}, "expected an absolute F"),
         ({"quantity": "G of the model crystal (eq. 20)"}, "expected an absolute F"),
         ({"temperature": 310.0}, "expected 300 K"),
-        ({"conditions": {"temperature": T0, "formula": "Cu32", "pressure": None}}, "Cu32"),
-        ({"totals": []}, "no total"),
-        ({"conditions": 3}, "not a result.json"),
+        ({"formula": "Cu32"}, "Cu32"),
+        ({"totals": ()}, "no total"),
+        ({"formula_units": 0}, "formula_units: expected a whole number of at least 1, got 0"),
     ],
 )
 def test_references_of_something_else_are_refused(tmp_path, changes, words):

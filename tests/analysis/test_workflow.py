@@ -6,15 +6,13 @@ difference of two, that the stage stands for.  No simulation takes part.
 
 from __future__ import annotations
 
-import json
-
 import ase
 import numpy as np
 import pytest
 from ase.build import bulk
+from helpers.stored_results import finish
 
 from alchemdriver.analysis import analyze_workflow
-from alchemdriver.contract import manifest
 from alchemdriver.records import Structure
 from alchemdriver.units import kT
 from alchemdriver.workflow import plan
@@ -48,26 +46,6 @@ def perovskite(repeat: int = 2, a: float = 6.3) -> Structure:
 
 def structure(atoms: ase.Atoms) -> Structure:
     return Structure(tuple(atoms.get_chemical_symbols()), atoms.positions, np.array(atoms.cell))
-
-
-def finish(workflow, totals: dict[str, tuple[float, float]]) -> None:
-    """Mark every stage done; *totals*: stage → total of a 'free energy' stage and its SE, eV."""
-    for stage in workflow.stages:
-        for file in stage.gives(workflow.root):
-            file.write_text("as if\n")
-        if stage.does == "free energy":
-            value, se = totals[stage.name]
-            result = {
-                "totals": [{"method": "BAR", "value": value, "se": se}],
-                "over_replicas": {"se": 0.5 * se, "sd": 2.0 * se},
-                "replicas": [{}, {}],
-                "pooled": {"n": 4, "dissipation": {"mean_kT": 0.5}, "bar": {"value": value}},
-                "conditions": {"natoms": 1, "switch": 100, "timestep": 2.0},
-                "terms": [],
-                "warnings": [],
-            }
-            (workflow.root / stage.name / "result.json").write_text(json.dumps(result))
-        manifest.mark_done(workflow, stage, 10, {})
 
 
 def rows(workflow) -> dict:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matscipy.neighbours import neighbour_list
 
-from alchemdriver.composition.journal import Journal, atoms_from_dict, atoms_to_dict
+from alchemdriver.composition.journal import Crystal, Journal
 from alchemdriver.composition.mixture import Mixture, parse_composition
 from alchemdriver.composition.order import Case
 from alchemdriver.composition.scan import compositions_along, simplex_grid, vegard
@@ -206,27 +206,31 @@ def test_vegards_line_is_the_weighted_mean(a, b):
 
 def test_a_journal_resumes_refuses_other_settings_and_mends_a_cut_line(tmp_path, caplog):
     path = tmp_path / "deep" / "a.jsonl"
-    first = Journal(path, {"model": "m", "x": (1, 2)})
+    first = Journal(path, {"model": "m", "x": (1, 2)}, dict[str, float])
     first.add("a", {"value": 0.1 + 0.2})
     first.add("b", {"value": 2})
     with open(path, "a") as stream:
         stream.write('{"key": "c", "val')
-    second = Journal(path, {"model": "m", "x": (1, 2)})
+    second = Journal(path, {"model": "m", "x": (1, 2)}, dict[str, float])
     assert "cut short" in caplog.text
     assert second.get("a")["value"] == 0.1 + 0.2  # every bit
     assert second.get("c") is None
     second.add("c", {"value": 3})
-    assert set(Journal(path, {"model": "m", "x": (1, 2)}).records) == {"a", "b", "c"}
+    assert set(Journal(path, {"model": "m", "x": (1, 2)}, dict[str, float]).records) == {
+        "a",
+        "b",
+        "c",
+    }
     with pytest.raises(RunError, match=r"other settings \(model\)"):
-        Journal(path, {"model": "n", "x": (1, 2)})
+        Journal(path, {"model": "n", "x": (1, 2)}, dict[str, float])
     (tmp_path / "b.jsonl").write_text("hello\n")
     with pytest.raises(RunError, match="not a journal"):
-        Journal(tmp_path / "b.jsonl", {})
+        Journal(tmp_path / "b.jsonl", {}, dict[str, float])
 
 
 def test_crystals_survive_the_journal():
     atoms = SALT.copy()
     atoms.rattle(0.1, seed=1)
-    back = atoms_from_dict(atoms_to_dict(atoms))
+    back = Crystal.of(atoms).atoms()
     assert np.abs(back.positions - atoms.positions).max() < 1e-12
     assert (back.numbers == atoms.numbers).all()

@@ -67,10 +67,10 @@ def test_study_gives_energies_per_formula_unit_and_resumes(tmp_path, demo, monke
     # with B' = B'' all arrangements are the cubic crystal, whatever their colours were
     assert len(results) == 7
     assert all(name.startswith(("mixed 1", "ordered Pm-3m")) for name in results)
-    energies = [entry["energy_eV"] for entry in results.values()]
+    energies = [entry.energy_eV for entry in results.values()]
     assert max(energies) - min(energies) < 1e-5
     assert order.ordering_energy(results, "mixed 1") == pytest.approx(0.0, abs=1e-5)
-    assert results["mixed 1"]["volume_A3"] == pytest.approx(2 * 6.39**3, rel=0.02)
+    assert results["mixed 1"].volume_A3 == pytest.approx(2 * 6.39**3, rel=0.02)
     monkeypatch.setattr(order, "relax_atoms", None)  # nothing is computed again
     monkeypatch.setattr(order, "relax", None)
     again = order.study([same], demo, tmp_path / "j.jsonl", settings)
@@ -85,7 +85,7 @@ def test_octahedra_tilt_in_large_cells_only_and_only_without_symmetry(tmp_path, 
     for symmetry, sizes in ((True, (1, 2)), (False, (2,))):
         settings = Settings(symmetry=symmetry, force=5e-2, stress=1e-3, optimiser="bfgs")
         done = order.study([IODIDE], demo, tmp_path / f"{symmetry}.jsonl", settings, sizes)
-        energy[symmetry] = {name: e["energy_eV"] for name, e in done[IODIDE.name].items()}
+        energy[symmetry] = {name: e.energy_eV for name, e in done[IODIDE.name].items()}
     assert energy[True]["mixed 2"] == pytest.approx(energy[True]["mixed 1"], abs=1e-4)
     for name in ("mixed 2", "ordered Fm-3m 2"):
         assert energy[False][name] < energy[True][name] - 0.05
@@ -119,8 +119,11 @@ def test_fingerprints_do_not_see_which_b_is_where_or_how_large_the_cell_is():
 
 
 def results_of(energies):
-    ordered = {"ordered x": {"energy_eV": 0.0}, "ordered y": {"energy_eV": 9.0}}
-    return {name: {"mixed 1": {"energy_eV": e}, **ordered} for name, e in energies.items()}
+    def entry(energy):
+        return order.Entry(energy, 300.0, 10, 0.0)
+
+    ordered = {"ordered x": entry(0.0), "ordered y": entry(9.0)}
+    return {name: {"mixed 1": entry(e), **ordered} for name, e in energies.items()}
 
 
 def cases_of(labels):
