@@ -21,7 +21,7 @@ from ..contract.xyz import read_xyz, write_xyz
 from ..errors import AlchemdriverError, InputError, RunError
 from ..execute.progress import Progress
 from ..execute.supervisor import Options, execute
-from ..prepare.render import edit_parameters, parameters_of
+from ..prepare.tree import edit_parameters, parameters_of
 from ..records import Structure
 from ..server.lock import only_server
 from . import averages
