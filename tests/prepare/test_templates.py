@@ -32,7 +32,9 @@ def shorten(text: str) -> str:
 
 
 def test_every_file_is_a_protocol():
-    assert sorted(p.name for p in FOLDER.glob("*.xml")) == sorted(find(name).template.name for name in RUNS)
+    assert sorted(p.name for p in FOLDER.glob("*.xml")) == sorted(
+        find(name).template.name for name in RUNS
+    )
 
 
 @pytest.mark.parametrize("protocol", RUNS)
