@@ -17,6 +17,7 @@ from .. import __version__
 from ..composition import cli as composition
 from ..contract.text import parse_list, parse_wall_time
 from ..errors import AlchemdriverError, InputError
+from ..prepare.options import model_names
 from .prepare import Protocols
 
 app = typer.Typer(
@@ -60,7 +61,10 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where the run folder goes.")] = Path("demo-run"),
     seed: Annotated[int, typer.Option(help="Seed of the first replica.")] = 20404,
     model: Annotated[
-        str, typer.Option(help="Name or file; all but the default take much longer.")
+        str,
+        typer.Option(
+            help="Name or file; all but the default take much longer.", autocompletion=model_names
+        ),
     ] = "demo",
 ) -> None:
     """Switch cubic CsPbI3 into CsSnI3 and back: the whole chain in three minutes."""

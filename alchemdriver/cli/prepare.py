@@ -15,18 +15,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ..errors import InputError, did_you_mean
-from ..prepare.options import MODEL, Option
+from ..prepare.options import MODEL, Option, model_names
 from ..prepare.protocols import PROTOCOLS, Protocol, find
 
 Structure = Annotated[Path, typer.Argument(help="Anything ASE reads.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)]
-
-
-def model_names(incomplete: str) -> list[str]:
-    """Names for the shell to complete; a file is completed by the shell itself."""
-    from ..contract import shelf
-
-    return [card.name for card in shelf.catalogue() if card.name.startswith(incomplete)]
 
 
 class ProtocolCommand(TyperCommand):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Option"]
+__all__ = ["Option", "model_names"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,13 @@ class Option:
         from ..contract.parameters import KEYS  # numpy, which a list of protocols can do without
 
         return self.help or KEYS[self.name]
+
+
+def model_names(incomplete: str) -> list[str]:
+    """Names of models for a shell to complete; files it completes by itself."""
+    from ..contract import shelf
+
+    return [card.name for card in shelf.catalogue() if card.name.startswith(incomplete)]
 
 
 MODEL = Option("model", str, "demo", "Name or file; see 'alchemdriver models'.", "a model")

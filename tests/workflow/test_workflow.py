@@ -195,8 +195,12 @@ COMMON = ("--model", "demo-fe", "--temperature", 300, "--pressure", 1, "--timest
         ("transmute", COMMON, "transmute needs an alchemy"),
         ("transmute", (*COMMON, "--alchemy", "Fe[0]->void"), "expected a change of elements"),
         ("transmute", (*COMMON, "--alchemy", "Fe->Ni"), "does not know Ni"),
-        ("switch-nvt", (*COMMON, "--alchemy", "Fe->Ni", "--site", 0), "--site belongs to vacancy"),
-        ("nvt", (*COMMON, "--alchemy", "Fe->Ni"), "plain dynamics of the model"),
+        (
+            "switch-nvt",
+            (*COMMON[:4], "--alchemy", "Fe->Ni", "--site", 0),
+            "--site belongs to vacancy",
+        ),
+        ("nvt", (*COMMON[:4], "--alchemy", "Fe->Ni"), "plain dynamics of the model"),
     ],
 )
 def test_prepare_refuses(iron, tmp_path, kind, more, says):
