@@ -7,11 +7,13 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
+from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
@@ -48,7 +50,7 @@ class Display:
             console=console,
             disable=not self.live,
         )
-        self.tasks: dict[str, int] = {}
+        self.tasks: dict[str, TaskID] = {}
         self.first: dict[str, tuple[float, int]] = {}  # time and step of the first row seen
         self.next_line: dict[str, float] = {}
 
@@ -88,10 +90,10 @@ def describe(progress: Progress, rate: float) -> str:
 
 
 @contextmanager
-def terminate_like_ctrl_c():
+def terminate_like_ctrl_c() -> Iterator[None]:
     """SIGTERM (a batch queue's limit) stops as cleanly as Ctrl-C."""
 
-    def interrupt(signum, frame):
+    def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     signals = (signal.SIGTERM, signal.SIGHUP)
@@ -190,8 +192,8 @@ def analyze_and_print(
         raise InputError("several runs have no common folder: say with --out where results go")
     if len(inputs) > 1:
         evaluate_windows(inputs, device)
-    staged = stage_of(inputs[0].parent)
-    known = einstein_terms(*staged, read_input(inputs[0])) if staged else {}
+    stage = stage_of(inputs[0].parent)
+    known = einstein_terms(*stage, read_input(inputs[0])) if stage else {}
     if n_ws is not None:
         known["n_ws"] = n_ws
     result = analysis.analyze(

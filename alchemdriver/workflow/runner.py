@@ -20,7 +20,7 @@ from ..errors import AlchemdriverError, InputError, RunError
 from ..execute.progress import Progress
 from ..execute.supervisor import Resources, execute
 from ..paths.formulas import lattice_translations
-from ..prepare.render import edit_parameters, parameters_of
+from ..prepare.tree import edit_parameters, parameters_of
 from ..records import Structure
 from ..server.lock import only_server
 from . import averages

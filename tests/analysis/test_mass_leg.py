@@ -10,7 +10,7 @@ from helpers import quantum_oscillator as qo
 
 from alchemdriver import units
 from alchemdriver.analysis.corrections.mass_leg import leg_of, leg_warnings, mass_leg_in
-from alchemdriver.contract.nodes import gauss_points
+from alchemdriver.contract.nodes import gauss_legendre
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.errors import AnalysisError
 from alchemdriver.prepare.mass_leg import leg_folder, write_points
@@ -74,7 +74,7 @@ def free_energy(m: float) -> float:
 def test_the_leg_is_the_difference_of_ring_polymers(leg):
     """F(m_f) − F(m_i) of two oscillators; what the atoms do whose masses stay does not matter."""
     folder = leg(4)
-    for k, s in enumerate(gauss_points(4)[0]):
+    for k, s in enumerate(gauss_legendre(4)[0]):
         energy = virial_energy(H * (HE / H) ** s)
         kinetic(folder, k, constant((7.0, energy, energy, 9.0)))
     found = mass_leg_in(leg_folder(folder))
@@ -96,7 +96,7 @@ def test_the_classical_limit_is_eq_22(leg):
 def test_a_point_left_out_tells_how_rough_the_rule_is(leg):
     """dF/ds = a + b s + c s² on three nodes: what the line through two of them makes of it."""
     folder = leg(3)
-    s, _ = gauss_points(3)
+    s, _ = gauss_legendre(3)
     slope = -1.0 - 0.4 * s + 2.0 * s**2
     for k in range(3):
         kinetic(folder, k, constant((1.0, -slope[k] / LOG, 0.0, 1.0)))
@@ -120,7 +120,7 @@ def test_errors_of_the_points_add_up_with_the_weights_of_the_rule(leg):
     """White noise σ_k on K of two atoms: SE² = Σ_k w_k² 2 (σ_k ln(m_f/m_i))²/n_k."""
     folder = leg(3)
     rng = np.random.default_rng(4)
-    _, weights = gauss_points(3)
+    _, weights = gauss_legendre(3)
     sds = np.array([0.01, 0.02, 0.06])
     for k, sd in enumerate(sds):
         kinetic(folder, k, 0.1 + sd * rng.normal(size=(ROWS, 4)))
