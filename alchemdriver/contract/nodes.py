@@ -1,17 +1,11 @@
-"""Gauss-Legendre nodes on [0, 1]."""
+"""Gauss–Legendre nodes on [0, 1]."""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def gauss_points(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places s and weights (n,) of the Gauss–Legendre rule on [0, 1]."""
-    x, w = np.polynomial.legendre.leggauss(n)
-    return 0.5 * (1.0 + x), 0.5 * w
-
-
 def gauss_legendre(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights on [0, 1], exact for polynomials of degree 2n − 1."""
+    """Nodes and weights (n,) on [0, 1], exact for polynomials of degree 2n − 1."""
     x, w = np.polynomial.legendre.leggauss(n)
     return 0.5 * (1.0 + x), 0.5 * w

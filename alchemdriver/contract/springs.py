@@ -75,6 +75,17 @@ def _check_same_crystal(path: Path, atoms, structure: Structure) -> None:
         )
 
 
+def mass_centre_offset(structure: Structure, anchors: np.ndarray, masses: np.ndarray) -> np.ndarray:
+    """Mass centre (3,) Å of *structure* minus that of the *anchors* (N, 3) Å; masses (N,) u.
+
+    Atoms are counted in the images nearest to their anchors.  eq. 19 assumes 0.
+    """
+    away = (structure.positions - anchors) @ np.linalg.inv(structure.cell)
+    away = (away - np.round(away)) @ structure.cell
+    offset: np.ndarray = masses @ away / masses.sum()
+    return offset
+
+
 # --- feeding ------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..contract import shelf
 from ..contract.layout import FOLDER, KINETIC
-from ..contract.nodes import gauss_points
+from ..contract.nodes import gauss_legendre
 from ..contract.parameters import split_parameters
 from ..contract.run_input import RunInput, alchemical_forcefield, read_input
 from ..contract.xmltree import child, many, parse_xml, text_of
@@ -64,7 +64,7 @@ def write_points(
     kept = {key: value for key, value in kept.items() if key not in _SWITCHING}
     start = text_of(child(root, "system", "initialize", "file"))
     written = []
-    for k, s in enumerate(gauss_points(points)[0]):
+    for k, s in enumerate(gauss_legendre(points)[0]):
         target = folder / f"point-{k + 1}"
         target.mkdir(parents=True)
         for source in _files(run, start):

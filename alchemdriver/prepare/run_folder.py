@@ -19,7 +19,7 @@ from ..contract import run_input, shelf
 from ..contract.digest import digest
 from ..contract.parameters import KEYS, check_parameters, split_parameters
 from ..contract.schedule import SHAPES
-from ..contract.springs import read_springs
+from ..contract.springs import mass_centre_offset, read_springs
 from ..contract.transformation import NONE, parse_alchemy
 from ..contract.xmltree import parse_xml, text_of
 from ..contract.xyz import write_xyz
@@ -147,14 +147,10 @@ def prepare(
 def _onto_anchors(run: run_input.RunInput) -> Structure:
     """The start of an einstein->model run, moved as a whole so that its mass centre is the
     anchors': eq. 19 assumes it, and the fixed centre of mass stays there for the whole run.
-
-    Atoms are counted in the images nearest to their anchors.
     """
     start = run.structure
     anchors, _ = read_springs(run.folder / run.parameters.springs, start)
-    away = (start.positions - anchors) @ np.linalg.inv(start.cell)
-    away = (away - np.round(away)) @ start.cell
-    shift = run.initial_masses @ away / run.initial_masses.sum()
+    shift = mass_centre_offset(start, anchors, run.initial_masses)
     return replace(start, positions=start.positions - shift)
 
 

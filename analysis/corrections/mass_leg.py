@@ -21,7 +21,7 @@ from typing import Annotated
 import numpy as np
 
 from ...contract.layout import FOLDER
-from ...contract.nodes import gauss_points
+from ...contract.nodes import gauss_legendre
 from ...contract.run_input import RunInput, read_input
 from ...contract.stored import InMemory, no_rows
 from ...errors import AnalysisError
@@ -94,7 +94,7 @@ def mass_point(run: RunInput) -> MassPoint:
 def mass_leg(runs: Sequence[RunInput]) -> MassLeg:
     """∫₀¹ ds dF/ds over the points of one leg; AnalysisError if they are not a Gauss rule."""
     points = sorted((mass_point(run) for run in runs), key=lambda p: p.s)
-    s, weights = gauss_points(len(points))
+    s, weights = gauss_legendre(len(points))
     found = np.array([p.s for p in points])
     if np.abs(found - s).max() > 1e-12:
         raise AnalysisError(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...contract.run_input import RunInput
+from ...contract.springs import mass_centre_offset
 from ...contract.xmltree import child, many, parse_xml, text_of
 from ...errors import AnalysisError
 from . import formulas as c
@@ -161,10 +162,7 @@ def _einstein_terms(run: RunInput, n_ws: int | None) -> list[Term]:
 
 def anchor_offset(run: RunInput, anchors: np.ndarray) -> float:
     """Distance (Å) of the start's centre of mass from the anchors', images undone."""
-    cell = run.structure.cell
-    away = (run.structure.positions - anchors) @ np.linalg.inv(cell)
-    away = (away - np.round(away)) @ cell
-    return float(np.linalg.norm(run.initial_masses @ away) / run.initial_masses.sum())
+    return float(np.linalg.norm(mass_centre_offset(run.structure, anchors, run.initial_masses)))
 
 
 # --- what the input holds -----------------------------------------------------------------------

@@ -23,7 +23,7 @@ from alchemdriver import units
 from alchemdriver.analysis import analyze, compare_beads, read_gradients, switching_work
 from alchemdriver.analysis.corrections.mass_leg import leg_of, mass_leg_in
 from alchemdriver.analysis.files.kinetic import read_kinetic
-from alchemdriver.contract.nodes import gauss_points
+from alchemdriver.contract.nodes import gauss_legendre
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.errors import AnalysisError, InputError
 from alchemdriver.prepare.mass_leg import write_points
@@ -47,7 +47,7 @@ def test_few_masses_are_enough_for_an_oscillator(x):
         f = [o.free_energy(k, m ** (1 - t) * m_new**t, 40) for t in (s - 1e-4, s + 1e-4)]
         return (f[1] - f[0]) / 2e-4
 
-    s, w = gauss_points(3)
+    s, w = gauss_legendre(3)
     exact = o.legs(40)[1]
     assert w @ [slope(t) for t in s] == pytest.approx(exact, rel=2e-5)
 

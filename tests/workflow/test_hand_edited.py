@@ -14,19 +14,18 @@ from itertools import islice
 import numpy as np
 import pytest
 from ase.build import bulk
-from helpers.stored_results import finish, switching_result
+from helpers.stored_results import finish
 
 from alchemdriver.analysis import analyze_workflow, workflow_summary
 from alchemdriver.analysis.compare import gather
-from alchemdriver.analysis.compare.page import write_page
 from alchemdriver.analysis.compare.workflow import to_document
-from alchemdriver.analysis.result import read_result, write_result
+from alchemdriver.analysis.result import read_result
 from alchemdriver.composition.optimize import OPTIMUM, OptimumFile, Point
 from alchemdriver.contract import manifest
 from alchemdriver.contract.files import json_text
 from alchemdriver.contract.springs import write_springs
 from alchemdriver.contract.xyz import write_xyz
-from alchemdriver.errors import AlchemdriverError, InputError
+from alchemdriver.errors import AlchemdriverError
 from alchemdriver.records import Structure
 from alchemdriver.workflow import plan, runner
 
