@@ -12,6 +12,7 @@ Messages are one line: what was expected, what came, what to do.  The command li
 and exits with status 2; nothing else of these classes reaches a user.
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 
@@ -43,7 +44,7 @@ class AnalysisError(AlchemdriverError):
     pass
 
 
-def did_you_mean(word: str, known) -> str:
+def did_you_mean(word: str, known: Iterable[object]) -> str:
     """`` (did you mean 'x'?)`` for the nearest known word, or an empty string."""
     close = get_close_matches(str(word), [str(k) for k in known], n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""

@@ -24,26 +24,19 @@ class Structure:
 class Transformation:
     """What λ does: the element of every atom at both ends.
 
-    ``None`` in ``final`` means that the atom is removed (void).  ``einstein`` means that λ=0 is the
-    Einstein crystal and λ=1 the unchanged model (Frenkel–Ladd); then initial == final.  ``scaled``
-    means that the whole enthalpy is multiplied by s(λ) (reversible scaling); then too.
+    ``None`` in ``final`` means that the atom is removed (void).  Where no element changes, *word*
+    names the path, as the ``alchemy`` key spells it (``einstein->model``, …).
     """
 
     initial: tuple[str, ...]
     final: tuple[str | None, ...]
-    einstein: bool = False
-    scaled: bool = False
+    word: str = ""
 
     @property
     def changed(self) -> tuple[int, ...]:
         """Indices of the atoms whose element differs between the ends."""
         pairs = zip(self.initial, self.final, strict=True)
         return tuple(i for i, (a, b) in enumerate(pairs) if a != b)
-
-    @property
-    def plain(self) -> bool:
-        """Whether nothing depends on λ: ordinary dynamics of the model."""
-        return not (self.changed or self.einstein or self.scaled)
 
     @property
     def voids(self) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from itertools import islice, product
 import numpy as np
 
 from .errors import ModelError
-from .potential.backends.base import Backend
+from .potential.backends.base import Backend, Potential
 from .potential.checks import _FLOOR, _evaluate, _limits, difference, difference_quotient, relative
 from .potential.sites import AlchemicalSites
 from .records import PotentialEvaluation, Structure
@@ -72,20 +72,34 @@ def assert_conforms(
 
     skip: checks that are not meant to hold; for a potential that is fixed in space these are
     ``("translation", "permutation", "net force")``.
-    step: of the finite differences; a model whose energy bends sharply needs a small one.
+    step: of the finite differences, in Å, or of a weight or strain; by default 1e-3 (float64) or
+    2e-2 (float32).  A model whose energy bends sharply needs a smaller one.
     """
     tolerances = tolerances or TOLERANCES[backend.dtype]
+    step = step or _STEP[backend.dtype]
     sites = AlchemicalSites.from_states(structure.symbols, states, groups)
     errors = measure(backend, structure, sites, step)
     errors = {check: error for check, error in errors.items() if check not in skip}
     for check, error in errors.items():
-        limit = tolerances.slopes if check.startswith("slope") else tolerances.exact
-        if not error <= limit:
-            raise ModelError(
-                f"backend '{backend.name}' does not conform: {check}, relative error {error:.1e}, "
-                f"expected below {limit:.0e}"
+        slope = check.startswith("slope")
+        limit = tolerances.slopes if slope else tolerances.exact
+        if error <= limit:
+            continue
+        found = _SAME_BITS.get(check, f"relative error {error:.1e}, expected below {limit:.0e}")
+        if slope:
+            found += (
+                f"; of a finite difference with step {step:g}: if the energy bends sharply, "
+                "give a smaller one"
             )
+        raise ModelError(f"backend '{backend.name}' does not conform: {check}, {found}")
     return errors
+
+
+# Checks that are passed or not; their error is 0 or 1.
+_SAME_BITS = {
+    "repetition": "equal arguments, one after the other, give other bits",
+    "history": "the result depends on what was evaluated before",
+}
 
 
 def measure(
@@ -103,10 +117,9 @@ def measure(
     for limit, found, expected in _limits(backend, sites, structure, _combinations(sites)):
         check = limit if limit in errors else "end states"
         errors[check] = max(errors[check], difference(found, expected))
-    errors["repetition"] = float(
-        _bits(at)
-        != _bits(potential.evaluate(structure.positions, structure.cell, structure.pbc, weights))
-    )
+    again = potential.evaluate(structure.positions, structure.cell, structure.pbc, weights)
+    errors["repetition"] = float(_bits(again) != _bits(at))
+    errors["history"] = _history(backend, sites, potential, structure, weights, at)
     errors["batch"] = _batch(potential, structure, weights)
     errors["translation"] = _translation(potential, structure, weights, at, rng)
     errors["wrapping"] = _wrapping(potential, structure, weights, at, rng)
@@ -131,11 +144,42 @@ def _bits(e: PotentialEvaluation) -> bytes:
     return b"".join(np.ascontiguousarray(p).tobytes() for p in parts)
 
 
-def _batch(potential, s: Structure, weights) -> float:
-    """Three structures in one call, each in a cell of its own, against one call each."""
+def _history(
+    backend: Backend,
+    sites: AlchemicalSites,
+    potential: Potential,
+    s: Structure,
+    weights: np.ndarray,
+    at: PotentialEvaluation,
+) -> float:
+    """Other atoms' places, weights, cells and a batch, then *at* again, and of a new potential.
+
+    0.0 if both have the bits of *at*, else 1.0: neighbour lists and other things that are kept
+    must not outlive what they were made for.
+    """
+    x = s.positions
+    for positions, cell, lam in (
+        (x + np.random.default_rng(8).normal(0.0, 0.1, x.shape), s.cell, weights),
+        (x, s.cell, 0.5 * weights),
+        (1.1 * x, 1.1 * s.cell, weights),
+        (0.98 * x, 0.98 * s.cell, 1.0 - weights),
+    ):
+        potential.evaluate(positions, cell, s.pbc, lam)
+    potential.evaluate_batch(*_strained(s), s.pbc, weights)
+    used = potential.evaluate(x, s.cell, s.pbc, weights)
+    fresh = backend.potential(sites).evaluate(x, s.cell, s.pbc, weights)
+    return float(not _bits(used) == _bits(fresh) == _bits(at))
+
+
+def _strained(s: Structure) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (3, N, 3) and cells (3, 3, 3) Å: as it is, larger, and sheared."""
     strains = [np.eye(3), 1.02 * np.eye(3), np.eye(3) + 0.03 * np.triu(np.ones((3, 3)), 1)]
-    cells = np.stack([s.cell @ f for f in strains])
-    positions = np.stack([s.positions @ f for f in strains])
+    return np.stack([s.positions @ f for f in strains]), np.stack([s.cell @ f for f in strains])
+
+
+def _batch(potential: Potential, s: Structure, weights: np.ndarray) -> float:
+    """Three structures in one call, each in a cell of its own, against one call each."""
+    positions, cells = _strained(s)
     together = potential.evaluate_batch(positions, cells, s.pbc, weights)
     one_by_one = [
         potential.evaluate(x, h, s.pbc, weights) for x, h in zip(positions, cells, strict=True)
@@ -143,19 +187,38 @@ def _batch(potential, s: Structure, weights) -> float:
     return max(difference(a, b, True) for a, b in zip(together, one_by_one, strict=True))
 
 
-def _translation(potential, s: Structure, weights, at, rng) -> float:
+def _translation(
+    potential: Potential,
+    s: Structure,
+    weights: np.ndarray,
+    at: PotentialEvaluation,
+    rng: np.random.Generator,
+) -> float:
     moved = s.positions + rng.normal(size=3)
     return difference(potential.evaluate(moved, s.cell, s.pbc, weights), at, True)
 
 
-def _wrapping(potential, s: Structure, weights, at, rng) -> float:
+def _wrapping(
+    potential: Potential,
+    s: Structure,
+    weights: np.ndarray,
+    at: PotentialEvaluation,
+    rng: np.random.Generator,
+) -> float:
     """Whole lattice vectors on single atoms change nothing."""
     shifts = rng.integers(-2, 3, size=s.positions.shape) * np.array(s.pbc, dtype=int)
     moved = s.positions + shifts @ s.cell
     return difference(potential.evaluate(moved, s.cell, s.pbc, weights), at, True)
 
 
-def _permutation(backend, sites: AlchemicalSites, s: Structure, weights, at, rng) -> float:
+def _permutation(
+    backend: Backend,
+    sites: AlchemicalSites,
+    s: Structure,
+    weights: np.ndarray,
+    at: PotentialEvaluation,
+    rng: np.random.Generator,
+) -> float:
     order = rng.permutation(len(s))  # new row n is old row order[n]
     new = {int(old): n for n, old in enumerate(order)}
     symbols = [sites.symbols[old] for old in order]
@@ -166,26 +229,44 @@ def _permutation(backend, sites: AlchemicalSites, s: Structure, weights, at, rng
     return difference(found, replace(at, forces=at.forces[order]), True)
 
 
-def _state_order(backend, sites: AlchemicalSites, s: Structure, weights, at) -> float:
+def _state_order(
+    backend: Backend,
+    sites: AlchemicalSites,
+    s: Structure,
+    weights: np.ndarray,
+    at: PotentialEvaluation,
+) -> float:
     """Naming the states in reverse reverses ∂E/∂λ and changes nothing else."""
     turned = AlchemicalSites.from_states(sites.symbols, sites.states[::-1], sites.groups[::-1])
     found = _evaluate(backend, turned, s, weights[::-1])
     return difference(found, replace(at, weight_gradient=at.weight_gradient[::-1]), True)
 
 
-def _slope_weights(potential, s: Structure, weights, at, step) -> float:
+def _slope_weights(
+    potential: Potential,
+    s: Structure,
+    weights: np.ndarray,
+    at: PotentialEvaluation,
+    step: float,
+) -> float:
     """∂E/∂λ_α of every weight by itself; their sum is not held."""
-    slopes = [
-        difference_quotient(
-            lambda t, e=e: potential.evaluate(s.positions, s.cell, s.pbc, weights + t * e).energy,
-            step,
+
+    def slope(e: np.ndarray) -> float:
+        return difference_quotient(
+            lambda t: potential.evaluate(s.positions, s.cell, s.pbc, weights + t * e).energy, step
         )
-        for e in np.eye(len(weights))
-    ]
-    return relative(at.weight_gradient, slopes)
+
+    return relative(at.weight_gradient, [slope(e) for e in np.eye(len(weights))])
 
 
-def _slope_positions(potential, s: Structure, weights, at, step, rng) -> float:
+def _slope_positions(
+    potential: Potential,
+    s: Structure,
+    weights: np.ndarray,
+    at: PotentialEvaluation,
+    step: float,
+    rng: np.random.Generator,
+) -> float:
     """−F·u along a random displacement u of all atoms, abs(u) = 1; relative to abs(F)."""
     u = rng.normal(size=s.positions.shape)
     u /= np.linalg.norm(u)
@@ -193,10 +274,18 @@ def _slope_positions(potential, s: Structure, weights, at, step, rng) -> float:
         lambda t: potential.evaluate(s.positions + t * u, s.cell, s.pbc, weights).energy,
         step,
     )
-    return abs(-np.sum(at.forces * u) - slope) / max(_FLOOR, float(np.linalg.norm(at.forces)))
+    error = abs(-float(np.sum(at.forces * u)) - slope)
+    return error / max(_FLOOR, float(np.linalg.norm(at.forces)))
 
 
-def _slope_strain(potential, s: Structure, weights, at, step, rng) -> float:
+def _slope_strain(
+    potential: Potential,
+    s: Structure,
+    weights: np.ndarray,
+    at: PotentialEvaluation,
+    step: float,
+    rng: np.random.Generator,
+) -> float:
     """−virial:ε along a random symmetric strain, x → x(1 + tε), cell → cell(1 + tε), abs(ε) = 1."""
     e = rng.normal(size=(3, 3))
     e = (e + e.T) / np.linalg.norm(e + e.T)
@@ -205,5 +294,5 @@ def _slope_strain(potential, s: Structure, weights, at, step, rng) -> float:
         f = np.eye(3) + t * e
         return potential.evaluate(s.positions @ f, s.cell @ f, s.pbc, weights).energy
 
-    error = abs(-np.sum(at.virial * e) - difference_quotient(energy, step))
+    error = abs(-float(np.sum(at.virial * e)) - difference_quotient(energy, step))
     return error / max(_FLOOR, float(np.linalg.norm(at.virial)))

@@ -9,8 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 
 __all__ = [
+    "Correction",
     "Result",
-    "Term",
     "analyze",
     "analyze_workflow",
     "analyze_works",
@@ -31,7 +31,6 @@ __all__ = [
 
 _HOME = {
     "Result": "result",
-    "Term": "corrections.formulas",
     "analyze": "run",
     "analyze_works": "estimators.switching",
     "leg_summary": "report.text",
@@ -53,6 +52,10 @@ _HOME = {
 
 def __getattr__(name: str):
     # scipy.stats alone takes longer than the command line may need to start
+    if name == "Correction":
+        from ..paths.formulas import Correction
+
+        return Correction
     if name in _HOME:
         return getattr(import_module(f".{_HOME[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,7 +19,7 @@ from ..contract.stored import (
     Shape,
 )
 from ..errors import AnalysisError
-from .corrections.formulas import Term
+from ..paths.formulas import Correction
 from .corrections.mass_leg import MassLeg
 from .corrections.scaling import Curve
 from .estimators.fixed_lambda import Window
@@ -106,7 +106,7 @@ class Result:
     over_replicas: Estimate | None  # mean of the replicas' eq. 11; None: one replica
     windows: tuple[Window, ...]
     integral: Estimate | None  # eq. 8 over windows, by quadrature
-    terms: tuple[Term, ...]
+    terms: tuple[Correction, ...]
     totals: tuple[Total, ...]
     warnings: tuple[str, ...]
     folder: Path  # where result.json and the plots belong

@@ -13,14 +13,15 @@ import numpy as np
 
 from ..contract import shelf
 from ..contract.layout import FOLDER
+from ..contract.parameters import CONDITIONS, KEYS
 from ..contract.run_input import RunInput, read_input
 from ..errors import AnalysisError, ModelError
+from ..paths import Given
+from ..paths.formulas import MASS_TERM, Correction
 from .corrections import formulas as c
 from .corrections import scaling
-from .corrections.formulas import Term
-from .corrections.mass_leg import MASS_TERM, leg_of, leg_warnings
-from .corrections.scaling import Absolute
-from .corrections.terms import fixed_atoms, fixes_centre_of_mass, terms_of
+from .corrections.mass_leg import leg_of, leg_warnings
+from .corrections.terms import Sum, terms_of
 from .estimators.fixed_lambda import fixed_window
 from .estimators.holds import FEW_ROWS, SHORT_HOLD, drifts, relaxation
 from .estimators.mbar import mbar
@@ -50,7 +51,7 @@ def analyze(
     formula_units: int | None = None,
     n_ws: int | None = None,
     pressure: float | None = None,
-    terms: Sequence[Term] = (),
+    terms: Sequence[Correction] = (),
     reference: float | str | Path | None = None,
     check: str | Path | None = None,
     write: bool = True,
@@ -79,31 +80,32 @@ def analyze(
     inputs = [read_input(Path(f).resolve()) for f in folders]
     _check_same(inputs)
     first = inputs[0]
+    path = first.lambda_path
     if formula_units is None:
         # one vacancy in a large cell: sharing its free energy among formula units means nothing
-        voids = first.transformation.voids
-        formula_units = 1 if voids else c.formula_units(first.structure.symbols)
+        formula_units = 1 if path.is_defect else c.formula_units(first.structure.symbols)
     leg = leg_of(_home(inputs), first)
     if leg is not None and MASS_TERM not in {t.name for t in terms}:
         terms = [*terms, leg.term()]
     if formula_units < 1:
         raise AnalysisError(f"formula_units must be at least 1, got {formula_units}")
-    if first.transformation.plain:
+    if path.constant:
         raise AnalysisError(
             f"{first.path} is plain dynamics of the model ('alchemy: none'): nothing depends on "
             "lambda, so there is no free energy to analyse"
         )
-    given = None
-    if not first.transformation.scaled:
+    known = None
+    if not path.sweeps_temperature:
         if reference is not None or check is not None:
             raise AnalysisError("--reference and --check belong to model->scaled")
     elif reference is not None:
-        given = absolute(reference, first, first.temperature)
+        known = absolute(reference, first, first.temperature)
+    given = Given(n_ws, pressure, known)
     if first.schedule is None:
-        result = _fixed_lambda(inputs, formula_units, n_ws, pressure, terms, given)
+        result = _fixed_lambda(inputs, formula_units, given, terms)
     else:
-        result = _switching(inputs, partial, formula_units, n_ws, pressure, terms, given)
-    if first.transformation.scaled:
+        result = _switching(inputs, partial, formula_units, given, terms)
+    if path.sweeps_temperature:
         result = _with_check(result, first, check)
     if leg is not None:
         warnings = (*result.warnings, *leg_warnings(leg))
@@ -127,10 +129,8 @@ def _switching(
     inputs: list[RunInput],
     partial: bool,
     formula_units: int,
-    n_ws: int | None,
-    pressure: float | None,
-    extra: Sequence[Term],
-    given: Absolute | None,
+    given: Given,
+    extra: Sequence[Correction],
 ) -> Result:
     runs = [switching_work(run) for run in inputs]
     for run in runs:
@@ -146,7 +146,7 @@ def _switching(
         over = mean_estimate(
             np.array([r.analysis.eq11.value for r in replicas]), "eq. 11", "replicas"
         )
-    terms, quantity, factor = terms_of(inputs[0], n_ws, pressure, extra, given)
+    total = terms_of(inputs[0], given, extra)
     labels = []
     if pooled.n < FEW_PAIRS:
         labels.append("exploratory")
@@ -157,7 +157,7 @@ def _switching(
     return Result(
         kind="switching",
         labels=tuple(labels),
-        quantity=quantity,
+        quantity=total.quantity,
         conditions=_conditions(inputs[0]),
         versions=_versions(),
         formula_units=formula_units,
@@ -166,16 +166,16 @@ def _switching(
         over_replicas=over,
         windows=(),
         integral=None,
-        terms=terms,
+        terms=total.terms,
         totals=tuple(
-            _total(e, terms, formula_units, len(inputs[0].structure), factor)
+            _total(e, total, formula_units, len(inputs[0].structure))
             for e in (pooled.eq11, pooled.bar)
         ),
-        warnings=tuple(_warnings(inputs, runs, pooled, over, terms)),
+        warnings=tuple(_warnings(inputs, runs, pooled, over, total.terms)),
         folder=_home(inputs),
         runs=tuple(runs),
-        scaling=scaling.switching_curve(inputs[0], runs, given)
-        if inputs[0].transformation.scaled
+        scaling=scaling.switching_curve(inputs[0], runs, given.reference)
+        if inputs[0].lambda_path.sweeps_temperature
         else None,
     )
 
@@ -183,10 +183,8 @@ def _switching(
 def _fixed_lambda(
     inputs: list[RunInput],
     formula_units: int,
-    n_ws: int | None,
-    pressure: float | None,
-    extra: Sequence[Term],
-    given: Absolute | None,
+    given: Given,
+    extra: Sequence[Correction],
 ) -> Result:
     windows = tuple(fixed_window(run) for run in inputs)
     integral, rule = None, None
@@ -204,14 +202,12 @@ def _fixed_lambda(
     if multistate is not None:
         warnings += mbar_warnings(multistate, integral)
     estimates = [e for e in (integral, multistate.estimate if multistate else None) if e]
-    terms, quantity, factor = (), "⟨∂H/∂λ⟩", 1.0
-    if estimates:
-        terms, quantity, factor = terms_of(inputs[0], n_ws, pressure, extra, given)
-    warnings += [t for t in (_missing(terms),) if t]
+    total = terms_of(inputs[0], given, extra) if estimates else Sum(1.0, (), "⟨∂H/∂λ⟩")
+    warnings += [t for t in (_missing(total.terms),) if t]
     return Result(
         kind="fixed_lambda",
         labels=() if all(w.complete for w in windows) else ("partial",),
-        quantity=quantity,
+        quantity=total.quantity,
         conditions=_conditions(inputs[0]),
         versions=_versions(),
         formula_units=formula_units,
@@ -220,17 +216,15 @@ def _fixed_lambda(
         over_replicas=None,
         windows=windows,
         integral=integral,
-        terms=terms,
-        totals=tuple(
-            _total(e, terms, formula_units, len(inputs[0].structure), factor) for e in estimates
-        ),
+        terms=total.terms,
+        totals=tuple(_total(e, total, formula_units, len(inputs[0].structure)) for e in estimates),
         warnings=tuple(warnings),
         folder=_home(inputs),
         runs=(),
         quadrature=rule,
         mbar=multistate,
-        scaling=scaling.windows_curve(inputs[0], multistate, given)
-        if inputs[0].transformation.scaled and multistate is not None
+        scaling=scaling.windows_curve(inputs[0], multistate, given.reference)
+        if inputs[0].lambda_path.sweeps_temperature and multistate is not None
         else None,
         sources=tuple(_provenance(run) for run in inputs),
     )
@@ -265,29 +259,13 @@ def _check_same(inputs: list[RunInput]) -> None:
             "lies in"
         )
     for run in inputs[1:]:
-        for name, a, b in (
-            ("schedule", first.parameters.schedule, run.parameters.schedule),
-            ("temperature (K)", first.temperature, run.temperature),
-            ("pressure (bar)", first.pressure, run.pressure),
-            ("ensemble", first.ensemble, run.ensemble),
-            ("model", first.parameters.model, run.parameters.model),
-            ("alchemy", first.transformation, run.transformation),
-            ("digest", first.parameters.digest, run.parameters.digest),
-            ("beads", first.beads, run.beads),
-            ("timestep (fs)", first.timestep, run.timestep),
-            ("equilibrate", first.parameters.equilibrate, run.parameters.equilibrate),
-            ("switch", first.parameters.switch, run.parameters.switch),
-            ("masses", first.interpolates_masses, run.interpolates_masses),
-            ("tether", first.parameters.tether, run.parameters.tether),
-            ("scale", first.parameters.scale, run.parameters.scale),
-            ("springs", first.parameters.springs, run.parameters.springs),
-            ("fixcom", fixes_centre_of_mass(first), fixes_centre_of_mass(run)),
-            ("fixatoms", fixed_atoms(first), fixed_atoms(run)),
-        ):
-            if a != b:
-                shown = "" if name == "alchemy" else f" ({a} and {b})"
+        for key in (*KEYS.values(), *CONDITIONS):
+            a, b = key.seen_by_replicas(first), key.seen_by_replicas(run)
+            if key.replicas and a != b:
+                unit = f" ({key.unit})" if key in CONDITIONS and key.unit else ""
+                shown = "" if key.name == "alchemy" else f" ({a} and {b})"
                 raise AnalysisError(
-                    f"{first.folder.name} and {run.folder.name} differ in {name}{shown}: "
+                    f"{first.folder.name} and {run.folder.name} differ in {key.name}{unit}{shown}: "
                     "analyse them separately"
                 )
         if run.constant_pressure:
@@ -368,21 +346,10 @@ def _model_sha256(run: RunInput) -> str | None:
 
 
 def _conditions(run: RunInput) -> Conditions:
-    return Conditions(
-        alchemy=run.parameters.alchemy,
-        formula=c.formula(run.structure.symbols),
-        natoms=len(run.structure),
-        ensemble=run.ensemble,
-        temperature=run.temperature,
-        pressure=run.pressure if run.constant_pressure else None,
-        beads=run.beads,
-        timestep=run.timestep,
-        masses="interpolate" if run.interpolates_masses else "fixed",
-        schedule=run.parameters.schedule,
-        equilibrate=run.parameters.equilibrate,
-        switch=run.parameters.switch,
-        cycles=run.parameters.cycles,
-    )
+    named = {
+        key.result: key.seen_in_results(run) for key in (*KEYS.values(), *CONDITIONS) if key.result
+    }
+    return Conditions(formula=c.formula(run.structure.symbols), natoms=len(run.structure), **named)
 
 
 UNVERIFIED = "holds not verified"  # label of a switching result
@@ -402,13 +369,12 @@ def _versions() -> dict[str, str | None]:
 
 def _total(
     estimate: Estimate,
-    terms: Sequence[Term],
+    added: Sum,
     formula_units: int,
     natoms: int,
-    factor: float = 1.0,
 ) -> Total:
-    """*factor* times the estimate, plus all terms."""
-    estimate = scaling.times(estimate, factor)
+    """The estimate, as often as work counts, plus all terms."""
+    estimate, terms = scaling.times(estimate, added.factor), added.terms
     if any(t.value is None for t in terms):
         why = "no total: a term is missing"
         return Total(estimate.method, None, None, why, None, None, None, None)
@@ -430,7 +396,7 @@ def _total(
     )
 
 
-def _missing(terms: Sequence[Term]) -> str | None:
+def _missing(terms: Sequence[Correction]) -> str | None:
     names = [f"{t.name} ({t.source})" for t in terms if t.value is None]
     return f"no total: missing {'; '.join(names)}" if names else None
 
@@ -440,7 +406,7 @@ def _warnings(
     runs: list[SwitchingRun],
     pooled: WorkAnalysis,
     over: Estimate | None,
-    terms: Sequence[Term],
+    terms: Sequence[Correction],
 ) -> Iterator[str]:
     for run in runs:
         if not run.complete:

@@ -18,8 +18,9 @@ import sys
 import time
 from pathlib import Path
 
+from alchemdriver.prepare.protocols import find
 from alchemdriver.prepare.render import Settings
-from alchemdriver.prepare.run_folder import prepare, template_path
+from alchemdriver.prepare.run_folder import prepare
 from alchemdriver.prepare.structure import read_structure
 
 BEADS = 4
@@ -37,7 +38,7 @@ WARM_UP = 5  # steps
 def rate(folder: Path, case: tuple[int, str, int], steps: int, device: str) -> float:
     """Steps per second after the warm-up."""
     clients, mode, batch = case
-    structure = read_structure(template_path("pimd-fixed").parent / "start.xyz")
+    structure = read_structure(find("pimd-fixed").template.parent / "start.xyz")
     values = {"model": "demo", "alchemy": "Pb->Sn", "lambda": "0.5"}
     settings = Settings(temperature=500.0, total_steps=WARM_UP + steps, beads=BEADS, seed=1)
     prepare("pimd-fixed", structure, folder, values, settings)

@@ -7,7 +7,7 @@ elements; nothing is downloaded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -34,7 +34,7 @@ class System:
     title: str
     structure: Structure
     states: tuple[dict[int, str], ...]
-    weights: tuple[float, ...]
+    weights: np.ndarray  # (k,)
 
     @property
     def sites(self) -> AlchemicalSites:
@@ -96,13 +96,14 @@ def build_model(name: str, seed: int = 1) -> torch.nn.Module:
     finally:
         torch.set_default_dtype(before)
         torch.random.set_rng_state(state)
-    return model.eval().requires_grad_(False)
+    frozen: torch.nn.Module = model.eval().requires_grad_(False)
+    return frozen
 
 
 # --- systems --------------------------------------------------------------------------------
 
 
-def perovskite(repeat: int | Sequence[int]) -> System:
+def perovskite(repeat: int | tuple[int, int, int]) -> System:
     """Cubic CsPbI3, every Pb split into Pb and Sn."""
     structure = alpha_cspbi3(repeat)
     lead = [i for i, s in enumerate(structure.symbols) if s == "Pb"]
@@ -130,7 +131,7 @@ def vacancy(repeat: int = 5) -> System:
     return _system("bcc Fe, one vacancy", _of(atoms), [[0], []], ["Fe", "Fe"])
 
 
-SYSTEMS = {
+SYSTEMS: dict[str, Callable[[], System]] = {
     "perovskite-135": lambda: perovskite(3),
     "perovskite-320": lambda: perovskite(4),
     "perovskite-625": lambda: perovskite(5),
@@ -146,7 +147,9 @@ def _of(atoms: ase.Atoms) -> Structure:
     return Structure(tuple(atoms.get_chemical_symbols()), atoms.positions, np.array(atoms.cell))
 
 
-def _system(title: str, structure: Structure, where, elements) -> System:
+def _system(
+    title: str, structure: Structure, where: Sequence[Sequence[int]], elements: Sequence[str]
+) -> System:
     rng = np.random.default_rng(3)
     structure = Structure(
         structure.symbols,
@@ -156,4 +159,4 @@ def _system(title: str, structure: Structure, where, elements) -> System:
     states = tuple(dict.fromkeys(sites, s) for sites, s in zip(where, elements, strict=True))
     weights = np.arange(1.0, len(states) + 1)
     title = f"{title}, {len(structure)} atoms"
-    return System(title, structure, states, tuple(weights / weights.sum()))
+    return System(title, structure, states, weights / weights.sum())

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from ase import Atoms, units
+from ase.calculators.calculator import Calculator
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from ase.md.verlet import VelocityVerlet
 
 from ..potential.calculator import AlchemicalCalculator
-from ..potential.open import open_model
 from .cases import perovskite
-from .timing import stock_calculator
+from .timing import Row, open_backend, stock_calculator
 
 __all__ = ["rows"]
 
@@ -26,13 +26,13 @@ def rows(
     systems: Sequence[str],
     rounds: int,
     device: str,
-) -> Iterator[dict]:
+) -> Iterator[Row]:
     """The embedded model, CsPbI3 with 40 atoms, 20 ps: stock, ours, and ours half way to Sn."""
     s = perovskite(2).structure
     lead = [i for i, symbol in enumerate(s.symbols) if symbol == "Pb"]
     halves = [dict.fromkeys(lead, "Pb"), dict.fromkeys(lead, "Sn")]
     for dtype in dtypes:
-        backend = open_model("demo", device=device, dtype=dtype)
+        backend = open_backend("demo", device, dtype)
         atoms = Atoms(s.symbols, s.positions, cell=s.cell, pbc=True)
         calculators = {
             "stock": stock_calculator(backend),
@@ -43,18 +43,19 @@ def rows(
             yield {"dtype": dtype, "evaluation": name} | _dynamics(atoms, calculator)
 
 
-def _dynamics(start: Atoms, calculator) -> dict[str, float]:
+def _dynamics(start: Atoms, calculator: Calculator) -> dict[str, float]:
     """Slope and scatter of the total energy per atom, after a tenth of the run."""
     atoms = start.copy()
     atoms.calc = calculator
     rng = np.random.default_rng(SEED)
     MaxwellBoltzmannDistribution(atoms, temperature_K=TEMPERATURE, rng=rng)
     Stationary(atoms)
-    time, energy = [], []
+    time: list[float] = []
+    energy: list[float] = []
 
     dynamics = VelocityVerlet(atoms, TIMESTEP * units.fs)
 
-    def note():
+    def note() -> None:
         time.append(dynamics.get_time() / (1000.0 * units.fs))
         energy.append(atoms.get_total_energy() / len(atoms))
 

@@ -6,14 +6,15 @@ import ctypes
 import multiprocessing
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 
 from ..errors import RunError
 from .cases import System, perovskite
-from .timing import open_backend, stock_step
+from .timing import Row, open_backend, stock_step
 
 __all__ = ["rows"]
 
@@ -26,7 +27,7 @@ def rows(
     systems: Sequence[str],
     rounds: int,
     device: str,
-) -> Iterator[dict]:
+) -> Iterator[Row]:
     """CsPbI3 with 135 atoms: ours with every Pb split, stock without.
 
     On a CPU each variant has a process of its own, and the peak of its resident set counts from
@@ -53,19 +54,19 @@ def _in_own_process(model: str, dtype: str, device: str, variant: str) -> float:
     process.start()
     sender.close()
     try:
-        return receiver.recv()
+        return float(receiver.recv())
     except EOFError:
         raise RunError(f"bench: the process that measures memory of {model} ended early") from None
     finally:
         process.join()
 
 
-def _measure(sender, model: str, dtype: str, device: str, variant: str) -> None:
+def _measure(sender: Connection, model: str, dtype: str, device: str, variant: str) -> None:
     """Send the peak (MB) of two evaluations, after one of a small cell has loaded everything."""
     torch.set_num_threads(1)
     backend = open_backend(model, device, dtype)
 
-    def step(system: System):
+    def step(system: System) -> Callable[[], object]:
         if variant == "stock":
             return stock_step(backend, system.structure)
         s, potential = system.structure, backend.potential(system.sites)
@@ -96,5 +97,6 @@ def _start_counting(device: str) -> int:
 def _peak(device: str) -> int:
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return 1024 * int(peak)

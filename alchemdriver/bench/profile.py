@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from ..potential.backends.base import Potential
 from ..potential.backends.fast_mace import loops
+from ..records import Structure
 from .cases import SYSTEMS
-from .timing import interleaved, open_backend
+from .timing import Row, interleaved, open_backend
 
 __all__ = ["rows"]
 
@@ -35,7 +38,7 @@ def rows(
     systems: Sequence[str],
     rounds: int,
     device: str,
-) -> Iterator[dict]:
+) -> Iterator[Row]:
     """Every model, precision and system that the fast evaluator takes.
 
     Bounds: operations over the rate of a large matrix product, and bytes read and written over the
@@ -50,7 +53,11 @@ def rows(
                 system = SYSTEMS[name]()
                 s, potential = system.structure, backend.potential(system.sites)
 
-                def evaluate(s=s, potential=potential, weights=system.weights):
+                def evaluate(
+                    s: Structure = s,
+                    potential: Potential = potential,
+                    weights: np.ndarray = system.weights,
+                ) -> object:
                     return potential.evaluate(s.positions, s.cell, s.pbc, weights)
 
                 times = interleaved(
@@ -78,14 +85,14 @@ def rows(
                 }
 
 
-class _Count(TorchDispatchMode):
+class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     """Operations, and bytes that they read and write; views move nothing."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flops = self.moved = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         if func.overloadpacket in flop_registry:
@@ -106,8 +113,8 @@ def _loops_counted(count: _Count) -> Iterator[None]:
     """Add to *count* what the compiled loops do, which torch does not see."""
     stock = {name: getattr(loops, name) for name in _LOOP_FLOPS}
 
-    def counted(name):
-        def loop(*args):
+    def counted(name: str) -> Callable[..., Any]:
+        def loop(*args: Any) -> Any:
             count.flops += _LOOP_FLOPS[name](args)
             count.moved += sum(a.nbytes for a in args if isinstance(a, np.ndarray))
             return stock[name](*args)
@@ -123,20 +130,20 @@ def _loops_counted(count: _Count) -> Iterator[None]:
             setattr(loops, name, loop)
 
 
-def _of_edges(args: tuple, senders: int, each: int, each_component: int) -> int:
+def _of_edges(args: tuple[Any, ...], senders: int, each: int, each_component: int) -> int:
     """Operations of a loop over edges; args[senders] are u, the paths follow."""
     first, last, starts = args[:3]
-    width, paths = args[senders].shape[2], args[senders + 1]
+    width, paths = int(args[senders].shape[2]), args[senders + 1]
     of_edge = sum(int(n1 * (each + each_component * n3)) for _, _, n1, n3, *_ in paths)
     return int(starts[last] - starts[first]) * width * of_edge
 
 
-def _of_monomials(args: tuple, each: int) -> int:
+def _of_monomials(args: tuple[Any, ...], each: int) -> int:
     first, last, _, x, index = args[:5]
-    return (last - first) * len(index) * x.shape[2] * each
+    return int(last - first) * len(index) * int(x.shape[2]) * each
 
 
-_LOOP_FLOPS: dict[str, Callable[[tuple], int]] = {
+_LOOP_FLOPS: dict[str, Callable[[tuple[Any, ...]], int]] = {
     "sum_messages": lambda args: _of_edges(args, 9, 1, 2),
     "sum_messages_slope": lambda args: _of_edges(args, 9, 5, 4),
     "polynomial": lambda args: _of_monomials(args, 4),
@@ -144,7 +151,7 @@ _LOOP_FLOPS: dict[str, Callable[[tuple], int]] = {
 }
 
 
-def _bytes(tree) -> int:
+def _bytes(tree: Any) -> int:
     tensors = [t for t in tree_leaves(tree) if isinstance(t, torch.Tensor)]
     return sum(t.numel() * t.element_size() for t in tensors)
 

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import mace
 import torch
@@ -15,6 +16,7 @@ import torch
 from ..errors import InputError, did_you_mean
 from . import drift, memory, profile, size, step, table
 from .cases import SYSTEMS
+from .timing import Row
 
 __all__ = ["PARTS", "run_bench"]
 
@@ -48,16 +50,18 @@ def run_bench(
         for name in given:
             if name not in known:
                 raise InputError(f"unknown name '{name}'{did_you_mean(name, known)}")
-    result = {}
+    result: dict[str, Any] = {}
     if out is not None and out.exists():
-        result = json.loads(out.read_text())
+        result = json.loads(out.read_text(encoding="utf-8"))
     for part in parts:
         result[part] = {"environment": environment(device), "rounds": rounds, "rows": []}
         for row in PARTS[part](models, dtypes, systems, rounds, device):
             print(f"{part}: {_line(row)}", flush=True)
             result[part]["rows"].append(row)
             if out is not None:
-                out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+                out.write_text(
+                    json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+                )
     print(f"ratios: median (quartiles) of {rounds} rounds, process time on a CPU")
 
 
@@ -79,11 +83,11 @@ def environment(device: str) -> dict[str, object]:
     }
 
 
-def _line(row: dict) -> str:
+def _line(row: Row) -> str:
     return ", ".join(f"{name} {_text(value)}" for name, value in row.items())
 
 
-def _text(value) -> str:
+def _text(value: object) -> str:
     if isinstance(value, dict) and "median" in value:
         return f"{value['median']:.2f} ({value['low']:.2f}-{value['high']:.2f})"
     if isinstance(value, dict):
@@ -93,7 +97,7 @@ def _text(value) -> str:
 
 def _cpu() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     except OSError:
         names = []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from ..potential.backends.mace import MaceBackend
 from .cases import System, perovskite
-from .timing import interleaved, open_backend, spread
+from .timing import Row, interleaved, open_backend, spread
 
 __all__ = ["rows"]
 
@@ -18,7 +19,7 @@ def rows(
     systems: Sequence[str],
     rounds: int,
     device: str,
-) -> Iterator[dict]:
+) -> Iterator[Row]:
     """CsPbI3, every Pb split, for every model that knows it in every precision."""
     for model in models:
         for dtype in dtypes:
@@ -42,6 +43,6 @@ def rows(
             }
 
 
-def _step(backend, system: System):
+def _step(backend: MaceBackend, system: System) -> Callable[[], object]:
     s, potential = system.structure, backend.potential(system.sites)
     return lambda: potential.evaluate(s.positions, s.cell, s.pbc, system.weights)

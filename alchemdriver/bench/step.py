@@ -26,7 +26,9 @@ from ..contract.run_input import read_input
 from ..errors import RunError
 from ..prepare.render import Settings
 from ..prepare.run_folder import prepare
+from ..records import Evaluation
 from .cases import MODELS, build_model, perovskite
+from .timing import Row
 
 __all__ = ["rows"]
 
@@ -40,7 +42,7 @@ def rows(
     systems: Sequence[str],
     rounds: int,
     device: str,
-) -> Iterator[dict]:
+) -> Iterator[Row]:
     """The embedded model, and every other one, over a unix socket and through shared memory."""
     for model in dict.fromkeys(["demo", *models]):
         for dtype in dtypes:
@@ -71,13 +73,13 @@ def _measure(
     hamiltonian = assembly.hamiltonian_of(run, device)
     start, end = [], []
 
-    def evaluate(positions, cell, lam):
+    def evaluate(positions: np.ndarray, cell: np.ndarray, lam: float) -> Evaluation:
         start.append(time.perf_counter())
         result = hamiltonian.evaluate(positions, cell, lam)
         end.append(time.perf_counter())
         return result
 
-    with open(folder / "server.log", "w") as log:
+    with open(folder / "server.log", "w", encoding="utf-8") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "alchemdriver", "server", str(path)],
             stdout=log,
@@ -94,7 +96,7 @@ def _measure(
             server.terminate()
             server.wait()
     if len(start) < STEPS:
-        tail = (folder / "server.log").read_text().strip().splitlines()[-1:]
+        tail = (folder / "server.log").read_text(encoding="utf-8").strip().splitlines()[-1:]
         raise RunError(f"bench: the server stopped after {len(start)} steps: {' '.join(tail)}")
     whole = np.diff(start)[WARM_UP:]
     return whole, (np.array(end) - np.array(start))[:-1][WARM_UP:]

@@ -17,7 +17,7 @@ from ..potential.backends.fast_mace import FastMacePotential
 from ..potential.backends.mace import MaceBackend, MacePotential
 from ..potential.checks import difference
 from .cases import SYSTEMS, System, perovskite
-from .timing import interleaved, open_backend, spread, stock_step
+from .timing import Row, interleaved, open_backend, spread, stock_step
 
 __all__ = ["rows"]
 
@@ -28,7 +28,7 @@ def rows(
     systems: Sequence[str],
     rounds: int,
     device: str,
-) -> Iterator[dict]:
+) -> Iterator[Row]:
     """Every model in every precision on every system: ratios of other evaluations to ours."""
     for model in models:
         for dtype in dtypes:
@@ -45,10 +45,12 @@ def rows(
 class _ForcesOnly(FastMacePotential):
     """Leaves ∂E/∂λ out, to see what it costs."""
 
-    def _lambda(self, weights):
+    def _lambda(self, weights: np.ndarray) -> torch.Tensor:
         return super()._lambda(weights).detach()
 
-    def _gradients(self, energy, vectors, lam):
+    def _gradients(
+        self, energy: torch.Tensor, vectors: torch.Tensor, lam: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         (slope,) = torch.autograd.grad(energy, [vectors])
         return slope, torch.zeros_like(lam)
 
@@ -58,19 +60,19 @@ def _row(backend: MaceBackend, system: System, rounds: int) -> dict[str, object]
     x = (s.positions, s.cell, s.pbc)
     fast, expanded = backend.potential(sites), backend.reference(sites)
     ends = [backend.potential(end) for end in system.ends()]
-    functions = {
+    functions: dict[str, Callable[[], object]] = {
         "fast": lambda: fast.evaluate(*x, weights),
         "stock": stock_step(backend, s),
         "expanded": lambda: expanded.evaluate(*x, weights),
-        "linear, fast": lambda: [end.evaluate(*x, []) for end in ends],
+        "linear, fast": lambda: [end.evaluate(*x, np.zeros(0)) for end in ends],
     }
     if backend.device.type == "cuda":
         functions |= _on_cueq(backend, system)
     if backend.evaluator == "fast":
         forces_only = _ForcesOnly(backend, sites)
         functions["no dE/dλ"] = lambda: forces_only.evaluate(*x, weights)
-    ours = {"fast": functions["fast"]}
-    (first,) = interleaved(ours, 1, backend.device.type, warm_up=0)["fast"]
+    alone = {"fast": functions["fast"]}
+    (first,) = interleaved(alone, 1, backend.device.type, warm_up=0)["fast"]
     times = interleaved(functions, rounds, backend.device.type)
     # two steps of a plain cell of the same size cost twice one
     times["linear, stock"] = [2.0 * t for t in times["stock"]]

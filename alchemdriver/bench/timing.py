@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import mace  # noqa: F401  must come before e3nn
 import numpy as np
 import torch
 from ase import Atoms
 
+from ..errors import ModelError
 from ..potential.backends.mace import MaceBackend
 from ..potential.open import open_model
 from ..records import Structure
 from .cases import MODELS, build_model
 
-__all__ = ["interleaved", "open_backend", "spread", "stock_calculator", "stock_step"]
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+__all__ = ["Row", "interleaved", "open_backend", "spread", "stock_calculator", "stock_step"]
+
+Row = dict[str, Any]  # of a part's table: what is printed, and written as JSON
 
 
 def interleaved(
@@ -50,10 +57,13 @@ def spread(above: Iterable[float], below: Iterable[float]) -> dict[str, float]:
 
 
 def open_backend(model: str, device: str, dtype: str) -> MaceBackend:
-    """A model of the cases, or one that the shelf knows.  Raises ModelError."""
+    """A model of the cases, or one that the shelf knows.  ModelError if it is not a MACE model."""
     if model in MODELS:
         return MaceBackend(build_model(model), model, device, dtype)
-    return open_model(model, device=device, dtype=dtype)
+    backend = open_model(model, device=device, dtype=dtype)
+    if not isinstance(backend, MaceBackend):
+        raise ModelError(f"bench measures MACE models; '{model}' is none")
+    return backend
 
 
 def stock_step(
@@ -68,12 +78,12 @@ def stock_step(
     return lambda: calculator.calculate(atoms, ["energy", "forces", "stress"])
 
 
-def stock_calculator(backend: MaceBackend, model: torch.nn.Module | None = None):
+def stock_calculator(backend: MaceBackend, model: torch.nn.Module | None = None) -> Calculator:
     """mace's own ASE calculator of the same weights; torch's default dtype stays as it was."""
     from mace.calculators import MACECalculator
 
-    class Stock(MACECalculator):
-        def calculate(self, *args, **kwargs):
+    class Stock(MACECalculator):  # type: ignore[misc]  # untyped
+        def calculate(self, *args: Any, **kwargs: Any) -> None:
             before = torch.get_default_dtype()
             torch.set_default_dtype(backend.torch_dtype)  # mace converts arrays to it
             try:

@@ -9,7 +9,7 @@ from ..contract.digest import model_digest
 from ..contract.layout import find_runs
 from ..contract.run_input import read_input
 from ..errors import InputError
-from ..execute.supervisor import Options, cores
+from ..execute.supervisor import Resources, cores
 from ..prepare.demo import CYCLES, PRESSURE, REPLICAS, TEMPERATURE, prepare_demo
 from .show import run_and_analyze
 
@@ -24,4 +24,4 @@ def run_demo(folder: Path, seed: int, model: str) -> None:
         f"α-CsPbI3 → α-CsSnI3, 8 formula units, NPT at {TEMPERATURE:g} K and {PRESSURE:g} bar, "
         f"{REPLICAS} replicas × {CYCLES} forward/backward pairs"
     )
-    run_and_analyze([folder], Options(clients=1, jobs=min(REPLICAS, cores()), threads=1))
+    run_and_analyze([folder], Resources(clients=1, jobs=min(REPLICAS, cores()), threads=1))

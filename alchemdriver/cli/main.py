@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -14,15 +15,15 @@ import typer
 
 from .. import __version__
 from ..composition import cli as composition
-from ..contract.text import parse_wall_time
+from ..contract.text import parse_list, parse_wall_time
 from ..errors import AlchemdriverError, InputError
-from .prepare import prepare
+from ..prepare.options import model_names
+from .prepare import Protocols
 
 app = typer.Typer(
     name="alchemdriver",
     help="Alchemical free energies with MACE potentials, driven by i-PI.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -60,7 +61,10 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where the run folder goes.")] = Path("demo-run"),
     seed: Annotated[int, typer.Option(help="Seed of the first replica.")] = 20404,
     model: Annotated[
-        str, typer.Option(help="Name or file; all but the default take much longer.")
+        str,
+        typer.Option(
+            help="Name or file; all but the default take much longer.", autocompletion=model_names
+        ),
     ] = "demo",
 ) -> None:
     """Switch cubic CsPbI3 into CsSnI3 and back: the whole chain in three minutes."""
@@ -106,11 +110,11 @@ def run(
     ] = None,
 ) -> None:
     """Run server and clients to the end, resuming what is there, then analyse."""
-    from ..execute.supervisor import Options
+    from ..execute.supervisor import Resources
     from .show import run_and_analyze
 
     stop_at = None if wall_time is None else time.monotonic() + parse_wall_time(wall_time)
-    options = Options(clients, jobs, device, dtype, threads, evaluator, stop_at)
+    options = Resources(clients, jobs, device, dtype, threads, evaluator, stop_at)
     if not run_and_analyze(targets, options, start_from):
         raise typer.Exit(TRY_AGAIN)
 
@@ -252,18 +256,33 @@ def bench(
     """Our evaluation against stock, expanded and linear ones, side by side."""
     from ..bench import run_bench
 
-    lists = [text.split(",") for text in (parts, models, systems, dtypes)]
-    run_bench(*lists, rounds, device, out)
+    run_bench(
+        parse_list(parts),
+        parse_list(models),
+        parse_list(systems),
+        parse_list(dtypes),
+        rounds,
+        device,
+        out,
+    )
 
 
-app.command()(prepare)
+app.add_typer(
+    typer.Typer(cls=Protocols, callback=lambda: None, rich_markup_mode=None),
+    name="prepare",
+    help="Write a run folder, or the stages of a free energy, for your structure.",
+    no_args_is_help=True,
+    subcommand_metavar="PROTOCOL STRUCTURE FOLDER ...",
+    epilog="What one of them takes: alchemdriver prepare PROTOCOL --help",
+)
 composition.register(app)
 
 
 def main() -> None:
     """Entry point: one line for every deliberate error, no traceback."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a terminal without λ is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without λ is no reason to fail
     try:
         # typer turns Ctrl-C and its own Exit into a return value
         status = app(standalone_mode=False) or 0
@@ -285,7 +304,9 @@ def main() -> None:
         # click's usage errors (unknown option, missing argument) without importing click
         if not hasattr(err, "format_message"):
             raise
-        print(f"error: {err.format_message()}", file=sys.stderr)
+        message = str(err.format_message())
+        # without arguments the message is the help
+        print(message if message.startswith("Usage:") else f"error: {message}", file=sys.stderr)
         status = 2
     sys.stdout.flush()
     sys.exit(status)

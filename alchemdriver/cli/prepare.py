@@ -1,124 +1,126 @@
-"""``alchemdriver prepare``."""
+"""``alchemdriver prepare PROTOCOL``: one command per protocol, with its own options and no others.
+
+The commands are made from the table of protocols, each when it is asked for.
+"""
 
 from __future__ import annotations
 
+import inspect
+from itertools import groupby
+from keyword import iskeyword
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from ..contract.text import parse_numbers, parse_supercell
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
+from ..prepare.options import MODEL, Option, model_names
+from ..prepare.protocols import PROTOCOLS, Protocol, find
 
-
-def prepare(
-    protocol: Annotated[
-        str,
-        typer.Argument(
-            help="A calculation in stages: crystal, vacancy, transmute. Or one run: nvt, npt, "
-            "npt-flexible, nvt-fixed, switch-nvt, switch-npt, switch-npt-flexible, pimd-fixed, "
-            "pimd-fixed-npt, switch-pimd, switch-pimd-npt, scaling-nvt, scaling-npt; or several: "
-            "windows-nvt, windows-npt"
-        ),
-    ],
-    structure: Annotated[Path, typer.Argument(help="Anything ASE reads.")],
-    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
-    model: Annotated[str, typer.Option(help="Name or file; see 'alchemdriver models'.")],
-    temperature: Annotated[str, typer.Option(help="K; stages take several, e.g. '100 300'")],
-    alchemy: Annotated[str | None, typer.Option(help="e.g. 'Pb->Sn' or 'Fe[12]->void'")] = None,
-    pressure: Annotated[
-        float | None, typer.Option(help="bar; mandatory for npt and stages.")
-    ] = None,
-    supercell: Annotated[str, typer.Option(help="e.g. 2x2x2")] = "1x1x1",
-    timestep: Annotated[float | None, typer.Option(help="fs; mandatory for stages.")] = None,
-    equilibrate: Annotated[int | None, typer.Option(help="Steps of each hold.")] = None,
-    switch: Annotated[int | None, typer.Option(help="Steps of each switch.")] = None,
-    cycles: Annotated[int | None, typer.Option(help="Forward/backward pairs.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="poly9, linear or a table file.")] = None,
-    lam: Annotated[float | None, typer.Option("--lambda", help="Mandatory for fixed λ.")] = None,
-    windows: Annotated[
-        int | None, typer.Option(help="Gauss–Legendre windows, for windows-nvt and windows-npt.")
-    ] = None,
-    lambdas: Annotated[str | None, typer.Option(help="Windows by hand, e.g. '0 0.5 1'.")] = None,
-    scale: Annotated[float | None, typer.Option(help="T0/T, for scaling-nvt and -npt.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Length at fixed λ, and of averages.")] = None,
-    beads: Annotated[int | None, typer.Option(help="Path-integral beads.")] = None,
-    tether: Annotated[float | None, typer.Option(help="eV/Å^2, for atoms to void.")] = None,
-    springs: Annotated[Path | None, typer.Option(help="extxyz of the Einstein crystal.")] = None,
-    masses: Annotated[str | None, typer.Option(help="interpolate or fixed")] = None,
-    masses_file: Annotated[Path | None, typer.Option(help="JSON of isotopic masses.")] = None,
-    interpolation: Annotated[str | None, typer.Option(help="alchemical or linear")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float64 or float32")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the first run.")] = None,
-    replicas: Annotated[
-        int | None, typer.Option(help="Independent runs, seeds counted up; stages: 4.")
-    ] = None,
-    route: Annotated[
-        str | None, typer.Option(help="Stages: both, alchemical or frenkel-ladd")
-    ] = None,
-    site: Annotated[str | None, typer.Option(help="vacancy: atoms, e.g. 0 or '0;5'")] = None,
-    chemical_potential: Annotated[
-        str | None, typer.Option(help="vacancy in a compound: eV per atom, e.g. 'I=-1.5'")
-    ] = None,
-    second_phase: Annotated[
-        Path | None, typer.Option(help="transmute: the other phase, for ΔΔG.")
-    ] = None,
-    second_supercell: Annotated[str, typer.Option(help="Of the other phase.")] = "1x1x1",
-    n_ws: Annotated[
-        int | None, typer.Option(min=1, help="N_WS of eq. 19, stages; default: by spglib.")
-    ] = None,
-    formula_units: Annotated[
-        int | None, typer.Option(min=1, help="Stages; default: from the elements.")
-    ] = None,
-) -> None:
-    """Write a run folder, or the stages of a free energy, for your structure."""
-    given = {k: v for k, v in locals().items() if v is not None}
-    from ..prepare import run_folder as p
-    from ..prepare import windows as w
-    from ..prepare.render import Settings
-    from ..prepare.structure import read_structure
-    from ..workflow.command import prepare_stages, stages_only
-
-    if protocol in p.STAGED:
-        prepare_stages(given)
-        return
-    p.template_path(protocol)
-    stages_only(given)
-    from ..contract.run_input import read_input
-
-    if alchemy is None and protocol not in (*p.PLAIN, *p.SCALING):
-        raise InputError(f"protocol '{protocol}' needs an alchemy, e.g. --alchemy 'Pb->Sn'")
-    parameters = {
-        "lambda" if k == "lam" else k: str(v) for k, v in given.items() if k == "lam" or k in p.KEYS
-    }
-    (kelvin,) = parse_numbers(temperature, "temperature", 1)
-    settings = Settings(kelvin, pressure, timestep, steps, beads, seed)
-    atoms = read_structure(structure, parse_supercell(supercell))
-    replicas = 1 if replicas is None else replicas
-    if protocol in w.PROTOCOLS:
-        at = w.nodes(windows, lambdas)
-        folders = w.prepare_windows(protocol, atoms, folder, parameters, at, settings, replicas)
-    elif windows is not None or lambdas is not None:
-        raise InputError(f"--windows and --lambdas belong to {' and '.join(w.PROTOCOLS)}")
-    else:
-        folders = p.prepare(protocol, atoms, folder, parameters, settings, replicas)
-    typer.echo(f"{len(atoms)} atoms, {len(folders)} run(s) in {folder}")
-    typer.echo(describe_run(read_input(folders[0])))
-    typer.echo(f"start with: alchemdriver run {folder}")
+Structure = Annotated[Path, typer.Argument(help="Anything ASE reads.", show_default=False)]
+Folder = Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)]
 
 
-def describe_run(run) -> str:
-    """One line that says what a prepared input will do, its template's own choices included."""
-    parts = [run.ensemble, f"{run.temperature:g} K"]
-    if run.parameters.scale is not None:
-        parts[1] += f", scaled to {run.temperature / run.parameters.scale:g} K"
-    if run.pressure is not None:
-        parts.append(f"{run.pressure:g} bar")
-    parts += [f"{run.timestep:g} fs", f"{run.beads} bead(s)"]
-    q = run.parameters
-    if run.schedule is None:
-        parts.append(f"lambda {q.lam:g}, {run.total_steps} steps")
-    else:
-        parts.append(f"{q.cycles} x 2 x ({q.equilibrate} held + {q.switch} switched, {q.schedule})")
-    parts.append("masses " + ("interpolated" if run.interpolates_masses else "fixed"))
-    return ", ".join(parts)
+class ProtocolCommand(TyperCommand):
+    """``alchemdriver prepare NAME``; its usage errors speak of protocols."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as err:  # usage errors, of a package that typer keeps to itself
+            raise _explained(err, find(str(self.name))) from None
+
+
+def _explained(err: Exception, protocol: Protocol) -> Exception:
+    """What typer complains about in the words of the table; *err* itself if it is not there."""
+    if hasattr(err, "possibilities"):  # no such option
+        flag = str(getattr(err, "option_name", ""))
+        why = protocol.foreign(flag.lstrip("-").replace("-", "_"))
+        near = did_you_mean(flag, [o.flag for o in protocol.options])
+        return InputError(why or f"{protocol.name} has no option {flag}{near}")
+    if hasattr(err, "param_type"):  # an option or argument is missing
+        for option in protocol.needs:
+            if option.flag in getattr(getattr(err, "param", None), "opts", ()):
+                return InputError(protocol.missing(option))
+    return err
+
+
+class Protocols(TyperGroup):
+    """The protocols by family; one that is misspelt, or not named first, is said so in one line."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [p.name for p in PROTOCOLS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
+        known = [p for p in PROTOCOLS if p.name == cmd_name]
+        return _command(known[0]) if known else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for family, members in groupby(PROTOCOLS, key=lambda p: p.family):
+            with formatter.section(family):
+                formatter.write_dl([(p.name, p.does) for p in members], col_max=20)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as err:
+            if not hasattr(err, "option_name"):
+                raise
+            raise InputError(
+                f"{err.option_name} comes after the protocol: alchemdriver prepare switch-npt "
+                "STRUCTURE FOLDER --model …"
+            ) from None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if not ctx.resilient_parsing:  # i.e. unless the shell asks what could follow
+            find(args[0])
+        return super().resolve_command(ctx, args)
+
+
+def _command(protocol: Protocol) -> TyperCommand:
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    text = f"{protocol.family}: {protocol.does}."
+    app.command(protocol.name, cls=ProtocolCommand, help=text)(_function(protocol))
+    made = typer.main.get_command(app)
+    assert isinstance(made, TyperCommand)
+    return made
+
+
+def _function(protocol: Protocol) -> Any:
+    """What typer calls, with a signature made of the protocol's options."""
+
+    def prepare(structure: Path, folder: Path, **options: Any) -> None:
+        given = {name.rstrip("_"): v for name, v in options.items() if v is not None}
+        if protocol.in_stages:
+            from ..workflow.command import prepare_stages as write
+        else:
+            from ..prepare.command import prepare_runs as write
+        for line in write(protocol, structure, folder, given):
+            typer.echo(line)
+
+    arguments = [_parameter("structure", Structure), _parameter("folder", Folder)]
+    parameters = arguments + [_option(o, o in protocol.needs) for o in protocol.options]
+    prepare.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    prepare.__annotations__ = {p.name: p.annotation for p in parameters}
+    return prepare
+
+
+def _option(option: Option, mandatory: bool) -> inspect.Parameter:
+    settings = typer.Option(
+        option.flag,
+        help=option.about,
+        min=option.least,
+        autocompletion=model_names if option is MODEL else None,
+    )
+    name = option.name + "_" * iskeyword(option.name)  # lambda
+    if mandatory:
+        return _parameter(name, Annotated[option.kind, settings])
+    return _parameter(name, Annotated[option.kind | None, settings], option.default)
+
+
+def _parameter(
+    name: str, annotation: Any, default: Any = inspect.Parameter.empty
+) -> inspect.Parameter:
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)

@@ -7,11 +7,13 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
+from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
@@ -20,7 +22,7 @@ from ..contract.manifest import einstein_terms, is_workflow, stage_of
 from ..contract.run_input import read_input
 from ..errors import AlchemdriverError, AnalysisError, InputError, OutOfTime
 from ..execute.progress import Progress
-from ..execute.supervisor import Options, execute
+from ..execute.supervisor import Resources, execute
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ class Display:
             console=console,
             disable=not self.live,
         )
-        self.tasks: dict[str, int] = {}
+        self.tasks: dict[str, TaskID] = {}
         self.first: dict[str, tuple[float, int]] = {}  # time and step of the first row seen
         self.next_line: dict[str, float] = {}
 
@@ -88,10 +90,10 @@ def describe(progress: Progress, rate: float) -> str:
 
 
 @contextmanager
-def terminate_like_ctrl_c():
+def terminate_like_ctrl_c() -> Iterator[None]:
     """SIGTERM (a batch queue's limit) stops as cleanly as Ctrl-C."""
 
-    def interrupt(signum, frame):
+    def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     signals = (signal.SIGTERM, signal.SIGHUP)
@@ -103,7 +105,7 @@ def terminate_like_ctrl_c():
             signal.signal(signum, handler)
 
 
-def run_and_analyze(targets: list[Path], options: Options, start_from: str | None = None) -> bool:
+def run_and_analyze(targets: list[Path], options: Resources, start_from: str | None = None) -> bool:
     """Run all that is not finished, then analyse; on Ctrl-C say how to continue.
 
     start_from: a stage of a workflow, to be run again with all that follow.  False if the wall
@@ -144,7 +146,7 @@ def run_and_analyze(targets: list[Path], options: Options, start_from: str | Non
         if target.is_dir() and any(target.glob("point-*/input.xml")):
             print_mass_leg(target)
         elif target not in staged and all(
-            read_input(p).transformation.plain for p in find_runs(target)
+            read_input(p).lambda_path.constant for p in find_runs(target)
         ):
             print(f"{target}: plain dynamics, done; there is no free energy to analyse")
         else:
@@ -190,8 +192,8 @@ def analyze_and_print(
         raise InputError("several runs have no common folder: say with --out where results go")
     if len(inputs) > 1:
         evaluate_windows(inputs, device)
-    staged = stage_of(inputs[0].parent)
-    known = einstein_terms(*staged, read_input(inputs[0])) if staged else {}
+    stage = stage_of(inputs[0].parent)
+    known = einstein_terms(*stage, read_input(inputs[0])) if stage else {}
     if n_ws is not None:
         known["n_ws"] = n_ws
     result = analysis.analyze(

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable
 
 from ..contract.run_input import RunInput
-from ..contract.springs import read_springs
 from ..errors import InputError
-from ..potential import hamiltonian
+from ..paths.terms import Hamiltonian
 from ..potential.checks import check_evaluator, check_limits
+from ..potential.hamiltonian import ModelTerms
 from ..potential.open import open_model
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 def hamiltonian_of(
     run: RunInput, device: str, dtype: str | None = None, evaluator: str = "auto"
-) -> hamiltonian.Hamiltonian:
+) -> Hamiltonian:
     """H(x, λ) of *run*, its evaluator and exact limits verified on the user's own structure.
 
     dtype: overrides the input's; evaluator: of a MACE model, see ``MaceBackend``.  Raises
@@ -27,21 +27,13 @@ def hamiltonian_of(
     p = run.parameters
     backend = open_model(p.model, run.folder, device, dtype or p.dtype, evaluator)
     check_evaluator(backend, run.transformation, run.structure)
-    springs = read_springs(run.folder / p.springs, run.structure) if p.springs else None
-    built = hamiltonian.build(
-        run.transformation,
-        backend,
-        run.structure,
-        interpolation=p.interpolation,
-        springs=springs,
-        tether=p.tether,
-        scale=p.scale,
-        pressure=run.pressure if run.constant_pressure else None,
-    )
-    if run.transformation.changed and p.interpolation == "alchemical":
+    path, ends = run.lambda_path, run.ends
+    path.check_ends(ends)
+    terms = path.terms(ends, ModelTerms(backend, run.structure))
+    if path.weighs_graph:
         worst = check_limits(backend, run.transformation, run.structure)
         log.info("exact limits hold to %.1e (relative) on this structure", worst)
-    return built
+    return Hamiltonian(terms, n_atoms=len(run.structure))
 
 
 def lambda_reader(run: RunInput, expected_digest: str) -> Callable[[dict[str, str]], float]:

@@ -29,8 +29,10 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NoReturn
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import ProtocolError
 
@@ -116,6 +118,7 @@ class Exit:
 
 
 Event = Status | Init | PosData | SharedPosData | GetForce | Exit
+_Parsed = tuple[Event, int]  # an event and the bytes it took; None: some are missing
 
 # The whole state machine: state × message → next state.  What is not here is a protocol error.
 TRANSITIONS = {
@@ -176,12 +179,11 @@ class Decoder:
         if name is None:
             known = ", ".join(_NAMES.values())
             self._fail(f"expected an i-PI message ({known}), got the bytes {header!r}")
-        following = TRANSITIONS[self.state].get(name)
-        if following is None:
+        if name not in TRANSITIONS[self.state]:
             allowed = ", ".join(TRANSITIONS[self.state])
             self._fail(f"expected one of {allowed} in state {self.state.value}, got {name}")
 
-        # Each parser returns the event and the bytes it took, or None while some are missing.
+        parsed: _Parsed | None
         if name == "INIT":
             parsed = self._parse_init()
         elif name == "POSDATA":
@@ -196,10 +198,10 @@ class Decoder:
             return None
         event, taken = parsed
         del self._buffer[:taken]
-        self.state = following
+        self.state = TRANSITIONS[self.state][name]
         return event
 
-    def _parse_init(self):
+    def _parse_init(self) -> _Parsed | None:
         # header, int32 replica, int32 length, text
         start = HEADER + _TWO_INTS.size
         if len(self._buffer) < start:
@@ -224,7 +226,7 @@ class Decoder:
         self._batch_size = int(batch)
         return Init(replica, parameters, self._batch_size), start + length
 
-    def _parse_posdata(self):
+    def _parse_posdata(self) -> _Parsed | None:
         # single:  header, [cell, inverse], int32 N, positions
         # batched: header, int32 N, B × [cell, inverse], B × positions
         b, n = self._batch_size, self.n_atoms
@@ -250,7 +252,7 @@ class Decoder:
         x = np.frombuffer(bytes(self._buffer[positions:end])).reshape(b, n, 3)
         return PosData(positions=x, cells=h.transpose(0, 2, 1)), end
 
-    def _parse_shared(self):
+    def _parse_shared(self) -> _Parsed | None:
         # header, int32 N, and in the first of a connection 6 × [int32 length, name]
         at = HEADER + _INT.size
         if len(self._buffer) < at:
@@ -278,7 +280,7 @@ class Decoder:
             names = self._segments = tuple(found)
         return SharedPosData(names, self._batch_size), at
 
-    def _fail(self, message: str):
+    def _fail(self, message: str) -> NoReturn:
         self._error = message  # the stream is out of step for good
         self._buffer.clear()
         raise ProtocolError(message)
@@ -355,7 +357,7 @@ def encode_extras(values: Mapping[str, object]) -> bytes:
         raise ProtocolError(f"expected extras that JSON can hold: {error}") from None
 
 
-def _doubles(values, shape: tuple[int, ...] | None = None) -> bytes:
+def _doubles(values: ArrayLike, shape: tuple[int, ...] | None = None) -> bytes:
     array = np.asarray(values, dtype=np.float64)
     if shape is not None and array.shape != shape:
         raise ProtocolError(f"expected an array of shape {shape} to send, got {array.shape}")

@@ -45,6 +45,9 @@ _ABSENT = {
 
 Evaluate = Callable[[np.ndarray, np.ndarray, float], Evaluation]
 EvaluateBatch = Callable[[np.ndarray, np.ndarray, float], list[Evaluation]]
+LambdaOf = Callable[[dict[str, str]], float]
+ExtrasOf = Callable[[float, Evaluation], Mapping[str, object]]
+OnReply = Callable[[int, float, Evaluation], None]
 
 
 @dataclass(frozen=True)
@@ -123,10 +126,10 @@ def serve(
     *,
     n_atoms: int,
     evaluate: Evaluate,
-    lambda_of: Callable[[dict[str, str]], float],
+    lambda_of: LambdaOf,
     evaluate_batch: EvaluateBatch | None = None,
-    extras_of: Callable[[float, Evaluation], Mapping[str, object]] | None = None,
-    on_reply: Callable[[int, float, Evaluation], None] | None = None,
+    extras_of: ExtrasOf | None = None,
+    on_reply: OnReply | None = None,
     patience: float = PATIENCE,
 ) -> Served:
     """Answer i-PI's requests until it sends EXIT.
@@ -170,18 +173,27 @@ def serve(
         if not fruitful:
             time.sleep(max(0.0, min(_LONGEST_PAUSE, deadline - now)))
         left = deadline - time.monotonic()
-        sock, why = _wait_for(address, left) if left > 0 else (None, "it hangs up at once")
-        if sock is None:
+        again, why = _wait_for(address, left) if left > 0 else (None, "it hangs up at once")
+        if again is None:
             raise RunError(
                 f"server gone: nothing at {address} for {patience:g} s "
                 f"after {worker.requests} requests ({why})"
             )
+        sock = again
 
 
 class _Worker:
     """From a POSDATA to the bytes of its reply: units, checks, counting."""
 
-    def __init__(self, n_atoms, evaluate, evaluate_batch, lambda_of, extras_of, on_reply):
+    def __init__(
+        self,
+        n_atoms: int,
+        evaluate: Evaluate,
+        evaluate_batch: EvaluateBatch | None,
+        lambda_of: LambdaOf,
+        extras_of: ExtrasOf | None,
+        on_reply: OnReply | None,
+    ):
         self.n_atoms = n_atoms
         self.requests = 0
         self.lambda_of = lambda_of
@@ -219,7 +231,10 @@ class _Worker:
         return [self._convert(result, lam) for result in results]
 
     def _convert(self, result: Evaluation, lam: float) -> protocol.Reply:
-        extras = {"lambda": float(lam), "dHdlambda": float(result.dHdlambda) * ELECTRONVOLT}
+        extras: dict[str, object] = {
+            "lambda": float(lam),
+            "dHdlambda": float(result.dHdlambda) * ELECTRONVOLT,
+        }
         if self._extras_of is not None:
             more = dict(self._extras_of(lam, result))
             if clash := extras.keys() & more.keys():
@@ -248,7 +263,8 @@ def _converse(sock: socket.socket, worker: _Worker, shared_memory: bool) -> str 
     """
     decoder = protocol.Decoder(worker.n_atoms, shared_memory)
     segments: Segments | None = None
-    init, results, lam = None, [], 0.0
+    results: list[Evaluation] = []
+    replica, lam = 0, 0.0
     sock.settimeout(_FIRST_WORD)
     try:
         while True:
@@ -265,13 +281,13 @@ def _converse(sock: socket.socket, worker: _Worker, shared_memory: bool) -> str 
             if isinstance(event, protocol.Status):
                 answer = protocol.encode_status(event.state)
             elif isinstance(event, protocol.Init):
-                init, lam = event, worker.lambda_of(event.parameters)
+                replica, lam = event.replica, worker.lambda_of(event.parameters)
             elif isinstance(event, protocol.PosData):
-                results = worker.evaluate(event, lam, init.replica)
+                results = worker.evaluate(event, lam, replica)
             elif isinstance(event, protocol.SharedPosData):
                 if segments is None:
                     segments = Segments(event.names, event.batch_size, worker.n_atoms)
-                results = worker.evaluate(segments.read(), lam, init.replica)
+                results = worker.evaluate(segments.read(), lam, replica)
             elif isinstance(event, protocol.GetForce):
                 replies = worker.replies(results, lam)
                 if segments is None:

@@ -55,7 +55,8 @@ class Segments:
                 "on one machine, with one /dev/shm"
             ) from None
         # It is i-PI's to remove.  Python before 3.13 would do so when this process ends.
-        resource_tracker.unregister(memory._name, "shared_memory")
+        registered = memory._name  # type: ignore[attr-defined]  # as the tracker knows it
+        resource_tracker.unregister(registered, "shared_memory")
         self._memory.append(memory)
         needed = int(np.prod(shape)) * 8
         if memory.size < needed:

@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
+from ..prepare.options import model_names
+
 Structure = Annotated[Path, typer.Argument(help="A crystal; anything ASE reads.")]
 Alchemy = Annotated[
     list[str],
     typer.Option(help="A mixed sublattice, e.g. 'Ce->Zr' or 'Na->Li->K'; repeat for several."),
 ]
-Model = Annotated[str, typer.Option(help="Name or file; see 'alchemdriver models'.")]
+Model = Annotated[
+    str,
+    typer.Option(help="Name or file; see 'alchemdriver models'.", autocompletion=model_names),
+]
 Out = Annotated[Path, typer.Option(help="Folder of results; a second call resumes.")]
 Cell = Annotated[str, typer.Option(help="free, fixed or c-only (a and b held)")]
 Symmetry = Annotated[bool, typer.Option(help="Keep the space group of the structure.")]

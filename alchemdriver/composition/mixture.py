@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase import Atoms
 
+from ..contract.text import parse_numbers
 from ..contract.transformation import element, parse_set
 from ..errors import InputError
 from ..potential.sites import AlchemicalSites
@@ -137,11 +138,7 @@ def check_composition(values: Sequence[float], names: Sequence[str]) -> np.ndarr
 
 def parse_composition(text: str, names: Sequence[str]) -> np.ndarray:
     """``0.7,0.3`` as a checked composition.  Raises InputError."""
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"composition: expected numbers such as 0.7,0.3, got '{text}'") from None
-    return check_composition(values, names)
+    return check_composition(parse_numbers(text, "composition", such_as="0.7,0.3"), names)
 
 
 def _parse_sublattice(text: str, symbols: list[str]):

@@ -50,7 +50,8 @@ def compare(mixture: Mixture, backend, lam: Sequence[float]) -> Comparison:
     lam = np.asarray(lam, dtype=float)
     args = (mixture.atoms.positions, mixture.atoms.cell.array, (True,) * 3)
     asymmetric = mixture.potential(backend)
-    symmetric = _reference(backend, SymmetricSites.of(mixture.sites))
+    # fast evaluators know the asymmetric scheme only
+    symmetric = backend.reference(SymmetricSites.of(mixture.sites))
     ends = [
         backend.potential(AlchemicalSites.plain(mixture.sites.endpoint([a])))
         .evaluate(*args, np.zeros(0))
@@ -98,7 +99,7 @@ def embedding_potential(mixture: Mixture, backend, weights: np.ndarray):
     and CHGNet.
     """
     parts = [
-        _reference(backend, AlchemicalSites.plain(mixture.sites.endpoint([a])))
+        backend.reference(AlchemicalSites.plain(mixture.sites.endpoint([a])))
         for a in range(len(weights))
     ]
     mixed = parts[0]
@@ -110,11 +111,6 @@ def embedding_potential(mixture: Mixture, backend, weights: np.ndarray):
             setattr(mixed, name, mean)
     mixed.constant = sum(float(w) * p.constant for w, p in zip(weights, parts, strict=True))
     return mixed
-
-
-def _reference(backend, sites: AlchemicalSites):
-    """The potential on stock modules: fast evaluators know the asymmetric scheme only."""
-    return getattr(backend, "reference", backend.potential)(sites)
 
 
 def time_per_step(mixture: Mixture, backend, repeats: int) -> dict[str, float]:
@@ -134,8 +130,7 @@ def time_per_step(mixture: Mixture, backend, repeats: int) -> dict[str, float]:
             end.evaluate(*args, none)
 
     tasks = {"linear": linear, "alchemical": lambda: alchemical.evaluate(*args, half)}
-    on_cpu = str(getattr(backend, "device", "cpu")) == "cpu"
-    clock = time.thread_time if on_cpu else time.perf_counter
+    clock = time.thread_time if backend.device_type == "cpu" else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for n in range(repeats + 1):
         for name, task in tasks.items():

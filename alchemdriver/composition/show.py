@@ -13,14 +13,16 @@ from rich.table import Table
 
 from ..contract import shelf
 from ..contract.files import write_json, write_text, written_aside
+from ..contract.text import parse_assignment, parse_counts, parse_supercell
 from ..errors import InputError, did_you_mean
+from ..potential.backends.base import Backend
 from ..potential.open import open_model
 from ..prepare.structure import read_structure
 from . import order, plots
 from .journal import Crystal, Journal
 from .mixture import Mixture, parse_composition
 from .objectives import AtFixedCell, AtRelaxedCell, biaxial_stress, cell_length, hydrostatic_stress
-from .optimize import OPTIMUM, Optimum, OptimumFile, Point, optimize
+from .optimize import OPTIMUM, Objective, Optimum, OptimumFile, Point, optimize
 from .relaxation import Relaxed, Settings, relax_atoms
 from .scan import Scan, compositions_along, scan, scan_header, table
 from .schemes import SCHEMES, compare, time_per_step
@@ -34,14 +36,12 @@ def read_mixture(structure: Path, alchemy: list[str], supercell: str) -> Mixture
 
     Raises InputError.
     """
-    from ..contract.text import parse_supercell
-
     found = read_structure(structure, parse_supercell(supercell))
     atoms = Atoms(found.symbols, found.positions, cell=found.cell, pbc=True)
     return Mixture.from_text(atoms, alchemy)
 
 
-def open_backend(model: str, device: str, dtype: str):
+def open_backend(model: str, device: str, dtype: str) -> tuple[Backend, str]:
     """The model and the sha256 of its file."""
     return open_model(model, device=device, dtype=dtype), shelf.model_digest(model)
 
@@ -70,7 +70,7 @@ def start_of(mixture: Mixture, weights: list[str] | None) -> np.ndarray:
             f"{len(weights)}"
         )
     pairs = zip(weights, mixture.labels, strict=True)
-    return mixture.weights([parse_composition(text, names) for text, names in pairs])
+    return mixture.weights([parse_composition(text, names).tolist() for text, names in pairs])
 
 
 # --- relax ----------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def start_of(mixture: Mixture, weights: list[str] | None) -> np.ndarray:
 def relax_and_print(
     mixture: Mixture,
     grid: list[np.ndarray],
-    backend,
+    backend: Backend,
     digest: str,
     settings: Settings,
     out: Path,
@@ -92,7 +92,8 @@ def relax_and_print(
     def report(point: Relaxed) -> None:
         _SHOW.print(f"{mixture.describe(point.weights)}: {point.steps} steps", soft_wrap=True)
 
-    done = scan(mixture, grid, backend, settings, out / "scan.jsonl", report, digest)
+    at = [w.tolist() for w in grid]
+    done = scan(mixture, at, backend, settings, out / "scan.jsonl", report, digest)
     text = table(done)
     whole = _supercells(mixture, grid, backend, digest, settings, out, samples, with_sqs, seed)
     text += whole
@@ -106,7 +107,7 @@ def relax_and_print(
     print(f"\nwritten to {out}: {', '.join(written)}")
 
 
-def _labelled_point(mixture: Mixture, point: Relaxed):
+def _labelled_point(mixture: Mixture, point: Relaxed) -> Atoms:
     atoms = point.atoms.copy()
     atoms.info = {
         "composition": mixture.describe(point.weights),
@@ -136,7 +137,15 @@ class Sample:
 
 
 def _supercells(
-    mixture, grid, backend, digest, settings: Settings, out, samples, with_sqs, seed
+    mixture: Mixture,
+    grid: list[np.ndarray],
+    backend: Backend,
+    digest: str,
+    settings: Settings,
+    out: Path,
+    samples: int,
+    with_sqs: bool,
+    seed: int,
 ) -> str:
     """Lines of the cross-check with whole atoms: mean ± standard error, and the SQS."""
     if not (samples or with_sqs):
@@ -147,10 +156,11 @@ def _supercells(
     lines = ["", "", "whole atoms (cell lengths in Å, mean ± standard error; no symmetry kept)"]
     for n, w in enumerate(grid):
         cells = {
-            f"random {m}": c for m, c in enumerate(random_cells(mixture, w, samples, seed + n))
+            f"random {m}": c
+            for m, c in enumerate(random_cells(mixture, w.tolist(), samples, seed + n))
         }
         if with_sqs:
-            cells["sqs"] = sqs(mixture, w, seed)
+            cells["sqs"] = sqs(mixture, w.tolist(), seed)
         relaxed = {}
         for name, atoms in cells.items():
             key = f"{np.round(w, 12).tolist()} {name}"
@@ -178,34 +188,31 @@ def _supercells(
 _TARGETS = ("a=", "b=", "c=", "biaxial", "hydrostatic")
 
 
-def objective_of(mixture: Mixture, backend, target: str, symmetry: bool):
+def objective_of(
+    mixture: Mixture, backend: Backend, target: str, symmetry: bool
+) -> tuple[Objective, str, float]:
     """Objective, its unit and default tolerance, from text.  Raises InputError."""
-    tight = {"force": 1e-4, "stress": 1e-6, "optimiser": "bfgs", "symmetry": symmetry}
+    free = Settings(force=1e-4, stress=1e-6, optimiser="bfgs", symmetry=symmetry)
     if target == "hydrostatic":
         return AtFixedCell(mixture, backend, hydrostatic_stress), "eV/Å³", 1e-5
     if target == "biaxial":
-        settings = Settings(cell="c-only", **tight)
+        settings = replace(free, cell="c-only")
         return AtRelaxedCell(mixture, backend, biaxial_stress, settings), "eV/Å³", 1e-5
-    name, equals, value = target.partition("=")
-    if not equals or name.strip() not in ("a", "b", "c"):
+    axis, length = parse_assignment(target)
+    if "=" not in target or axis not in ("a", "b", "c"):
         raise InputError(
             f"target: expected a=NUMBER (Å), b=…, c=…, biaxial or hydrostatic, got '{target}'"
             f"{did_you_mean(target, _TARGETS)}"
         )
-    try:
-        length = float(value)
-    except ValueError:
-        length = -1.0
-    if not 0 < length < np.inf:
-        raise InputError(f"target: expected a length in Å, got '{value}'")
-    function = cell_length(name.strip(), length)
-    return AtRelaxedCell(mixture, backend, function, Settings(**tight)), "Å", 1e-4
+    if length is None or not 0 < length < np.inf:
+        raise InputError(f"target: expected a length in Å, got '{target.partition('=')[2]}'")
+    return AtRelaxedCell(mixture, backend, cell_length(axis, length), free), "Å", 1e-4
 
 
 def optimize_and_print(
     mixture: Mixture,
     start: np.ndarray,
-    backend,
+    backend: Backend,
     digest: str,
     target: str,
     method: str,
@@ -217,7 +224,8 @@ def optimize_and_print(
     """Descend, print every accepted step, write optimum.json."""
     objective, unit, default = objective_of(mixture, backend, target, symmetry)
     tolerance = default if tolerance is None else tolerance
-    found = optimize(objective, mixture.compositions(start), tolerance, method, max_steps=max_steps)
+    first = [c.tolist() for c in mixture.compositions(start)]
+    found = optimize(objective, first, tolerance, method, max_steps=max_steps)
     for step in found.history:
         where = mixture.describe(np.concatenate(step.compositions))
         print(f"{where:32s} {step.value:12.4e} {unit}")
@@ -246,7 +254,7 @@ def optimize_and_print(
 
 def order_and_print(
     list_file: Path,
-    backend,
+    backend: Backend,
     digest: str,
     settings: Settings,
     mixed: str,
@@ -257,7 +265,7 @@ def order_and_print(
 ) -> None:
     """The study of every composition in *list_file*, its ranking, order.json and two figures."""
     cases = order.read_cases(list_file)
-    sizes = numbers(mixed, "mixed")
+    sizes = parse_counts(mixed, "mixed")
 
     def report(name: str, entry: order.Entry) -> None:
         _SHOW.print(f"{name}: {entry.energy_eV:.4f} eV per formula unit", soft_wrap=True)
@@ -293,10 +301,16 @@ def order_and_print(
 
 
 def schemes_and_print(
-    mixture: Mixture, alchemy: list[str], backend, points: int, cells: str, repeats: int, out: Path
+    mixture: Mixture,
+    alchemy: list[str],
+    backend: Backend,
+    points: int,
+    cells: str,
+    repeats: int,
+    out: Path,
 ) -> None:
     """Energies along λ, largest deviation from linearity, times; schemes.json and schemes.png."""
-    found = compare(mixture, backend, np.linspace(0.0, 1.0, points))
+    found = compare(mixture, backend, np.linspace(0.0, 1.0, points).tolist())
     atoms = len(mixture.atoms)
     print("largest deviation from the straight line between the end states")
     for scheme in SCHEMES:
@@ -305,7 +319,7 @@ def schemes_and_print(
             f"  {scheme:11s} {1e3 * worst:10.2f} meV per cell {1e3 * worst / atoms:9.2f} per atom"
         )
     timings = []
-    for n in numbers(cells, "cells") if cells.strip() else ():
+    for n in parse_counts(cells, "cells") if cells.strip() else ():
         large = Mixture.from_text(mixture.atoms.repeat(n), alchemy)
         times = time_per_step(large, backend, repeats)
         ratio = times["linear"] / times["alchemical"]
@@ -325,14 +339,3 @@ def schemes_and_print(
     write_json(out / "schemes.json", content)
     plots.save(out / "schemes.png", (3.4, 3.0), plots.schemes, found, len(mixture.atoms))
     print(f"written to {out}: schemes.json, schemes.png")
-
-
-def numbers(text: str, where: str) -> list[int]:
-    """``1,2,3`` as positive whole numbers.  Raises InputError."""
-    try:
-        values = [int(part) for part in text.split(",")]
-    except ValueError:
-        values = [0]
-    if min(values) < 1:
-        raise InputError(f"{where}: expected whole numbers such as 1,2, got '{text}'")
-    return values

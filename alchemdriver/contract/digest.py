@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from . import shelf
+from .parameters import KEYS
 from .run_input import RunInput
 
 
@@ -22,34 +24,15 @@ def digest(run: RunInput) -> str:
 def fingerprint(run: RunInput, model_digest: str) -> str:
     """Fingerprint of what server, client and analysis must agree on.
 
-    Covers the order of species, the transformation, both sets of masses, interpolation, tether,
-    the bytes of the springs file, the anchors of tethers, the final scale and the pressure that is
-    scaled with it, and *model_digest* (sha256 of the model).
+    Covers what the table of keys says (the order of species, both ends, both sets of masses,
+    interpolation, tether, the bytes of the springs file, *model_digest*: sha256 of the model), and
+    what the path adds (cell and anchors of springs, the pressure that is scaled).
     The prefix keeps i-PI from reading a digest such as 1e5… as a number.
     """
-    t, p = run.transformation, run.parameters
-    springs = None
-    if p.springs:
-        springs = hashlib.sha256((run.folder / p.springs).read_bytes()).hexdigest()
-    content = {
-        "initial": t.initial,
-        "final": t.final,
-        "einstein": t.einstein,
-        "model": model_digest,
-        "initial_masses": [repr(float(m)) for m in run.initial_masses],
-        "final_masses": [repr(float(m)) for m in run.final_masses],
-        "interpolation": p.interpolation,
-        "tether": p.tether,
-        "springs": springs,
-    }
-    if t.scaled:
-        content["scale"] = repr(p.scale)
-        if run.constant_pressure:
-            content["scaled_pressure"] = repr(run.pressure)
-    if t.voids or t.einstein:  # the cell that anchors refer to
-        content["cell"] = [repr(float(x)) for x in run.structure.cell.ravel()]
-    if t.voids:
-        anchors = run.structure.positions[list(t.voids)]
-        content["anchors"] = [repr(float(x)) for x in anchors.ravel()]
+    content: dict[str, Any] = {}
+    for key in KEYS.values():
+        if key.digest is not None:
+            content |= key.digest(run, model_digest)
+    content |= run.lambda_path.digest(run)
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return "sha256-" + hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -264,7 +264,7 @@ class EinsteinTerms(TypedDict, total=False):
 def einstein_terms(workflow: Workflow, stage: Stage, run: RunInput) -> EinsteinTerms:
     """What the analysis of an einstein->model stage cannot see in its own folder: N_WS of the
     perfect crystal, for defects too, and the pressure of P V; nothing for other stages."""
-    if not run.transformation.einstein:
+    if not run.lambda_path.absolute:
         return {}
     crystal = workflow.crystal(stage.name.split("/")[0])
     return {"n_ws": crystal.n_ws, "pressure": workflow.settings.pressure_bar}

@@ -1,4 +1,4 @@
-"""Gauss–Legendre nodes on [0, 1]."""
+"""Gauss–Legendre nodes: where windows and the points of a mass leg stand."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """The contract: one i-PI XML file, read by the server, the client and the analysis alike.
 
 Everything alchemical stands in the ``<parameters>`` dictionary of the one alchemical
-``<ffsocket>``; the rest is i-PI's.  This module reads and checks that file and knows the keys
-(``KEYS``).  It never runs anything and never imports torch or ipi.
+``<ffsocket>``; the rest is i-PI's.  This module reads and checks that file, once for everybody:
+what a reader needs and is not in :class:`RunInput` belongs there.  It never runs anything and never
+imports torch or ipi.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 
 from ..errors import InputError
+from ..paths import Ends, between
+from ..paths import Path as LambdaPath
 from ..records import Structure, Transformation
 from .parameters import Parameters, check_parameters, split_parameters
 from .schedule import Schedule, shape
+from .springs import read_springs
 from .transformation import parse_alchemy
 from .xmltree import child, many, numbers, parse_xml, positive, quantity, text_of, whole
 from .xyz import read_xyz
@@ -54,6 +59,17 @@ class ExtrasFile:
 
 
 @dataclass(frozen=True)
+class TrajectoryFile:
+    """Another ``<trajectory>`` output; i-PI appends ``_<bead>`` and the ending of the format."""
+
+    filename: str
+    stride: int
+    quantity: str  # 'positions', 'forces', …, without its unit
+    format: str  # 'xyz', 'ase', 'pdb'
+    bead: int  # -1: all
+
+
+@dataclass(frozen=True)
 class RunInput:
     """Everything that server, client and analysis need from one XML file."""
 
@@ -77,10 +93,56 @@ class RunInput:
     prefix: str
     properties: tuple[PropertyFile, ...]
     extras: tuple[ExtrasFile, ...]
+    trajectories: tuple[TrajectoryFile, ...]
+    checkpoints: tuple[str, ...]  # file names
+    fixcom: bool  # as the input says; see fixes_centre_of_mass
+    fixatoms: tuple[int, ...]  # atoms of which no coordinate moves
+    fixatoms_dof: tuple[int, ...]  # 3 i + axis of each coordinate that does not move
 
     @property
     def folder(self) -> Path:
         return self.path.parent
+
+    @property
+    def lambda_path(self) -> LambdaPath:
+        """What λ does between the end states."""
+        return between(self.transformation, self.parameters.interpolation)
+
+    @property
+    def ends(self) -> Ends:
+        """What the path is laid between.  Reads the springs' file: InputError."""
+        p = self.parameters
+        return Ends(
+            self.transformation,
+            self.structure,
+            springs=None if p.springs is None else self.springs(),
+            tether=p.tether,
+            scale=p.scale,
+            pressure=self.pressure if self.constant_pressure else None,
+        )
+
+    def springs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Anchors (N, 3) Å and constants (N,) eV/Å² of the Einstein reference.  InputError."""
+        if self.parameters.springs is None:
+            raise InputError(f"{self.path}: no 'springs' are given")
+        return read_springs(self.folder / self.parameters.springs, self.structure)
+
+    @property
+    def kelvin(self) -> float:
+        """The temperature (K) of a run that has one; InputError otherwise."""
+        if self.temperature is None:
+            raise InputError(f"{self.path}: expected a <temperature> in <ensemble>")
+        return self.temperature
+
+    @property
+    def fixes_centre_of_mass(self) -> bool:
+        """i-PI makes <fixcom> false where <fixatoms> holds any atom."""
+        return self.fixcom and not (self.fixatoms or self.fixatoms_dof)
+
+    @property
+    def held_atoms(self) -> frozenset[int]:
+        """Atoms of which at least one coordinate does not move."""
+        return frozenset(self.fixatoms) | {k // 3 for k in self.fixatoms_dof}
 
     @property
     def interpolates_masses(self) -> bool:
@@ -120,10 +182,10 @@ class RunInput:
 # --- the XML tree -------------------------------------------------------------------------------
 
 
-def alchemical_forcefield(root: dict) -> dict:
+def alchemical_forcefield(root: dict[str, Any]) -> dict[str, Any]:
     """The one ``<ffsocket>`` whose parameters name a model; InputError if none or several."""
     sockets = many(root.get("ffsocket"))
-    found = []
+    found: list[dict[str, Any]] = []
     for ff in sockets:
         text = text_of(child(ff, "parameters"))
         if text and ({"model", "alchemy"} & split_parameters(text).keys()):
@@ -146,7 +208,7 @@ class Conditions:
     timestep: float | None  # fs
 
 
-def conditions(system: dict) -> Conditions:
+def conditions(system: dict[str, Any]) -> Conditions:
     """The conditions of a ``<system>``, of an input or a checkpoint.  InputError for bad ones."""
     motion = many(child(system, "motion"))
     dynamics = child(motion[0], "dynamics") if motion else None
@@ -192,19 +254,50 @@ def _read_masses(
     return initial, final
 
 
-def _outputs(root: dict) -> tuple[str, tuple[PropertyFile, ...], tuple[ExtrasFile, ...]]:
-    properties, extras = [], []
+def _outputs(root: dict[str, Any]) -> dict[str, Any]:
+    """What the ``<output>`` of an input prints, by field of RunInput."""
+    properties, extras, trajectories = [], [], []
     for node in many(child(root, "output", "properties")):
         stride = whole(child(node, "@stride"), "<properties stride>", 1, least=1)
         columns = tuple(c.strip() for c in text_of(node).strip("[] \n").split(",") if c.strip())
         properties.append(PropertyFile(child(node, "@filename") or "out", stride, columns))
     for node in many(child(root, "output", "trajectory")):
-        if text_of(node).split("{")[0].strip() == "extras":
-            stride = whole(child(node, "@stride"), "<trajectory stride>", 1, least=1)
-            name, key = child(node, "@filename") or "traj", child(node, "@extra_type") or "raw"
-            extras.append(ExtrasFile(name, stride, key))
+        stride = whole(child(node, "@stride"), "<trajectory stride>", 1, least=1)
+        name, quantity = child(node, "@filename") or "traj", text_of(node).split("{")[0].strip()
+        if quantity == "extras":
+            extras.append(ExtrasFile(name, stride, child(node, "@extra_type") or "raw"))
+        else:
+            bead = whole(child(node, "@bead"), "<trajectory bead>", -1)
+            form = child(node, "@format") or "xyz"
+            trajectories.append(TrajectoryFile(name, stride, quantity, form, bead))
     prefix = child(root, "output", "@prefix")
-    return "i-pi" if prefix is None else prefix, tuple(properties), tuple(extras)
+    return {
+        "prefix": "i-pi" if prefix is None else prefix,
+        "properties": tuple(properties),
+        "extras": tuple(extras),
+        "trajectories": tuple(trajectories),
+        "checkpoints": tuple(
+            child(node, "@filename") or "restart"
+            for node in many(child(root, "output", "checkpoint")) or [None]
+        ),
+    }
+
+
+def _constraints(motion: object, n_atoms: int) -> dict[str, Any]:
+    """What i-PI holds still, by field of RunInput."""
+    fixcom = text_of(child(motion, "fixcom"), "true").lower()
+    if fixcom not in ("true", "false"):
+        raise InputError(f"<fixcom>: expected True or False, got '{fixcom}'")
+    found: dict[str, Any] = {"fixcom": fixcom == "true"}
+    for tag, most in (("fixatoms", n_atoms), ("fixatoms_dof", 3 * n_atoms)):
+        words = text_of(child(motion, tag)).strip("[] \t\n").replace(",", " ").split()
+        if not all(word.isdigit() and len(word) < 10 and int(word) < most for word in words):
+            raise InputError(
+                f"<{tag}>: expected a list of numbers from 0 to {most - 1} such as [0, 1], got "
+                f"'{' '.join(words)}'"
+            )
+        found[tag] = tuple(int(word) for word in words)
+    return found
 
 
 def read_input(path: Path | str) -> RunInput:
@@ -221,7 +314,7 @@ def read_input(path: Path | str) -> RunInput:
     return interpret(parse_xml(text, str(path)), path)
 
 
-def interpret(root: dict, path: Path) -> RunInput:
+def interpret(root: dict[str, Any], path: Path) -> RunInput:
     """The RunInput of a parsed ``<simulation>``; files in it are relative to *path*'s folder."""
     folder = path.parent
     ff = alchemical_forcefield(root)
@@ -240,29 +333,18 @@ def interpret(root: dict, path: Path) -> RunInput:
         raise InputError("expected one <file mode='xyz'> in <initialize>: it names the species")
     structure = read_xyz(folder / text_of(files[0]))
     transformation = parse_alchemy(parameters.alchemy, structure.symbols)
-    if transformation.voids and parameters.tether is None:
-        raise InputError("alchemy removes atoms: give 'tether' (eV/Å^2), or they drift and overlap")
-    if not transformation.voids and parameters.tether is not None:
-        raise InputError("'tether' is given but no atom goes to void")
-    if transformation.einstein != (parameters.springs is not None):
-        raise InputError("'springs' (an extxyz file) and 'alchemy: einstein->model' go together")
+    _check_what_paths_take(transformation, parameters)
     if parameters.springs and not (folder / parameters.springs).is_file():
         raise InputError(f"springs file {folder / parameters.springs} does not exist")
 
-    schedule = None
-    if parameters.schedule is not None:
-        if transformation.plain:
-            raise InputError("'alchemy: none' changes nothing: remove 'schedule', or say what does")
-        schedule = Schedule(
-            shape(parameters.schedule, folder),
-            parameters.equilibrate,
-            parameters.switch,
-            parameters.cycles,
-        )
+    schedule, p = None, parameters
+    if p.schedule is not None:
+        lengths = [n for n in (p.equilibrate, p.switch, p.cycles) if n is not None]  # all three
+        schedule = Schedule(shape(p.schedule, folder), *lengths)
     initial_masses, final_masses = _read_masses(transformation, parameters, folder)
 
     thermal = conditions(system)
-    prefix, properties, extras = _outputs(root)
+    motions = many(child(system, "motion"))
     run = RunInput(
         path=path,
         parameters=parameters,
@@ -286,12 +368,11 @@ def interpret(root: dict, path: Path) -> RunInput:
         total_steps=whole(root.get("total_steps"), "<total_steps>", 1000, least=1),
         seed=whole(child(root, "prng", "seed"), "<seed>", -12345),
         floatformat=root.get("@floatformat", "%16.8e"),
-        prefix=prefix,
-        properties=properties,
-        extras=extras,
+        **_outputs(root),
+        **_constraints(motions[0] if motions else None, len(structure)),
     )
+    run.lambda_path.check(run)
     _check_switching(run)
-    _check_scaled(run)
     if schedule is not None:
         _check_forces(ff, system)
     return run
@@ -328,27 +409,27 @@ def _check_switching(run: RunInput) -> None:
         )
 
 
-def _check_scaled(run: RunInput) -> None:
-    """What reversible scaling needs: s, a thermostat, one bead, a hydrostatic pressure."""
-    if run.transformation.scaled != (run.parameters.scale is not None):
-        raise InputError("'scale' (T0/T at λ = 1) and 'alchemy: model->scaled' go together")
-    if not run.transformation.scaled:
-        return
-    if run.beads > 1:
-        raise InputError(
-            f"model->scaled is for classical nuclei, got {run.beads} beads: at another temperature "
-            "the ring-polymer springs differ too"
-        )
-    if run.ensemble not in ("nvt", "npt") or run.temperature is None:
-        raise InputError(
-            "model->scaled needs <dynamics mode='nvt'> or 'npt' and a <temperature>, got "
-            f"'{run.ensemble}': a stress tensor cannot be scaled by a volume term"
-        )
-    if run.constant_pressure and run.pressure is None:
-        raise InputError("model->scaled at constant pressure needs a <pressure> to scale P V with")
+def _check_what_paths_take(t: Transformation, p: Parameters) -> None:
+    """Each of these parameters and its path go together."""
+    taken = between(t, p.interpolation).takes
+    for name, missing, superfluous in (
+        (
+            "tether",
+            "alchemy removes atoms: give 'tether' (eV/Å^2), or they drift and overlap",
+            "'tether' is given but no atom goes to void",
+        ),
+        (
+            "springs",
+            *2 * ("'springs' (an extxyz file) and 'alchemy: einstein->model' go together",),
+        ),
+        ("scale", *2 * ("'scale' (T0/T at λ = 1) and 'alchemy: model->scaled' go together",)),
+    ):
+        given = getattr(p, name) is not None
+        if given != (taken == name):
+            raise InputError(superfluous if given else missing)
 
 
-def _check_forces(ff: dict, system: dict) -> None:
+def _check_forces(ff: dict[str, Any], system: dict[str, Any]) -> None:
     """What a schedule needs from the socket, the force components and the time stepping."""
     try:
         timeout = float(text_of(ff.get("timeout"), "0"))

@@ -90,7 +90,7 @@ class Schedule:
     switch: int
     cycles: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.switch < 1 or self.equilibrate < 0 or self.cycles < 1:
             raise InputError(
                 "a schedule needs switch >= 1, equilibrate >= 0 and cycles >= 1, got "

@@ -1,307 +1,226 @@
-"""The model shelf: from a model's name to a backend, its sha256 and its card.
+"""The model shelf: from a model's name to its family, its files, its sha256 and its card.
 
-A name is one of
+A name is that of a model of some family, or a path to a file, relative to the folder of the input.
+A file is of the family that claims its suffix; a JSON file says its family under the key
+"backend", and is of the embedded format if it has none.
 
-* an embedded model (``demo``, ``demo-fe``), shipped as JSON + safetensors;
-* a foundation model (``mace-mp-0-small``, …), fetched by mace-torch's own downloader the first
-  time it is named and kept in ``$XDG_CACHE_HOME/mace`` (default ``~/.cache/mace``);
-* CHGNet (``chgnet-0.3.0``, …), whose weights come with the optional package ``chgnet``;
-* a path to a ``.json`` (an embedded-format model, or analytic springs for teaching) or to a
-  ``.model`` file as mace's trainer writes it, relative to the folder of the input.
+Families are those of :mod:`.families` and of installed packages that register a ``ModelFamily``
+under the entry point group ``alchemdriver.backends``.  Entry points belong to the environment, so
+server, client and analysis find the same without being told.  A package that cannot be loaded, or
+whose names are taken, is left out with one line in the log; what is built in always keeps its name.
 
 A ``.model`` file is a pickle, and **loading a pickle runs code that its author chose**.  Only the
 file that the user named is ever loaded, and its sha256 is logged.
 
-Nothing here imports torch before a model that needs it is opened.
+Nothing here imports torch or opens a model.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
-import json
 import logging
-import os
-import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ase.data import chemical_symbols
+from ..errors import AlchemdriverError, ModelError, did_you_mean
+from .families import BUILT_IN, FOUNDATION_ELEMENTS, ModelCard, ModelFamily, read_json
 
-from ..errors import ModelError, did_you_mean
-
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["FOUNDATION_ELEMENTS", "ModelCard", "catalogue", "model_digest"]
+__all__ = [
+    "FOUNDATION_ELEMENTS",
+    "GROUP",
+    "Model",
+    "ModelCard",
+    "ModelFamily",
+    "catalogue",
+    "files_of",
+    "find",
+    "foreign",
+    "is_file",
+    "model_digest",
+]
 
 log = logging.getLogger(__name__)
 
-_EMBEDDED = Path(__file__).parent.parent / "models"
-FOUNDATION_ELEMENTS = (*chemical_symbols[1:84], "Ac", "Th", "Pa", "U", "Np", "Pu")
-_ORGANIC = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I")
-_ASL = "ASL (academic, no commercial use)"
-_GITHUB = "https://github.com/ACEsuit/mace-mp/releases/download"
-_MATPES = "https://github.com/ACEsuit/mace-foundations/releases/download/mace_matpes_0"
-_OFF = "https://raw.githubusercontent.com/ACEsuit/mace-off/main/mace_off23"
+GROUP = "alchemdriver.backends"  # of entry points
 
 
 @dataclass(frozen=True)
-class ModelCard:
-    """What a model is, for ``alchemdriver models``."""
+class Model:
+    """A model that was found, not opened."""
 
-    name: str
-    elements: tuple[str, ...]
-    licence: str
-    size: int | None  # bytes on this disk, None if not downloaded
-    source: str
-    good_for: str
-    file: Path | None  # None: will be downloaded when named
+    name: str  # as the user gave it
+    family: ModelFamily
+    path: Path
+    package: str | None  # that brought the family; None: built in
+
+    @property
+    def sha256(self) -> str:
+        """Of its files one after the other, 64 hex digits.  Raises ModelError."""
+        digest = hashlib.sha256()
+        with foreign(self.package):
+            files = self.family.files(self.path)
+        for file in files:
+            try:
+                with open(file, "rb") as stream:
+                    while block := stream.read(1 << 20):
+                        digest.update(block)
+            except OSError as err:
+                raise ModelError(f"model file {file} cannot be read: {err.strerror}") from None
+        return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class _Foundation:
-    url: str
-    licence: str
-    good_for: str
-    elements: tuple[str, ...] = FOUNDATION_ELEMENTS
+def find(name: str, folder: Path = Path(".")) -> Model:
+    """The model called *name*, downloaded if it must be; paths are relative to *folder*.
 
-
-# Not on the shelf: PolarMACE (unsupported), OMOL (needs total charge and spin) and the multi-head
-# models mh-0 and mh-1 (need a choice of head, which the input has no key for).
-_FOUNDATIONS = {
-    "mace-mp-0-small": _Foundation(
-        f"{_GITHUB}/mace_mp_0/2023-12-10-mace-128-L0_energy_epoch-249.model",
-        "MIT",
-        "materials, PBE(+U); the model class of the paper, fastest",
-    ),
-    "mace-mp-0-medium": _Foundation(
-        f"{_GITHUB}/mace_mp_0/2023-12-03-mace-128-L1_epoch-199.model", "MIT", "materials, PBE(+U)"
-    ),
-    "mace-mp-0-large": _Foundation(
-        f"{_GITHUB}/mace_mp_0/MACE_MPtrj_2022.9.model", "MIT", "materials, PBE(+U)"
-    ),
-    "mace-mp-0b-small": _Foundation(
-        f"{_GITHUB}/mace_mp_0b/mace_agnesi_small.model", "MIT", "materials; core repulsion"
-    ),
-    "mace-mp-0b-medium": _Foundation(
-        f"{_GITHUB}/mace_mp_0b/mace_agnesi_medium.model", "MIT", "materials; core repulsion"
-    ),
-    "mace-mp-0b2-small": _Foundation(
-        f"{_GITHUB}/mace_mp_0b2/mace-small-density-agnesi-stress.model",
-        "MIT",
-        "materials; high pressure",
-    ),
-    "mace-mp-0b2-medium": _Foundation(
-        f"{_GITHUB}/mace_mp_0b2/mace-medium-density-agnesi-stress.model",
-        "MIT",
-        "materials; high pressure",
-    ),
-    "mace-mp-0b2-large": _Foundation(
-        f"{_GITHUB}/mace_mp_0b2/mace-large-density-agnesi-stress.model",
-        "MIT",
-        "materials; high pressure",
-    ),
-    "mace-mp-0b3-medium": _Foundation(
-        f"{_GITHUB}/mace_mp_0b3/mace-mp-0b3-medium.model", "MIT", "materials; phonons, MD"
-    ),
-    "mace-mpa-0": _Foundation(
-        f"{_GITHUB}/mace_mpa_0/mace-mpa-0-medium.model", "MIT", "materials; more data than mp-0"
-    ),
-    "mace-omat-0-small": _Foundation(
-        f"{_GITHUB}/mace_omat_0/mace-omat-0-small.model", _ASL, "materials; excellent phonons"
-    ),
-    "mace-omat-0-medium": _Foundation(
-        f"{_GITHUB}/mace_omat_0/mace-omat-0-medium.model", _ASL, "materials; excellent phonons"
-    ),
-    "mace-matpes-pbe-0": _Foundation(
-        f"{_MATPES}/MACE-matpes-pbe-omat-ft.model", _ASL, "materials, PBE without +U"
-    ),
-    "mace-matpes-r2scan-0": _Foundation(
-        f"{_MATPES}/MACE-matpes-r2scan-omat-ft.model", _ASL, "materials, r2SCAN"
-    ),
-    "mace-off23-small": _Foundation(
-        f"{_OFF}/MACE-OFF23_small.model", _ASL, "organic molecules", _ORGANIC
-    ),
-    "mace-off23-medium": _Foundation(
-        f"{_OFF}/MACE-OFF23_medium.model", _ASL, "organic molecules", _ORGANIC
-    ),
-    "mace-off23-large": _Foundation(
-        f"{_OFF}/MACE-OFF23_large.model", _ASL, "organic molecules", _ORGANIC
-    ),
-}
-
-_CHGNET_SOURCE = "https://github.com/CederGroupHub/chgnet"
-_CHGNET = {  # name -> file inside the chgnet package, what it is good for
-    "chgnet-0.3.0": ("pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar", "materials, PBE(+U)"),
-    "chgnet-0.2.0": (
-        "pretrained/0.2.0/chgnet_0.2.0_e30f77s348m32.pth.tar",
-        "materials, PBE(+U); the version of the first preprints",
-    ),
-    "chgnet-r2scan": (
-        "pretrained/r2scan/chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar",
-        "materials, r2SCAN",
-    ),
-}
+    Raises ModelError if no model has this name, or its file is not there.
+    """
+    shelf = _shelf()
+    for family in shelf.families:
+        card = next((card for card in shelf.cards(family) if card.name == name), None)
+        if card is not None:
+            package = shelf.packages.get(family.name)
+            with foreign(package):
+                return Model(name, family, card.file or family.fetch(card), package)
+    if is_file(name):
+        path = _resolve(name, folder)
+        if not path.is_file():
+            raise ModelError(f"model file {path} does not exist")
+        family = shelf.family_of(path)
+        return Model(name, family, path, shelf.packages.get(family.name))
+    known = [card.name for card in catalogue()]
+    left_out = "".join(f"; {fault}" for fault in shelf.faults)
+    raise ModelError(
+        f"unknown model '{name}'{did_you_mean(name, known)}; expected a path to a "
+        f"{' or '.join(shelf.suffixes)} file, or one of {', '.join(known)}{left_out}"
+    )
 
 
 def model_digest(name: str, folder: Path = Path(".")) -> str:
     """sha256 of the model's file, or of its JSON and tensors together; 64 hex digits.
 
     Needs no torch, except that a foundation model not yet on this disk is downloaded first.
-    Raises ModelError as :func:`open_model` does.
+    Raises ModelError as :func:`find` does.
     """
-    return _sha256(_locate(name, Path(folder)))
+    return find(name, Path(folder)).sha256
 
 
 def catalogue() -> list[ModelCard]:
     """Cards of every model that has a name; downloads nothing."""
-    cards = [_embedded_card(path) for path in _embedded().values()]
-    for name, entry in _FOUNDATIONS.items():
-        file = _cached(entry.url)
-        size = file.stat().st_size if file else None
-        cards.append(
-            ModelCard(name, entry.elements, entry.licence, size, entry.url, entry.good_for, file)
-        )
-    for name, (_, good_for) in _CHGNET.items():
-        file = _chgnet_file(name)
-        size = file.stat().st_size if file else None
-        known = FOUNDATION_ELEMENTS
-        cards.append(ModelCard(name, known, "BSD", size, _CHGNET_SOURCE, good_for, file))
-    return cards
+    shelf = _shelf()
+    return [card for family in shelf.families for card in shelf.cards(family)]
 
 
-# --- finding the file -----------------------------------------------------------------------
-
-
-def _embedded() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(_EMBEDDED.glob("*.json"))}
-
-
-def _locate(name: str, folder: Path) -> Path:
-    """The file of model *name*, downloaded if it must be."""
-    embedded = _embedded()
-    if name in embedded:
-        return embedded[name]
-    if name in _FOUNDATIONS:
-        return _cached(_FOUNDATIONS[name].url) or _download(name)
-    if name in _CHGNET:
-        file = _chgnet_file(name)
-        if file is None:
-            raise ModelError(
-                f"model '{name}' needs the optional package chgnet (0.4.2 or later): "
-                "pip install 'alchemdriver[chgnet]'"
-            )
-        return file
-    path = Path(name).expanduser()
-    path = path if path.is_absolute() else folder / path
-    if path.suffix in (".model", ".json"):
-        if not path.is_file():
-            raise ModelError(f"model file {path} does not exist")
-        return path
-    known = [*embedded, *_FOUNDATIONS, *_CHGNET]
-    raise ModelError(
-        f"unknown model '{name}'{did_you_mean(name, known)}; expected a path to a .model or .json "
-        f"file, or one of {', '.join(known)}"
-    )
-
-
-def _chgnet_file(name: str) -> Path | None:
-    """The weights inside the chgnet package, None without it; does not import it (nor torch)."""
-    spec = importlib.util.find_spec("chgnet")
-    if spec is None or spec.origin is None:
-        return None
-    file = Path(spec.origin).parent / _CHGNET[name][0]
-    return file if file.is_file() else None
-
-
-def _cache_folder() -> Path:
-    """Where mace-torch keeps downloads (mace.tools.utils.get_cache_dir, without its torch)."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mace"
-
-
-def _cache_names(url: str) -> tuple[str, str]:
-    """File names under which mace_mp (first) and mace_off (second) keep a download."""
-    base = url.rsplit("/", 1)[1]
-    return "".join(c for c in base if c.isalnum() or c == "_"), base
-
-
-def _cached(url: str) -> Path | None:
-    files = [_cache_folder() / name for name in _cache_names(url)]
-    return next((file for file in files if file.is_file()), None)
-
-
-def _download(name: str) -> Path:
-    entry = _FOUNDATIONS[name]
-    log.warning("downloading model %s, licence %s, from %s", name, entry.licence, entry.url)
-    try:
-        from mace.calculators.foundations_models import download_mace_mp_checkpoint
-
-        with contextlib.redirect_stdout(sys.stderr):  # mace prints progress; stdout is the user's
-            return Path(download_mace_mp_checkpoint(entry.url))
-    except Exception as err:  # URLError, timeouts, RuntimeError for an HTML page, disk full, …
-        reason = (str(err).splitlines() or [type(err).__name__])[0]
-        target = _cache_folder() / _cache_names(entry.url)[1]
-        raise ModelError(
-            f"model '{name}' could not be downloaded ({reason}): fetch {entry.url} on another "
-            f"machine and save it as {target}"
-        ) from None
-
-
-# --- reading it -----------------------------------------------------------------------------
+def is_file(name: str) -> bool:
+    """Whether *name* means a file: by its suffix, which no model's name has."""
+    return Path(name).suffix in _shelf().suffixes
 
 
 def files_of(path: Path) -> list[Path]:
-    """*path*, and the tensors beside it that a JSON in the embedded format names."""
-    if path.suffix != ".json":
-        return [path]
-    weights = _read_json(path).get("weights")
-    name = weights.get("file") if isinstance(weights, dict) else None
-    return [path] if name is None else [path, path.with_name(Path(str(name)).name)]
+    """All files that decide the numbers of the model in the file *path*, that one first."""
+    shelf = _shelf()
+    family = shelf.family_of(path)
+    with foreign(shelf.packages.get(family.name)):
+        return list(family.files(path))
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    for file in files_of(path):
-        try:
-            with open(file, "rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-        except OSError as err:
-            raise ModelError(f"model file {file} cannot be read: {err.strerror}") from None
-    return digest.hexdigest()
-
-
-def _read_json(path: Path) -> dict:
+def _resolve(name: str, folder: Path) -> Path:
     try:
-        content = json.loads(path.read_text())
-    except OSError as err:
-        raise ModelError(f"model file {path} cannot be read: {err.strerror}") from None
-    except ValueError:
-        raise ModelError(f"model file {path} is not valid JSON") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"model file {path}: expected a JSON object")
-    return content
+        path = Path(name).expanduser()
+    except RuntimeError:
+        raise ModelError(f"model file {name}: this user has no home directory") from None
+    return path if path.is_absolute() else folder / path
 
 
-def _analytic(path: Path) -> str | None:
-    """The analytic backend that a JSON names; None for a model of the embedded format."""
-    return _read_json(path).get("backend") if path.suffix == ".json" else None
+# --- families -------------------------------------------------------------------------------
 
 
-def _embedded_card(path: Path) -> ModelCard:
-    """From the metadata that recipes/demo_model writes."""
-    content = _read_json(path)
-    about = content.get("metadata", {})
-    numbers = content.get("hyperparameters", {}).get("atomic_numbers", ())
-    return ModelCard(
-        name=path.stem,
-        elements=tuple(chemical_symbols[z] for z in numbers),
-        licence=about.get("licence", ""),
-        size=sum(file.stat().st_size for file in files_of(path) if file.is_file()),
-        source=about.get("reference", ""),
-        good_for=about.get("purpose", ""),
-        file=path,
-    )
+@dataclass(frozen=True)
+class _Shelf:
+    families: tuple[ModelFamily, ...]  # no two share a name, a model's name or a suffix
+    packages: dict[str, str]  # name of a family -> the package that brought it
+    faults: tuple[str, ...]  # of packages that were left out, a line each
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of files that are models."""
+        return tuple(dict.fromkeys(s for family in self.families for s in family.suffixes))
+
+    def cards(self, family: ModelFamily) -> Sequence[ModelCard]:
+        with foreign(self.packages.get(family.name)):
+            return family.cards()
+
+    def family_of(self, path: Path) -> ModelFamily:
+        """The family of a file.  Raises ModelError."""
+        if path.suffix == ".json":
+            of_json = {f.name: f for f in self.families if ".json" in f.suffixes}
+            name = read_json(path).get("backend", BUILT_IN[0].name)
+            if not isinstance(name, str) or name not in of_json:
+                raise ModelError(
+                    f"model file {path}: no backend '{name}'{did_you_mean(name, of_json)}; "
+                    f"expected one of {', '.join(of_json)}"
+                )
+            return of_json[name]
+        for family in self.families:
+            if path.suffix in family.suffixes:
+                return family
+        raise ModelError(f"model file {path}: expected one of {', '.join(self.suffixes)}")
+
+
+@cache
+def _shelf() -> _Shelf:
+    """Built-in families and those of packages, in order of their names; once per process."""
+    families, packages, faults = list(BUILT_IN), {}, []
+    found = [(_package(entry), entry) for entry in entry_points(group=GROUP)]
+    for package, entry in sorted(found, key=lambda each: (each[0], each[1].name)):
+        try:
+            with foreign(package):
+                family = entry.load()
+                _require_new(family, families)
+        except AlchemdriverError as err:
+            faults.append(f"models left out: {err}")
+            log.warning("%s", faults[-1])
+            continue
+        families.append(family)
+        packages[family.name] = package
+    return _Shelf(tuple(families), packages, tuple(faults))
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else entry.value
+
+
+def _require_new(family: ModelFamily, families: Sequence[ModelFamily]) -> None:
+    """Raise ValueError unless *family* is one and all of its names and suffixes are new."""
+    if not isinstance(family, ModelFamily):
+        raise TypeError(f"expected a ModelFamily, got a {type(family).__name__}")
+    names = [card.name for card in family.cards()]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ValueError(f"a model '{min(twice)}' is there twice")
+    for other in families:
+        if family.name == other.name:
+            raise ValueError(f"a family '{family.name}' is there already")
+        taken = {card.name for card in other.cards()}.intersection(names)
+        if taken:
+            raise ValueError(f"a model '{min(taken)}' is there already")
+        claimed = set(family.suffixes) & set(other.suffixes) - {".json"}
+        if claimed:
+            raise ValueError(f"files *{min(claimed)} are those of the family '{other.name}'")
+
+
+@contextlib.contextmanager
+def foreign(package: str | None) -> Iterator[None]:
+    """Whatever the code of *package* raises becomes a ModelError that names it; None: our own."""
+    try:
+        yield
+    except AlchemdriverError:
+        raise
+    except Exception as err:
+        if package is None:
+            raise
+        reason = " ".join(str(err).split())
+        raise ModelError(f"package {package}: {type(err).__name__}: {reason}") from err

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import InputError
+from ..paths.terms import check_constants
 from ..records import Structure
 from .files import written_aside
 
-# --- composition ----------------------------------------------------------------------------
-
-
-def _check_constants(constants: np.ndarray, where: str) -> None:
-    wrong = ~(np.isfinite(constants) & (constants > 0))
-    if wrong.any():
-        i = int(np.argmax(wrong))
-        raise InputError(
-            f"{where}: spring constants must be positive, in eV/Å^2; number {i} is {constants[i]}"
-        )
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 def read_springs(
@@ -50,7 +44,7 @@ def read_springs(
     if constants.ndim != 1 or constants.dtype.kind not in "fiu":
         raise InputError(f"springs file {path}: spring_constant must be one number per atom")
     constants = constants.astype(float)
-    _check_constants(constants, f"springs file {path}")
+    check_constants(constants, f"springs file {path}")
     if not np.isfinite(atoms.positions).all():
         raise InputError(f"springs file {path} contains positions that are not finite")
     if structure is not None:
@@ -58,7 +52,7 @@ def read_springs(
     return atoms.positions.copy(), constants
 
 
-def _check_same_crystal(path: Path, atoms, structure: Structure) -> None:
+def _check_same_crystal(path: Path, atoms: Atoms, structure: Structure) -> None:
     symbols = tuple(atoms.get_chemical_symbols())
     if len(symbols) != len(structure):
         raise InputError(
@@ -73,20 +67,6 @@ def _check_same_crystal(path: Path, atoms, structure: Structure) -> None:
             f"springs file {path}: its cell differs from the structure's by {difference:.2g} Å; "
             "give the anchors in the cell and orientation of the structure"
         )
-
-
-def mass_centre_offset(structure: Structure, anchors: np.ndarray, masses: np.ndarray) -> np.ndarray:
-    """Mass centre (3,) Å of *structure* minus that of the *anchors* (N, 3) Å; masses (N,) u.
-
-    Atoms are counted in the images nearest to their anchors.  eq. 19 assumes 0.
-    """
-    away = (structure.positions - anchors) @ np.linalg.inv(structure.cell)
-    away = (away - np.round(away)) @ structure.cell
-    offset: np.ndarray = masses @ away / masses.sum()
-    return offset
-
-
-# --- feeding ------------------------------------------------------------------------------------
 
 
 def write_springs(path: Path, anchors: Structure, constants: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Text of options: numbers, supercells, times, sites.  One place for every command."""
+"""Text of options: lists, numbers, supercells, times, sites.  One place for every command."""
 
 from __future__ import annotations
 
@@ -7,15 +7,40 @@ import re
 from ..errors import InputError
 
 
-def parse_numbers(text: str, name: str, most: int | None = None) -> tuple[float, ...]:
-    """``100 300`` or ``100,300`` as numbers.  Raises InputError."""
+def parse_list(text: str) -> list[str]:
+    """``a,b`` as words; none of an empty text."""
+    return [word for word in (part.strip() for part in text.split(",")) if word]
+
+
+def parse_numbers(
+    text: str, name: str, most: int | None = None, such_as: str = ""
+) -> tuple[float, ...]:
+    """``100 300`` or ``100,300`` as numbers.  Raises InputError; *such_as*: an example for it."""
     try:
         numbers = tuple(float(x) for x in text.replace(",", " ").split())
     except ValueError:
-        raise InputError(f"{name}: expected numbers, got '{text}'") from None
+        example = f" such as {such_as}" if such_as else ""
+        raise InputError(f"{name}: expected numbers{example}, got '{text}'") from None
     if not numbers or (most is not None and len(numbers) > most):
         raise InputError(f"{name}: expected {most or 'one or more'} number(s), got '{text}'")
     return numbers
+
+
+def parse_counts(text: str, name: str) -> list[int]:
+    """``1,2`` as positive whole numbers.  Raises InputError."""
+    words = parse_list(text)
+    if not words or not all(re.fullmatch("0*[1-9][0-9]{0,8}", word) for word in words):
+        raise InputError(f"{name}: expected whole numbers such as 1,2, got '{text}'")
+    return [int(word) for word in words]
+
+
+def parse_assignment(text: str) -> tuple[str, float | None]:
+    """``a=3.19`` as a name and a number; '' and None for what is not there."""
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        return name.strip(), None
 
 
 def parse_supercell(text: str) -> tuple[int, int, int]:
@@ -23,7 +48,8 @@ def parse_supercell(text: str) -> tuple[int, int, int]:
     match = re.fullmatch(r"([1-9][0-9]{0,3})x([1-9][0-9]{0,3})x([1-9][0-9]{0,3})", text.lower())
     if not match:
         raise InputError(f"supercell: expected three positive numbers such as 2x2x2, got '{text}'")
-    return tuple(int(n) for n in match.groups())
+    a, b, c = (int(n) for n in match.groups())
+    return a, b, c
 
 
 def parse_wall_time(text: str) -> float:
@@ -41,7 +67,7 @@ def parse_wall_time(text: str) -> float:
 def parse_sites(text: str) -> list[int]:
     """``0;5`` or ``0 5`` as indices.  Raises InputError."""
     words = re.split(r"[;,\s]+", text.strip()) if text.strip() else []
-    if not all(word.isdigit() and len(word) < 10 for word in words):
+    if not all(re.fullmatch("[0-9]{1,9}", word) for word in words):
         raise InputError(f"site: expected indices such as '0;5', got '{text}'")
     return [int(word) for word in words]
 
@@ -50,11 +76,8 @@ def parse_potentials(text: str) -> dict[str, float]:
     """``I=-1.5 Cs=-2.0`` as eV per atom of each element.  Raises InputError."""
     found = {}
     for word in text.split():
-        symbol, equals, value = word.partition("=")
-        try:
-            found[symbol] = float(value)
-        except ValueError:
-            equals = ""
-        if not (symbol and equals) or not abs(found[symbol]) < 1e6:
+        symbol, value = parse_assignment(word)
+        if not symbol or value is None or not abs(value) < 1e6:
             raise InputError(f"chemical potential: expected ELEMENT=eV, got '{word}'")
+        found[symbol] = value
     return found

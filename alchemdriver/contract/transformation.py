@@ -6,9 +6,8 @@ none):
     term    ELEMENT -> ELEMENT          every atom of that element
             ELEMENT[SET] -> ELEMENT     those atoms; they must be of that element
             ELEMENT[SET] -> void        those atoms are removed and tethered
-            einstein -> model           Frenkel–Ladd; stands alone
-            none                        nothing: plain dynamics of the model; stands alone
-            model -> scaled             reversible scaling; stands alone
+            WORD                        a path that stands alone: einstein->model (Frenkel–Ladd),
+                                        model->scaled (reversible scaling), none (plain dynamics)
     SET     ranges a-b (both included) and single indices, separated by ';'
 
 Indices count within the whole structure, from 0.
@@ -21,11 +20,9 @@ import re
 from ase.data import atomic_numbers, chemical_symbols
 
 from ..errors import InputError, did_you_mean
+from ..paths import ALONE
 from ..records import Transformation
 
-EINSTEIN = "einstein->model"
-NONE = "none"
-SCALED = "model->scaled"
 _TERM = re.compile(r"^(?P<a>[A-Za-z]+)(?:\[(?P<set>[^\]]*)\])?->(?P<b>[A-Za-z]+)$")
 
 
@@ -66,13 +63,11 @@ def parse_alchemy(text: str, symbols: tuple[str, ...]) -> Transformation:
     terms = re.sub(r"\s*->\s*", "->", text.strip()).split()
     if not terms:
         raise InputError("alchemy is empty: expected terms such as Pb->Sn or Fe[12]->void")
-    for alone in (EINSTEIN, SCALED, NONE):
+    for alone in ALONE:
         if alone in terms:
             if len(terms) > 1:
                 raise InputError(f"alchemy '{text}': {alone} cannot be combined with others")
-            return Transformation(
-                initial=symbols, final=symbols, einstein=alone == EINSTEIN, scaled=alone == SCALED
-            )
+            return Transformation(symbols, symbols, alone)
     final: list[str | None] = list(symbols)
     touched: set[int] = set()
     for term in terms:

@@ -30,7 +30,7 @@ def parse_xml(text: str, where: str = "input") -> dict[str, Any]:
     return root
 
 
-def many(node: Any) -> list:
+def many(node: Any) -> list[Any]:
     """Children of one tag as a list, whether there are none, one or several."""
     if node is None:
         return []

@@ -1,4 +1,4 @@
-"""``alchemdriver run``: one server and its local clients per replica, until all are done.
+"""``alchemdriver run``: one server and its local clients per input, until all are done.
 
 The supervisor starts processes, watches them, restarts clients that die, and stops everything
 cleanly on Ctrl-C.  It computes nothing: i-PI's files are the state, so a second ``run`` resumes
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from ..contract.run_input import RunInput, read_input
 from ..errors import InputError, OutOfTime, RunError
 from ..prepare.render import sign
 from ..server import checkpoints
+from ..server.drivers import hung_processes
 from ..server.lock import only_server
 from ..server.serve import warn_if_open
 from .progress import Progress, read_progress
@@ -35,20 +35,33 @@ POLL = 0.2  # s between looks at the processes
 GRACE = 60.0  # s a server may take to write its RESTART
 FAREWELL = 10.0  # s between a client's EXIT message and the end of its server
 MAX_DEATHS = 5  # of clients in a row, without a step done in between
-_HUNG = re.compile(rb"client process (\d+) hung")  # what the server logs
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to run; nothing here changes physics."""
+class Resources:
+    """What runs may use, and how their clients compute; nothing here changes physics.
 
-    clients: int = 1  # per replica
-    jobs: int | None = None  # replicas at a time; default: as many as there are cores
+    Raises InputError for numbers of processes that cannot be.
+    """
+
+    clients: int = 1  # per run
+    jobs: int | None = None  # runs at a time; default: as many as there are cores
     device: str = "cpu"
     dtype: str | None = None
     threads: int | None = None  # per client; default: cores shared among all clients
     evaluator: str = "auto"  # of MACE models
     stop_at: float | None = None  # time.monotonic() at which all is stopped, RESTART written
+
+    def __post_init__(self) -> None:
+        if self.clients < 0:
+            raise InputError(f"clients: expected 0 or more, got {self.clients}")
+        for name, value in (("jobs", self.jobs), ("threads", self.threads)):
+            if value is not None and value < 1:
+                raise InputError(f"{name}: expected 1 or more, got {value}")
+
+    def threads_per_client(self, jobs: int) -> int:
+        """CPU threads when *jobs* runs go at a time."""
+        return self.threads or max(1, cores() // (jobs * max(1, self.clients)))
 
 
 def _name(folder: Path) -> str:
@@ -63,22 +76,21 @@ def cores() -> int:
 
 
 @dataclass
-class Replica:
-    """One server with its clients."""
+class Processes:
+    """The processes of one run: a server with its clients."""
 
     run: RunInput
-    options: Options
+    resources: Resources
     threads: int
     name: str  # what the display calls it
-    server: subprocess.Popen | None = None
-    clients: list[subprocess.Popen] = field(default_factory=list)
+    server: subprocess.Popen[bytes] | None = None
+    clients: list[subprocess.Popen[bytes]] = field(default_factory=list)
     dismissed: dict[int, float] = field(default_factory=dict)  # client → when it was sent away
     log_starts: dict[str, int] = field(default_factory=dict)  # bytes of earlier starts in a log
     log_seen: int = 0  # bytes of server.log that were searched
     deaths: int = 0  # of clients since the last step forward
     last_step: int = -1
     resumed_from: int = 0
-
     prefix: str = ""  # of unix sockets
 
     @property
@@ -107,25 +119,25 @@ class Replica:
             command += ["--restart", str(checkpoint.path)]
             log.info("%s: resuming from step %d", self.name, checkpoint.step)
         self.server = self._spawn(command, "server.log", threads=1)
-        self.clients = [self._start_client(i) for i in range(self.options.clients)]
+        self.clients = [self._start_client(i) for i in range(self.resources.clients)]
 
-    def _start_client(self, i: int) -> subprocess.Popen:
+    def _start_client(self, i: int) -> subprocess.Popen[bytes]:
         # its log says what computed the run
         command = ["--verbose", "client", str(self.run.path), "--socket-prefix", self.prefix]
-        command += ["--device", self.options.device]
-        if self.options.dtype:
-            command += ["--dtype", self.options.dtype]
-        if self.options.evaluator != "auto":
-            command += ["--evaluator", self.options.evaluator]
+        command += ["--device", self.resources.device]
+        if self.resources.dtype:
+            command += ["--dtype", self.resources.dtype]
+        if self.resources.evaluator != "auto":
+            command += ["--evaluator", self.resources.evaluator]
         return self._spawn(command, f"client-{i + 1}.log", self.threads)
 
-    def _spawn(self, command: list[str], logfile: str, threads: int) -> subprocess.Popen:
+    def _spawn(self, command: list[str], logfile: str, threads: int) -> subprocess.Popen[bytes]:
         env = dict(os.environ, PYTHONUNBUFFERED="1")
         for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             env[key] = str(threads)
         path = self.run.folder / logfile
         self.log_starts[logfile] = path.stat().st_size if path.exists() else 0
-        with open(path, "a") as out:
+        with open(path, "ab") as out:
             # A session of its own: Ctrl-C reaches the supervisor alone, which stops them in order.
             return subprocess.Popen(
                 [sys.executable, "-m", "alchemdriver", *command],
@@ -142,7 +154,7 @@ class Replica:
         progress = read_progress(self.run)
         if progress is not None and progress.step != self.last_step:
             self.last_step, self.deaths = progress.step, 0
-        if not self.running:
+        if self.server is not None and self.server.poll() is not None:
             if self.server.returncode != 0 or not self.finished:
                 if (self.run.folder / "EXIT").exists():
                     raise RunError(f"{self.name}: stopped by an EXIT file")
@@ -151,17 +163,21 @@ class Replica:
         self._kill_hung()
         for i, client in enumerate(self.clients):
             if client.poll() is not None:
-                if client.returncode == 0 and not self._dismissed_long_ago(i):
-                    continue  # i-PI said EXIT: it is ending, or has dropped a client it thinks hung
-                self.deaths += 1
-                words = self._last_words(f"client-{i + 1}.log")
-                if client.returncode == 2:  # it refused on purpose, and so would another one
-                    raise RunError(f"{self.name}: client: {words}")
-                if self.deaths > MAX_DEATHS:
-                    raise RunError(f"{self.name}: clients keep dying: {words}")
-                log.warning("%s: client %d died (%s), starting another", self.name, i + 1, words)
-                self.clients[i] = self._start_client(i)
+                self._replace(i, client.returncode)
         return progress
+
+    def _replace(self, i: int, returncode: int) -> None:
+        """Another client for one that ended, unless that is as it should be."""
+        if returncode == 0 and not self._dismissed_long_ago(i):
+            return  # i-PI said EXIT: it is ending, or has dropped a client it thinks hung
+        self.deaths += 1
+        words = self._last_words(f"client-{i + 1}.log")
+        if returncode == 2:  # it refused on purpose, and so would another one
+            raise RunError(f"{self.name}: client: {words}")
+        if self.deaths > MAX_DEATHS:
+            raise RunError(f"{self.name}: clients keep dying: {words}")
+        log.warning("%s: client %d died (%s), starting another", self.name, i + 1, words)
+        self.clients[i] = self._start_client(i)
 
     def _kill_hung(self) -> None:
         """SIGKILL for local clients that the server has given up: nothing else ends them."""
@@ -170,7 +186,7 @@ class Replica:
             lines = f.read()
         lines = lines[: lines.rfind(b"\n") + 1]  # the rest is still being written
         self.log_seen = max(self.log_seen, self.log_starts["server.log"]) + len(lines)
-        named = {int(pid) for pid in _HUNG.findall(lines)}
+        named = hung_processes(lines)
         for client in self.clients:
             if client.pid in named and client.poll() is None:
                 log.warning("%s: client process %d hangs, killed", self.name, client.pid)
@@ -195,7 +211,7 @@ class Replica:
 
     def stop(self) -> None:
         """Ask the server to write its RESTART and end; clients follow its EXIT message."""
-        if self.running:
+        if self.server is not None:
             self.server.send_signal(signal.SIGTERM)
 
     def wait(self, deadline: float) -> None:
@@ -213,76 +229,74 @@ class Replica:
         shutil.rmtree(self.prefix, ignore_errors=True)
 
 
-def stop_all(replicas: list[Replica]) -> None:
+def stop_all(started: list[Processes]) -> None:
     """End what still runs.  An impatient second Ctrl-C cannot leave servers behind: until all have
     written their RESTART or been killed, signals wait."""
-    if not replicas:
+    if not started:
         return
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(signum, signal.SIG_IGN) for signum in signals]
-    for replica in replicas:
-        replica.stop()
-    for replica in replicas:
-        replica.wait(time.monotonic() + GRACE)
+    for processes in started:
+        processes.stop()
+    for processes in started:
+        processes.wait(time.monotonic() + GRACE)
     for signum, handler in zip(signals, before, strict=True):
         signal.signal(signum, handler)
 
 
 def execute(
     inputs: list[Path],
-    options: Options,
+    resources: Resources,
     report: Callable[[str, Progress, bool], None],
     *,
     more: Callable[[Path], list[Path]] | None = None,
 ) -> None:
     """Run every input that is not finished.
 
-    report(name, progress, resumed) is called as replicas move on.  more(input) is called when one
-    is finished, or was from the start, and returns inputs that can run now.  Raises RunError or
-    InputError with everything stopped; KeyboardInterrupt, or OutOfTime at ``options.stop_at``,
+    report(name, progress, resumed) is called as runs move on.  more(input) is called when one is
+    finished, or was from the start, and returns inputs that can run now.  Raises RunError or
+    InputError with everything stopped; KeyboardInterrupt, or OutOfTime at ``resources.stop_at``,
     after a clean stop with RESTART files.
     """
-    if options.clients < 0:
-        raise InputError(f"clients: expected 0 or more, got {options.clients}")
-    for name, value in (("jobs", options.jobs), ("threads", options.threads)):
-        if value is not None and value < 1:
-            raise InputError(f"{name}: expected 1 or more, got {value}")
     paths = list(dict.fromkeys(path.resolve() for path in inputs))
-    at_once = options.jobs or cores()
+    jobs = resources.jobs or cores()
     if more is None:
-        at_once = min(len(paths), at_once)
-    threads = options.threads or max(1, cores() // (at_once * max(1, options.clients)))
-    waiting = _replicas(paths, options, threads)
-    active: list[Replica] = []
+        jobs = min(len(paths), jobs)
+    threads = resources.threads_per_client(jobs)
+
+    def following(ended: Processes) -> list[Processes]:
+        return [] if more is None else _not_started(more(ended.run.path), resources, threads)
+
+    waiting = _not_started(paths, resources, threads)
+    active: list[Processes] = []
     try:
         while waiting or active:
-            while waiting and len(active) < at_once:
-                replica = waiting.pop(0)
-                if not replica.finished:
-                    active.append(replica)
-                    replica.start()
-                elif more is not None:
-                    waiting += _replicas(more(replica.run.path), options, threads)
+            while waiting and len(active) < jobs:
+                processes = waiting.pop(0)
+                if processes.finished:
+                    waiting += following(processes)
+                else:
+                    active.append(processes)
+                    processes.start()
             if not active:
                 continue
             time.sleep(POLL)
-            if options.stop_at is not None and time.monotonic() > options.stop_at:
+            if resources.stop_at is not None and time.monotonic() > resources.stop_at:
                 raise OutOfTime("wall time over, restart files written")
-            for replica in list(active):
-                progress = replica.watch()
+            for processes in list(active):
+                progress = processes.watch()
                 if progress is not None:
-                    report(replica.name, progress, replica.resumed_from > 0)
-                if not replica.running:
-                    replica.wait(time.monotonic() + GRACE)
-                    active.remove(replica)
-                    if more is not None:
-                        waiting += _replicas(more(replica.run.path), options, threads)
+                    report(processes.name, progress, processes.resumed_from > 0)
+                if not processes.running:
+                    processes.wait(time.monotonic() + GRACE)
+                    active.remove(processes)
+                    waiting += following(processes)
     finally:
         stop_all(active)
 
 
-def _replicas(inputs: list[Path], options: Options, threads: int) -> list[Replica]:
+def _not_started(inputs: list[Path], resources: Resources, threads: int) -> list[Processes]:
     runs = [read_input(path) for path in inputs]
-    if options.clients == 0 and any(run.socket.mode != "inet" for run in runs):
+    if resources.clients == 0 and any(run.socket.mode != "inet" for run in runs):
         raise InputError("without local clients, <ffsocket> needs mode='inet' for remote ones")
-    return [Replica(run, options, threads, _name(run.folder)) for run in runs]
+    return [Processes(run, resources, threads, _name(run.folder)) for run in runs]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["AlchemicalCalculator"]
 
 
-class AlchemicalCalculator(Calculator):
+class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no types
     """E(x, λ) of eqs. 4–7 for one list of sites.
 
     | paper   | here                 | meaning                                     |
@@ -37,7 +37,8 @@ class AlchemicalCalculator(Calculator):
     | ∂E/∂λ_α | weight_gradient[α]   | eV                                          |
 
     Results: ``energy`` eV, ``forces`` (N, 3) eV/Å, ``weight_gradient`` (k,) eV and, for a cell
-    with a volume, ``stress`` (6,) eV/Å³ in ASE's order xx, yy, zz, yz, xz, xy.
+    with a volume, ``stress`` (6,) eV/Å³ in ASE's order xx, yy, zz, yz, xz, xy.  ``free_energy`` is
+    the same number as ``energy``: ASE means by it the energy whose derivatives the forces are.
 
     The elements that *atoms* carry at alchemical sites do not enter the energy, but must stay the
     same: later atoms must have the species of the first.  ``model`` is a name, a path (relative
@@ -48,7 +49,13 @@ class AlchemicalCalculator(Calculator):
     Raises InputError for wrong sites, states or weights, ModelError for the model.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "forces", "stress", "weight_gradient"]
+    implemented_properties: ClassVar[list[str]] = [
+        "energy",
+        "free_energy",
+        "forces",
+        "stress",
+        "weight_gradient",
+    ]
 
     def __init__(
         self,
@@ -120,6 +127,7 @@ class AlchemicalCalculator(Calculator):
             raise RunError("energy or forces are not finite: atoms may overlap")
         self.results = {
             "energy": found.energy,
+            "free_energy": found.energy,
             "forces": found.forces,
             "weight_gradient": found.weight_gradient,
         }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import ModelError
 from ..records import PotentialEvaluation, Structure, Transformation
@@ -48,13 +50,18 @@ def check_limits(
     return worst
 
 
-def _limits(backend: Backend, sites: AlchemicalSites, structure: Structure, choices):
+def _limits(
+    backend: Backend,
+    sites: AlchemicalSites,
+    structure: Structure,
+    choices: Sequence[tuple[int, ...]],
+) -> Iterator[tuple[str, PotentialEvaluation, PotentialEvaluation]]:
     """Name, found and expected evaluation of each limit; *choices* of one state per group."""
     potential = backend.potential(sites)
     plain = {}
     for chosen in choices:
         plain[chosen] = _evaluate(
-            backend, AlchemicalSites.plain(sites.endpoint(chosen)), structure, []
+            backend, AlchemicalSites.plain(sites.endpoint(chosen)), structure, np.zeros(0)
         )
         weights = np.zeros(sites.n_weights)
         weights[list(chosen)] = 1.0
@@ -72,20 +79,19 @@ def _shares(sites: AlchemicalSites) -> np.ndarray:
     return np.array([w / weights[groups == g].sum() for w, g in zip(weights, groups, strict=True)])
 
 
-def _evaluate(backend, sites, structure: Structure, weights) -> PotentialEvaluation:
-    potential = backend.potential(sites)
-    return potential.evaluate(
-        structure.positions, structure.cell, structure.pbc, np.asarray(weights, dtype=float)
-    )
+def _evaluate(
+    backend: Backend, sites: AlchemicalSites, s: Structure, weights: np.ndarray
+) -> PotentialEvaluation:
+    return backend.potential(sites).evaluate(s.positions, s.cell, s.pbc, weights)
 
 
 def _absolute_difference(a: PotentialEvaluation, b: PotentialEvaluation) -> float:
     n = len(b.forces)
-    force_scale = max(1.0, np.abs(b.forces).max(initial=0.0))
+    force_scale = max(1.0, float(np.abs(b.forces).max(initial=0.0)))
     return max(
         abs(a.energy - b.energy) / n,
-        np.abs(a.virial - b.virial).max() / n,
-        np.abs(a.forces - b.forces).max(initial=0.0) / force_scale,
+        float(np.abs(a.virial - b.virial).max()) / n,
+        float(np.abs(a.forces - b.forces).max(initial=0.0)) / force_scale,
     )
 
 
@@ -99,16 +105,13 @@ def check_evaluator(
 ) -> float | None:
     """Compare the evaluator of *backend* with stock modules on the user's own *structure*.
 
-    On a GPU the evaluator may first become another one (``MaceBackend.keep_the_faster``).  Then one
-    evaluation of each at weights between the end states; energy, forces, virial and ∂E/∂λ.  Of a
-    large structure, the atoms around one that changes are taken as a free cluster.  Returns the
-    worst error (units and tolerance of :func:`check_limits`), or None if there is nothing to
-    compare.  Beyond the tolerance the backend falls back to stock modules with a warning;
-    ModelError if this evaluator was demanded.
+    The backend may first choose another one (``Backend.choose_evaluator``).  Then one evaluation of
+    each at weights between the end states; energy, forces, virial and ∂E/∂λ.  Of a large structure,
+    the atoms around one that changes are taken as a free cluster.  Returns the worst error (units
+    and tolerance of :func:`check_limits`), or None if the evaluator is the model's own code.
+    Beyond the tolerance the backend falls back to that with a warning; ModelError if this evaluator
+    was demanded.
     """
-    race = getattr(backend, "demanded", "") == "auto" and backend.device.type == "cuda"
-    if getattr(backend, "evaluator", "stock") == "stock" and not race:
-        return None
     if isinstance(what, AlchemicalSites):
         sites = what
     elif what.changed:
@@ -117,14 +120,13 @@ def check_evaluator(
         sites = AlchemicalSites.plain(structure.symbols)
     sites, structure = _part(sites, structure)
     arguments = (structure.positions, structure.cell, structure.pbc, _shares(sites))
-    if race:
-        backend.keep_the_faster(sites, arguments)
-        if backend.evaluator == "stock":
-            return None
+    backend.choose_evaluator(sites, arguments)
+    if backend.evaluator == "stock":
+        return None
     found = backend.potential(sites).evaluate(*arguments)
     expected = backend.reference(sites).evaluate(*arguments)
     per_atom = np.abs(found.weight_gradient - expected.weight_gradient) / len(structure)
-    error = max(_absolute_difference(found, expected), per_atom.max(initial=0.0))
+    error = max(_absolute_difference(found, expected), float(per_atom.max(initial=0.0)))
     if error <= _LIMIT_TOLERANCE[backend.dtype]:
         log.info(
             "%s evaluator agrees with stock modules to %.1e on this structure",
@@ -136,7 +138,7 @@ def check_evaluator(
             f"on this structure it differs from stock modules by {error:.1e}, "
             f"expected below {_LIMIT_TOLERANCE[backend.dtype]:.0e} in {backend.dtype}"
         )
-    return float(error)
+    return error
 
 
 def _part(sites: AlchemicalSites, s: Structure) -> tuple[AlchemicalSites, Structure]:
@@ -165,14 +167,14 @@ def difference(
     return max(relative(getattr(found, n), getattr(expected, n)) for n in names)
 
 
-def relative(found, expected) -> float:
+def relative(found: ArrayLike, expected: ArrayLike) -> float:
     """max abs(found − expected) / max abs(expected), the latter at least 1e-3."""
     found, expected = np.asarray(found), np.asarray(expected)
-    scale = max(_FLOOR, np.abs(expected).max(initial=0.0))
-    return float(np.abs(found - expected).max(initial=0.0) / scale)
+    scale = max(_FLOOR, float(np.abs(expected).max(initial=0.0)))
+    return float(np.abs(found - expected).max(initial=0.0)) / scale
 
 
-def difference_quotient(function, step: float) -> float:
+def difference_quotient(function: Callable[[float], float], step: float) -> float:
     """d function / dt at t = 0 to fourth order: (f₋₂ − 8 f₋₁ + 8 f₁ − f₂) / 12 h."""
     f = [function(n * step) for n in (-2, -1, 1, 2)]
     return (f[0] - 8.0 * f[1] + 8.0 * f[2] - f[3]) / (12.0 * step)

@@ -1,103 +1,26 @@
-"""H(x, λ) as a sum of terms, each returning energy, forces, virial and ∂H/∂λ.
-
-The paths between end states are compositions, not modes:
-
-| path                  | H(x, λ)                                                       |
-|-----------------------|---------------------------------------------------------------|
-| alchemical            | U_alch(x; weights 1−λ, λ), eqs. 4–7                           |
-| linear (reference)    | (1−λ) U_initial + λ U_final                                   |
-| Einstein → model      | (1−λ) Σ ½ k_i abs(r_i − r_i0)² + λ U, Frenkel–Ladd            |
-| vacancy, eq. 21       | U_alch + λ Σ_void ½ k abs(r_i − r_i0)²                        |
-| reversible scaling    | s(λ) U + (s(λ) − 1) P V, s = 1 + λ (scale − 1)                |
-
-Signs and units: energies eV, lengths Å, forces −∂H/∂r, virial −∂H/∂ε for the homogeneous strain
-x → x(1 + ε), cell → cell(1 + ε).  Positions may arrive wrapped into the cell or not.
-"""
+"""From a model to H(x, λ): its potentials as terms, composed by a path."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
 
 import numpy as np
 
-from .. import units
-from ..contract.springs import _check_constants
-from ..errors import InputError, RunError
+from ..errors import InputError
+from ..paths import INTERPOLATIONS, Ends, between
+from ..paths.geometry import PERIODIC
+from ..paths.terms import Hamiltonian, Term
 from ..records import Evaluation, PotentialEvaluation, Structure, Transformation
-from .geometry import _PERIODIC, minimum_image
+from .backends.base import Backend, Potential
+from .sites import AlchemicalSites
 
-if TYPE_CHECKING:
-    from .backends.base import Backend, Potential
-
-__all__ = [
-    "AlchemicalPotential",
-    "Hamiltonian",
-    "PlainPotential",
-    "PressureVolume",
-    "Scaled",
-    "Springs",
-    "Term",
-    "build",
-    "fading",
-    "growing",
-    "scaling",
-]
-
-
-class Term(Protocol):
-    """One summand of H(x, λ)."""
-
-    def evaluate(self, positions: np.ndarray, cell: np.ndarray, lam: float) -> Evaluation:
-        """Evaluate at positions (N, 3) Å, cell (3, 3) Å (rows are vectors), λ."""
-        ...
-
-    def evaluate_batch(
-        self, positions: np.ndarray, cells: np.ndarray, lam: float
-    ) -> list[Evaluation]:
-        """Evaluate B structures, positions (B, N, 3) Å and cells (B, 3, 3) Å, at one λ."""
-        ...
-
-
-class OneByOne:
-    """A batch is a loop over its structures."""
-
-    def evaluate_batch(
-        self, positions: np.ndarray, cells: np.ndarray, lam: float
-    ) -> list[Evaluation]:
-        return [self.evaluate(x, h, lam) for x, h in zip(positions, cells, strict=True)]
-
-
-# --- λ-weights ------------------------------------------------------------------------------
-
-
-def fading(lam: float) -> tuple[float, float]:
-    """w(λ) = 1 − λ and dw/dλ."""
-    return 1.0 - lam, -1.0
-
-
-def growing(lam: float) -> tuple[float, float]:
-    """w(λ) = λ and dw/dλ."""
-    return lam, 1.0
-
-
-def scaling(scale: float, excess: bool = False) -> Callable[[float], tuple[float, float]]:
-    """The weight s(λ) = 1 + λ (scale − 1), or s(λ) − 1 if *excess*, and its slope."""
-
-    def weight(lam: float) -> tuple[float, float]:
-        return (0.0 if excess else 1.0) + lam * (scale - 1.0), scale - 1.0
-
-    weight.__name__ = "excess" if excess else "scaled"
-    return weight
-
-
-# --- terms ----------------------------------------------------------------------------------
+__all__ = ["AlchemicalPotential", "ModelTerms", "PlainPotential", "build"]
 
 
 class AlchemicalPotential:
     """An alchemical potential with weights (1 − λ, λ): dH/dλ = ∂E/∂λ_1 − ∂E/∂λ_0."""
 
-    def __init__(self, potential: Potential, pbc: Sequence[bool] = _PERIODIC):
+    def __init__(self, potential: Potential, pbc: Sequence[bool] = PERIODIC):
         self.potential = potential
         self.pbc = tuple(pbc)
 
@@ -124,7 +47,7 @@ def _along(found: PotentialEvaluation) -> Evaluation:
 class PlainPotential:
     """A potential without λ: every one of its ``n_weights`` weights is 1 and dH/dλ = 0."""
 
-    def __init__(self, potential: Potential, n_weights: int, pbc: Sequence[bool] = _PERIODIC):
+    def __init__(self, potential: Potential, n_weights: int, pbc: Sequence[bool] = PERIODIC):
         self.potential = potential
         self.weights = np.ones(n_weights)
         self.pbc = tuple(pbc)
@@ -143,179 +66,20 @@ class PlainPotential:
         return [Evaluation(e.energy, e.forces, e.virial, 0.0) for e in found]
 
 
-class Springs(OneByOne):
-    """E = Σ_i ½ k_i abs(d_i)², d_i the minimum image of r_i − r_i0; no λ of its own.
+class ModelTerms:
+    """The potentials of *backend* for the atoms of *structure*, as a path asks for them."""
 
-    The anchors keep their fractional coordinates in the current cell h: with s_i0 = r_i0 h_ref⁻¹,
-    d_i = (s_i − s_i0 − n_i) h, n_i integer.  Under x → x(1 + ε), h → h(1 + ε) the s stay as they
-    are and d_i → d_i(1 + ε), hence
+    def __init__(self, backend: Backend, structure: Structure):
+        self.backend = backend
+        self.pbc = structure.pbc
 
-        F_i = −k_i d_i        virial = −∂E/∂ε = −Σ_i k_i d_i ⊗ d_i   (symmetric).
+    def plain(self, symbols: Sequence[str | None]) -> Term:
+        sites = AlchemicalSites.plain(symbols)
+        return PlainPotential(self.backend.potential(sites), sites.n_weights, self.pbc)
 
-    Arguments: anchors (n, 3) Å, constants (n,) eV/Å² > 0, reference_cell (3, 3) Å in which the
-    anchors are given, pbc, and the indices of the tethered atoms (n,), by default all of them in
-    order.  Raises InputError for wrong shapes, constants that are not positive, repeated indices.
-    """
-
-    def __init__(
-        self,
-        anchors: np.ndarray,
-        constants: np.ndarray,
-        reference_cell: np.ndarray,
-        pbc: Sequence[bool] = _PERIODIC,
-        atoms: Sequence[int] | None = None,
-    ):
-        anchors = np.array(anchors, dtype=float)
-        constants = np.array(constants, dtype=float)
-        reference_cell = np.array(reference_cell, dtype=float)
-        if anchors.ndim != 2 or anchors.shape[1] != 3 or constants.shape != anchors.shape[:1]:
-            raise InputError(
-                "springs: expected anchors (n, 3) and constants (n,), got shapes "
-                f"{anchors.shape} and {constants.shape}"
-            )
-        _check_constants(constants, "springs")
-        if not np.isfinite(anchors).all():
-            raise InputError("springs: an anchor position is not finite")
-        if reference_cell.shape != (3, 3) or not abs(np.linalg.det(reference_cell)) > 1e-6:
-            raise InputError("springs: the reference cell must be three independent vectors in Å")
-        self.atoms = np.arange(len(anchors)) if atoms is None else np.array(atoms, dtype=int)
-        if self.atoms.shape != constants.shape or len(set(self.atoms.tolist())) != len(self.atoms):
-            raise InputError("springs: expected one distinct atom index per anchor")
-        self.constants = constants
-        self.fractional_anchors = anchors @ np.linalg.inv(reference_cell)
-        self.pbc = tuple(pbc)
-
-    def __repr__(self) -> str:
-        return f"springs on {len(self.atoms)} atoms"
-
-    def evaluate(self, positions: np.ndarray, cell: np.ndarray, lam: float) -> Evaluation:
-        """Raises RunError if an atom is so far from its anchor that the image is ambiguous."""
-        away = positions[self.atoms] - self.fractional_anchors @ cell
-        d = minimum_image(away, cell, self.pbc, self.atoms)
-        pull = self.constants[:, None] * d  # [n, 3] eV/Å
-        forces = np.zeros_like(positions)
-        forces[self.atoms] = -pull
-        return Evaluation(0.5 * float(np.sum(pull * d)), forces, -(pull.T @ d), 0.0)
-
-
-class PressureVolume:
-    """E = P V, no forces, virial −∂E/∂ε = −P V 1; no λ of its own.
-
-    i-PI's barostat adds P V by itself; under reversible scaling this term, times s − 1, makes it
-    s P V (de Koning, Antonelli, Yip, Phys. Rev. Lett. 83, 3973 (1999)).  pressure: bar.
-    """
-
-    def __init__(self, pressure: float):
-        if not np.isfinite(pressure):
-            raise InputError(f"pressure: expected a finite number of bar, got {pressure}")
-        self.pressure = pressure * units.BAR_EV_PER_ANGSTROM3  # eV/Å³
-
-    def __repr__(self) -> str:
-        return "pressure times volume"
-
-    def evaluate(self, positions: np.ndarray, cell: np.ndarray, lam: float) -> Evaluation:
-        energy = self.pressure * float(abs(np.linalg.det(cell)))
-        return Evaluation(energy, np.zeros_like(positions), -energy * np.eye(3), 0.0)
-
-
-class Scaled:
-    """w(λ) H_term: ∂/∂λ = w ∂H_term/∂λ + (dw/dλ) H_term.
-
-    The term is evaluated where w = 0 too: its energy is then the whole of dH/dλ.
-    """
-
-    def __init__(self, term: Term, weight: Callable[[float], tuple[float, float]]):
-        self.term = term
-        self.weight = weight
-
-    def __repr__(self) -> str:
-        return f"{self.weight.__name__} {self.term!r}"
-
-    def evaluate(self, positions: np.ndarray, cell: np.ndarray, lam: float) -> Evaluation:
-        return self._scaled(self.term.evaluate(positions, cell, lam), lam)
-
-    def evaluate_batch(
-        self, positions: np.ndarray, cells: np.ndarray, lam: float
-    ) -> list[Evaluation]:
-        return [self._scaled(e, lam) for e in self.term.evaluate_batch(positions, cells, lam)]
-
-    def _scaled(self, e: Evaluation, lam: float) -> Evaluation:
-        w, slope = self.weight(lam)
-        return Evaluation(
-            w * e.energy, w * e.forces, w * e.virial, w * e.dHdlambda + slope * e.energy
-        )
-
-
-class Hamiltonian:
-    """The sum of *terms*, itself a term.
-
-    ``n_atoms``, if given, is the number of rows that positions must have.
-    """
-
-    def __init__(self, terms: Sequence[Term], n_atoms: int | None = None):
-        if not terms:
-            raise InputError("a Hamiltonian needs at least one term")
-        self.terms = tuple(terms)
-        self.n_atoms = n_atoms
-
-    def __repr__(self) -> str:
-        return " + ".join(map(repr, self.terms))
-
-    def evaluate(self, positions: np.ndarray, cell: np.ndarray, lam: float) -> Evaluation:
-        """Sum over the terms; arrays are checked for shape and finiteness, before and after.
-
-        Raises RunError, naming the term, if anything is not finite (usually two overlapping
-        atoms or a time step that is too long).
-        """
-        positions, cell = self._checked(positions, cell, lam)
-        return self._sum([term.evaluate(positions, cell, lam) for term in self.terms], lam)
-
-    def evaluate_batch(
-        self, positions: np.ndarray, cells: np.ndarray, lam: float
-    ) -> list[Evaluation]:
-        """As :meth:`evaluate` for B structures at one λ: positions (B, N, 3), cells (B, 3, 3).
-
-        Terms with a batch of their own evaluate it at once.
-        """
-        checked = [self._checked(x, h, lam) for x, h in zip(positions, cells, strict=True)]
-        positions, cells = (np.stack(part) for part in zip(*checked, strict=True))
-        parts = [term.evaluate_batch(positions, cells, lam) for term in self.terms]  # [term][b]
-        return [self._sum(list(of_one), lam) for of_one in zip(*parts, strict=True)]
-
-    def _sum(self, parts: list[Evaluation], lam: float) -> Evaluation:
-        energy, slope = 0.0, 0.0
-        forces, virial = np.zeros_like(parts[0].forces), np.zeros((3, 3))
-        for term, e in zip(self.terms, parts, strict=True):
-            for name in ("energy", "forces", "virial", "dHdlambda"):
-                if not np.isfinite(getattr(e, name)).all():
-                    raise RunError(
-                        f"{term!r}: {name} is not finite at lambda = {lam:g}; atoms may overlap: "
-                        "check the starting structure, the time step and the tether"
-                    )
-            energy += e.energy
-            forces += e.forces
-            virial += e.virial
-            slope += e.dHdlambda
-        return Evaluation(float(energy), forces, virial, float(slope))
-
-    def _checked(self, positions, cell, lam) -> tuple[np.ndarray, np.ndarray]:
-        positions = np.asarray(positions, dtype=float)
-        cell = np.asarray(cell, dtype=float)
-        rows = len(positions) if self.n_atoms is None else self.n_atoms
-        if positions.shape != (rows, 3) or cell.shape != (3, 3):
-            raise RunError(
-                f"expected positions ({rows}, 3) and a cell (3, 3), got shapes "
-                f"{positions.shape} and {cell.shape}"
-            )
-        if not (np.isfinite(positions).all() and np.isfinite(cell).all() and np.isfinite(lam)):
-            raise RunError(
-                "positions, cell or lambda are not finite: the dynamics has diverged, "
-                "check the time step and the starting structure"
-            )
-        return positions, cell
-
-
-# --- composition ----------------------------------------------------------------------------
+    def alchemical(self, transformation: Transformation) -> Term:
+        sites = AlchemicalSites.from_transformation(transformation)
+        return AlchemicalPotential(self.backend.potential(sites), self.pbc)
 
 
 def build(
@@ -341,73 +105,15 @@ def build(
     Raises InputError for a missing, superfluous or unphysical argument, ModelError (from the
     backend) for an element that the model does not know.
     """
-    from .sites import AlchemicalSites  # keeps this module importable without any backend
-
     if transformation.initial != structure.symbols:
         raise InputError(
             f"the transformation is for {len(transformation.initial)} atoms and other elements "
             f"than the structure's {len(structure)}"
         )
-    if interpolation not in ("alchemical", "linear"):
-        raise InputError(f"interpolation: expected alchemical or linear, got '{interpolation}'")
-    if transformation.einstein:
-        anchored = _einstein_springs(springs, structure)
-    elif springs is not None:
-        raise InputError("springs are only used by alchemy 'einstein->model': remove them")
-    _check_tether(tether, transformation)
-    if transformation.scaled != (scale is not None):
-        raise InputError("scale and alchemy 'model->scaled' go together")
-
-    def plain(symbols: Sequence[str | None]) -> PlainPotential:
-        sites = AlchemicalSites.plain(symbols)
-        return PlainPotential(backend.potential(sites), sites.n_weights, structure.pbc)
-
-    terms: list[Term]
-    if transformation.einstein:
-        terms = [Scaled(anchored, fading), Scaled(plain(transformation.final), growing)]
-    elif transformation.scaled:
-        terms = [Scaled(plain(transformation.initial), scaling(scale))]
-        if pressure is not None:
-            terms.append(Scaled(PressureVolume(pressure), scaling(scale, excess=True)))
-    elif not transformation.changed:
-        terms = [plain(transformation.initial)]
-    elif interpolation == "linear":
-        terms = [
-            Scaled(plain(transformation.initial), fading),
-            Scaled(plain(transformation.final), growing),
-        ]
-    else:
-        sites = AlchemicalSites.from_transformation(transformation)
-        terms = [AlchemicalPotential(backend.potential(sites), structure.pbc)]
-    if transformation.voids:
-        voids = list(transformation.voids)
-        anchors = structure.positions[voids]
-        constants = np.full(len(voids), tether)
-        tethers = Springs(anchors, constants, structure.cell, structure.pbc, voids)
-        terms.append(Scaled(tethers, growing))
-    return Hamiltonian(terms, n_atoms=len(structure))
-
-
-def _einstein_springs(springs, structure: Structure) -> Springs:
-    if springs is None:
-        raise InputError(
-            "alchemy 'einstein->model' needs springs: an extxyz file with the anchor positions "
-            "and a per-atom array spring_constant (eV/Å^2)"
-        )
-    anchors, constants = springs
-    if len(anchors) != len(structure):
-        raise InputError(f"springs: expected {len(structure)} anchors, got {len(anchors)}")
-    return Springs(anchors, constants, structure.cell, structure.pbc)
-
-
-def _check_tether(tether: float | None, transformation: Transformation) -> None:
-    if not transformation.voids:
-        if tether is not None:
-            raise InputError("tether is only used for atoms that go to void: remove it")
-    elif tether is None:
-        raise InputError(
-            "alchemy '->void' needs tether, a spring constant in eV/Å^2: "
-            "a vanishing atom feels no force and would drift"
-        )
-    elif not (np.isfinite(tether) and tether > 0):
-        raise InputError(f"tether: expected a positive spring constant in eV/Å^2, got {tether}")
+    if interpolation not in INTERPOLATIONS:
+        known = " or ".join(INTERPOLATIONS)
+        raise InputError(f"interpolation: expected {known}, got '{interpolation}'")
+    path = between(transformation, interpolation)
+    ends = Ends(transformation, structure, springs, tether, scale, pressure)
+    path.check_ends(ends)
+    return Hamiltonian(path.terms(ends, ModelTerms(backend, structure)), n_atoms=len(structure))

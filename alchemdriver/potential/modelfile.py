@@ -1,8 +1,10 @@
-"""Model files that hold numbers and names only, never code.
+"""Files of MACE models: JSON + safetensors, which hold no code, and mace's own pickles.
 
-A model is two files side by side: ``stem.json`` (hyperparameters and where the model comes from)
-and ``stem.safetensors`` (weights).  Loading rebuilds the stock mace-torch class from the
-hyperparameters; nothing is unpickled, so a model file cannot run anything.
+A model of the embedded format is two files side by side: ``stem.json`` (hyperparameters and where
+the model comes from) and ``stem.safetensors`` (weights).  Loading rebuilds the stock mace-torch
+class from the hyperparameters; nothing is unpickled, so such a file cannot run anything.
+
+A ``.model`` file is a pickle, and **loading a pickle runs code that its author chose**.
 """
 
 import hashlib
@@ -13,13 +15,15 @@ from typing import Any
 
 import torch
 from mace import modules
+from mace.modules import ScaleShiftMACE
 from mace.tools.scripts_utils import extract_config_mace_model
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ..errors import ModelError
+from .precision import default_dtype
 
-__all__ = ["ModelFileError", "load_model", "save_model"]
+__all__ = ["ModelFileError", "load_model", "load_pickle", "save_model"]
 
 FORMAT = "alchemdriver-model-1"
 
@@ -35,7 +39,7 @@ class ModelFileError(ModelError, ValueError):
     """A model file is missing, damaged or not of this format."""
 
 
-def save_model(model: torch.nn.Module, stem: Path, metadata: dict[str, Any]) -> Path:
+def save_model(model: ScaleShiftMACE, stem: Path, metadata: dict[str, Any]) -> Path:
     """Write ``stem.json`` and ``stem.safetensors``; return the path of the former.
 
     ``metadata`` is free-form JSON: provenance, licence, accuracy, temperature range.
@@ -65,7 +69,7 @@ def save_model(model: torch.nn.Module, stem: Path, metadata: dict[str, Any]) -> 
 
 def load_model(
     json_path: Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float64
-) -> tuple[torch.nn.Module, dict[str, Any]]:
+) -> tuple[ScaleShiftMACE, dict[str, Any]]:
     """The stock MACE model in eval mode, and the metadata stored with it.
 
     The model is built in float64 and then cast to ``dtype``, so that Clebsch-Gordan coefficients
@@ -100,6 +104,26 @@ def load_model(
     return model.to(device=device, dtype=dtype).eval(), content["metadata"]
 
 
+def load_pickle(path: Path) -> torch.nn.Module:
+    """The torch module in a ``.model`` file, on the CPU.  Runs the code in the pickle.
+
+    Raises ModelError for a damaged file, or one that holds something else than a whole model.
+    """
+    try:
+        model = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as err:  # a damaged archive or foreign pickle raises nearly anything
+        reason = (str(err).splitlines() or [type(err).__name__])[0]
+        raise ModelError(f"model file {path} is damaged or not a MACE model: {reason}") from None
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError(f"model file {path} is compiled: give the .model file it was made from")
+    if not isinstance(model, torch.nn.Module):
+        raise ModelError(
+            f"model file {path} holds a {type(model).__name__}, not a whole model: give the "
+            ".model file that mace's trainer writes, not a checkpoint"
+        )
+    return model
+
+
 def _read_description(json_path: Path) -> tuple[dict[str, Any], Path]:
     try:
         content = json.loads(json_path.read_text("utf-8"))
@@ -119,9 +143,9 @@ def _read_description(json_path: Path) -> tuple[dict[str, Any], Path]:
     return content, json_path.with_name(name)
 
 
-def _hyperparameters(model: torch.nn.Module) -> dict[str, Any]:
+def _hyperparameters(model: ScaleShiftMACE) -> dict[str, Any]:
     """Constructor arguments of ``model`` as JSON values."""
-    config = extract_config_mace_model(model)
+    config: dict[str, Any] = extract_config_mace_model(model)
     if "error" in config:
         raise ModelFileError(f"expected a ScaleShiftMACE, got {type(model).__name__}")
     for name in UNSUPPORTED:
@@ -141,7 +165,7 @@ def _hyperparameters(model: torch.nn.Module) -> dict[str, Any]:
     return config
 
 
-def _build(hyperparameters: dict[str, Any]) -> torch.nn.Module:
+def _build(hyperparameters: dict[str, Any]) -> ScaleShiftMACE:
     """A stock model in float64 with arbitrary weights."""
     from e3nn import o3  # only after mace, which prepares recent torch for it
 
@@ -152,12 +176,8 @@ def _build(hyperparameters: dict[str, Any]) -> torch.nn.Module:
     config["gate"] = modules.gate_dict[config["gate"]]
     for name in ("hidden_irreps", "MLP_irreps"):
         config[name] = o3.Irreps(config[name])
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        return modules.ScaleShiftMACE(**config)
-    finally:
-        torch.set_default_dtype(previous)
+    with default_dtype(torch.float64):
+        return ScaleShiftMACE(**config)
 
 
 def _sha256(data: bytes) -> str:

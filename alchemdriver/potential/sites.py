@@ -28,6 +28,9 @@ from ..records import Transformation
 
 __all__ = ["AlchemicalSites", "ExpandedEdges"]
 
+Symbols = Sequence[str | None]  # of each atom; None: there is none
+States = Sequence[Mapping[int, str]]  # of each state {site: element}
+
 
 @dataclass(frozen=True)
 class ExpandedEdges:
@@ -95,7 +98,7 @@ class AlchemicalSites:
         if not t.changed:
             raise InputError("the transformation changes no atom: there is nothing to weight")
         initial = {i: t.initial[i] for i in t.changed}
-        final = {i: t.final[i] for i in t.changed if t.final[i] is not None}
+        final = {i: s for i in t.changed if (s := t.final[i]) is not None}
         return cls.from_states(t.initial, [initial, final], groups=[0, 0])
 
     @classmethod
@@ -231,8 +234,8 @@ def _connected_states(states: Sequence[Mapping[int, str]]) -> list[int]:
     return [number.get(g, 0) for g in groups]
 
 
-def _blank_sites(symbols, states) -> tuple[str | None, ...]:
-    sites = set().union(*states) if states else set()
+def _blank_sites(symbols: Symbols, states: States) -> tuple[str | None, ...]:
+    sites = {i for state in states for i in state}
     return tuple(None if i in sites else s for i, s in enumerate(symbols))
 
 
@@ -246,7 +249,7 @@ def _check_element(symbol: str, where: str) -> None:
         )
 
 
-def _check_states(symbols, states) -> None:
+def _check_states(symbols: Symbols, states: States) -> None:
     if states and not any(states):
         raise InputError("states: none of them has a site; give at least one {site: element}")
     for a, state in enumerate(states):
@@ -258,12 +261,12 @@ def _check_states(symbols, states) -> None:
                     f"state {a}: site {i} is out of range, there are atoms 0 to {len(symbols) - 1}"
                 )
             _check_element(s, f"state {a}, site {i}")
-    for i, s in enumerate(_blank_sites(symbols, states)):
-        if s is not None:
-            _check_element(s, f"atom {i}")
+    for i, symbol in enumerate(_blank_sites(symbols, states)):
+        if symbol is not None:
+            _check_element(symbol, f"atom {i}")
 
 
-def _check_groups(states, groups) -> None:
+def _check_groups(states: States, groups: Sequence[int]) -> None:
     if len(groups) != len(states):
         raise InputError(f"groups: expected one per state ({len(states)}), got {len(groups)}")
     group_of_site: dict[int, int] = {}

@@ -23,8 +23,8 @@ REPLICAS, CYCLES = 2, 2
 EQUILIBRATE, SWITCH = 400, 1400  # steps
 
 
-def alpha_cspbi3(repeat: int = 2) -> Structure:
-    """repeat³ cells of cubic CsPbI3, 5 atoms each."""
+def alpha_cspbi3(repeat: int | tuple[int, int, int] = 2) -> Structure:
+    """repeat³ cells of cubic CsPbI3, or so many along each axis; 5 atoms each."""
     cell = ase.Atoms(
         "CsPbI3",
         scaled_positions=[[0.5, 0.5, 0.5], [0, 0, 0], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]],

@@ -13,7 +13,6 @@ exact to far below any statistical error.  ``analysis/mass_leg.py`` evaluates th
 
 from __future__ import annotations
 
-import copy
 import shutil
 from pathlib import Path
 
@@ -22,15 +21,21 @@ import numpy as np
 from ..contract import shelf
 from ..contract.layout import FOLDER, KINETIC
 from ..contract.nodes import gauss_legendre
-from ..contract.parameters import split_parameters
-from ..contract.run_input import RunInput, alchemical_forcefield, read_input
-from ..contract.xmltree import child, many, parse_xml, text_of
+from ..contract.run_input import RunInput, interpret
+from ..contract.xmltree import child, parse_xml, text_of
 from ..errors import InputError
-from .render import Settings, render, sign, write_xml
+from . import tree
+from .render import Settings, render, sign
 
 __all__ = ["leg_folder", "write_points"]
 
 STRIDE = 5  # steps between rows of K_cv
+_ROWS: tree.Tree = {
+    "@stride": str(STRIDE),
+    "@filename": KINETIC,
+    "@format": "xyz",
+    "#text": f"{KINETIC}{{electronvolt}}",
+}
 _FILES = ("model", "springs", "masses_file")  # parameters that may name files
 _SWITCHING = ("schedule", "equilibrate", "switch", "cycles", "lambda", "masses", "digest")
 
@@ -59,9 +64,9 @@ def write_points(
     if any(folder.glob("point-*")):
         raise InputError(f"{folder} already holds points: remove it, or choose another folder")
     seed = run.seed + 1000 if seed is None else seed
-    root = _printing(parse_xml(run.path.read_text(), str(run.path)))
-    kept = split_parameters(text_of(child(alchemical_forcefield(root), "parameters")))
-    kept = {key: value for key, value in kept.items() if key not in _SWITCHING}
+    root = parse_xml(run.path.read_text(encoding="utf-8"), str(run.path))
+    tree.add_trajectory(root, _ROWS)
+    kept = {k: v for k, v in tree.get_parameters(root).items() if k not in _SWITCHING}
     start = text_of(child(root, "system", "initialize", "file"))
     written = []
     for k, s in enumerate(gauss_legendre(points)[0]):
@@ -72,33 +77,16 @@ def write_points(
         names = {key: Path(kept[key]).name for key in _FILES if key in kept}
         parameters = {**kept, **names, "lambda": "1.0", "mass_point": repr(float(s))}
         settings = Settings(total_steps=steps, seed=seed + k)
-        plain = render(root, start, parameters, settings)
-        write_xml(target / "input.xml", plain)
-        masses = read_input(target).held_masses
-        write_xml(target / "input.xml", render(root, start, parameters, settings, masses))
-        sign(target / "input.xml")
+        path = target / "input.xml"
+        masses = interpret(render(root, start, parameters, settings), path).held_masses
+        tree.write_xml(path, render(root, start, parameters, settings, masses))
+        sign(path)
         written.append(target)
     return written
-
-
-def _printing(root: dict) -> dict:
-    """A copy of the ``<simulation>`` tree that also prints K_cv."""
-    root = copy.deepcopy(root)
-    rows = {
-        "@stride": str(STRIDE),
-        "@filename": KINETIC,
-        "@format": "xyz",
-        "#text": f"{KINETIC}{{electronvolt}}",
-    }
-    output = root["output"]
-    output["trajectory"] = [*many(output.get("trajectory")), rows]
-    root["system"]["initialize"].pop("masses", None)
-    return root
 
 
 def _files(run: RunInput, start: str) -> list[Path]:
     """The files that the input needs; a model that is a name and no file stays where it is."""
     p = run.parameters
     files = [run.folder / name for name in (start, p.springs, p.masses_file) if name]
-    model = run.folder / p.model
-    return files + (shelf.files_of(model) if model.is_file() else [])
+    return files + (shelf.files_of(run.folder / p.model) if shelf.is_file(p.model) else [])

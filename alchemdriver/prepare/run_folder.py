@@ -10,54 +10,26 @@ import filecmp
 import shutil
 import tempfile
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
 from ..contract import run_input, shelf
 from ..contract.digest import digest
-from ..contract.parameters import KEYS, check_parameters, split_parameters
+from ..contract.parameters import KEYS, check_parameters
 from ..contract.schedule import SHAPES
-from ..contract.springs import mass_centre_offset, read_springs
-from ..contract.transformation import NONE, parse_alchemy
-from ..contract.xmltree import parse_xml, text_of
+from ..contract.transformation import parse_alchemy
 from ..contract.xyz import write_xyz
 from ..errors import AlchemdriverError, InputError, did_you_mean
 from ..records import Structure, Transformation
-from .render import Settings, check_settings, render, write_xml
+from . import tree
+from .protocols import Protocol, find
+from .render import Settings, check_settings, render
+from .tree import Tree
 
-TEMPLATES = {
-    "nvt": "nvt.xml",
-    "npt": "npt.xml",
-    "npt-flexible": "npt_flexible.xml",
-    "nvt-fixed": "nvt_fixed.xml",
-    "switch-nvt": "switch_nvt.xml",
-    "switch-npt": "switch_npt.xml",
-    "switch-npt-flexible": "switch_npt_flexible.xml",
-    "pimd-fixed": "pimd_fixed.xml",
-    "windows-nvt": "windows_nvt.xml",
-    "windows-npt": "windows_npt.xml",
-    "scaling-nvt": "scaling_nvt.xml",
-    "scaling-npt": "scaling_npt.xml",
-    "pimd-fixed-npt": "pimd_fixed_npt.xml",
-    "switch-pimd": "switch_pimd.xml",
-    "switch-pimd-npt": "switch_pimd_npt.xml",
-}
-STAGED = ("crystal", "vacancy", "transmute")  # several runs each, see alchemdriver.workflow
-PLAIN = ("nvt", "npt", "npt-flexible")  # dynamics of the model, no λ
-SCALING = ("scaling-nvt", "scaling-npt")  # of the model alone
 _FILE_KEYS = ("springs", "masses_file")  # parameters that name files to be copied along
-
-
-def template_path(protocol: str) -> Path:
-    """The XML file of a protocol.  Raises InputError with a suggestion for an unknown one."""
-    if protocol not in TEMPLATES:
-        raise InputError(
-            f"unknown protocol '{protocol}'{did_you_mean(protocol, [*TEMPLATES, *STAGED])}; "
-            f"known: {', '.join([*TEMPLATES, *STAGED])}"
-        )
-    return Path(str(resources.files("alchemdriver.ipi_inputs") / TEMPLATES[protocol]))
+# What decides the physics is never taken from a template unasked.
+_NEVER_FROM_A_TEMPLATE = ("pressure", "lambda", "scale")
 
 
 def prepare(
@@ -75,36 +47,13 @@ def prepare(
     anything is written; a folder that already holds an input is never overwritten.
     """
     settings = settings or Settings()
-    for key in parameters:
-        if key not in KEYS:
-            raise InputError(f"unknown parameter '{key}'{did_you_mean(key, KEYS)}")
+    known = find(protocol)
     if replicas < 1:
         raise InputError(f"replicas: expected at least 1, got {replicas}")
     check_settings(settings)
-    template = parse_xml(template_path(protocol).read_text(), protocol)
-    ff = run_input.alchemical_forcefield(template)
-    own = split_parameters(text_of(ff["parameters"]))
-    if "schedule" not in own and "schedule" in parameters:
-        raise InputError(
-            f"protocol '{protocol}' keeps lambda fixed: use one of the switch protocols"
-        )
-    if "schedule" in own and settings.total_steps is not None:
-        raise InputError(
-            f"steps: protocol '{protocol}' takes its length from equilibrate, switch and cycles"
-        )
-    # What decides the physics is never taken from a template unasked.
-    if "pressure" in template["system"]["ensemble"] and settings.pressure is None:
-        raise InputError(f"protocol '{protocol}' needs a pressure (bar), e.g. --pressure 1")
-    plain = own.get("alchemy") == NONE
-    if plain and parameters.get("alchemy", NONE) != NONE:
-        raise InputError(
-            f"protocol '{protocol}' is plain dynamics of the model: remove the alchemy, or use "
-            f"{protocol}-fixed or switch-{protocol}"
-        )
-    if "schedule" not in own and "lambda" not in parameters and not plain:
-        raise InputError(f"protocol '{protocol}' needs a lambda, e.g. --lambda 0.5")
-    if "scale" in own and "scale" not in parameters:
-        raise InputError(f"protocol '{protocol}' needs a scale T0/T, e.g. --scale 0.25")
+    template = tree.template_of(known)
+    own = tree.get_parameters(template)
+    _check_options(known, own, parameters, settings)
     merged = {**own, **parameters}
     sources = _sources(merged, parameters)
     merged |= {key: source.name for key, source in sources.items() if key in KEYS}
@@ -119,8 +68,8 @@ def prepare(
     for target in (folder, *targets):
         if (target / "input.xml").exists() or any(target.glob("replica-*/input.xml")):
             raise InputError(f"{target} already holds an input: choose another folder")
-    if settings.seed is None:
-        settings = replace(settings, seed=int(text_of(template["prng"]["seed"])))
+    seed = tree.get_seed(template) if settings.seed is None else settings.seed
+    settings = replace(settings, seed=seed)
 
     # Everything is tried out in a scratch folder first: what fails leaves nothing behind.
     with tempfile.TemporaryDirectory(prefix="alchemdriver-") as scratch:
@@ -139,25 +88,45 @@ def prepare(
             for file in draft.iterdir():
                 if not (target / file.name).exists():
                     shutil.copyfile(file, target / file.name)
-            root["prng"]["seed"] = str(settings.seed + r)
-            write_xml(target / "input.xml", root)
+            tree.set_seed(root, seed + r)
+            tree.write_xml(target / "input.xml", root)
     return targets
 
 
-def _onto_anchors(run: run_input.RunInput) -> Structure:
-    """The start of an einstein->model run, moved as a whole so that its mass centre is the
-    anchors': eq. 19 assumes it, and the fixed centre of mass stays there for the whole run.
+def _check_options(
+    protocol: Protocol, own: dict[str, str], parameters: dict[str, str], settings: Settings
+) -> None:
+    """Raises InputError for what the protocol does not take, or must be told.
+
+    own: the template's parameters, which may be repeated; λ of windows is whoever prepares them's.
     """
-    start = run.structure
-    anchors, _ = read_springs(run.folder / run.parameters.springs, start)
-    shift = mass_centre_offset(start, anchors, run.initial_masses)
-    return replace(start, positions=start.positions - shift)
+    for key in parameters:
+        if key not in KEYS:
+            raise InputError(f"unknown parameter '{key}'{did_you_mean(key, KEYS)}")
+    numbers = {
+        "pressure": settings.pressure,
+        "timestep": settings.timestep,
+        "steps": settings.total_steps,
+        "beads": settings.beads,
+    }
+    given: dict[str, object] = {k: v for k, v in numbers.items() if v is not None}
+    given |= parameters
+    for name, value in given.items():
+        if protocol.has(name) or own.get(name) == value:
+            continue
+        if name == "lambda" and protocol.at_several_lambdas:
+            continue
+        if why := protocol.foreign(name):
+            raise InputError(why)
+    for option in protocol.needs:
+        if option.name in _NEVER_FROM_A_TEMPLATE and option.name not in given:
+            raise InputError(protocol.missing(option))
 
 
 def _sources(merged: dict[str, str], parameters: dict[str, str]) -> dict[str, Path]:
     """The files that parameters name, to be copied next to the input; names stay names."""
     sources = {key: Path(merged[key]) for key in _FILE_KEYS if key in merged}
-    if Path(parameters.get("model", "")).suffix in (".model", ".json"):
+    if shelf.is_file(parameters.get("model", "")):
         sources["model"] = Path(parameters["model"])
     schedule = parameters.get("schedule")
     if schedule and schedule not in SHAPES and Path(schedule).is_file():
@@ -198,7 +167,7 @@ def _refuse_to_overwrite(draft: Path, target: Path) -> None:
             raise InputError(f"{target} already holds another {file.name}: choose another folder")
 
 
-def _write_input(path: Path, template: dict, merged: dict[str, str], settings: Settings) -> dict:
+def _write_input(path: Path, template: Tree, merged: dict[str, str], settings: Settings) -> Tree:
     """Render, read back, and render again with the digest and the masses that i-PI must move.
 
     Under a schedule with interpolated masses the server sets them; else they stand in the XML
@@ -206,15 +175,16 @@ def _write_input(path: Path, template: dict, merged: dict[str, str], settings: S
     """
     root = render(template, "start.xyz", merged, settings)
     run = run_input.interpret(root, path)
-    if run.transformation.einstein:
-        write_xyz(path.parent / "start.xyz", _onto_anchors(run))
+    start = run.lambda_path.start(run)
+    if start is not run.structure:
+        write_xyz(path.parent / "start.xyz", start)
         run = run_input.interpret(root, path)
     masses = None
     if run.schedule is None or not run.interpolates_masses:
         meant = run.masses(run.parameters.lam) if run.interpolates_masses else run.held_masses
         masses = None if _ipi_masses_are(meant, run.structure.symbols) else meant
     root = render(template, "start.xyz", {**merged, "digest": digest(run)}, settings, masses)
-    write_xml(path, root)
+    tree.write_xml(path, root)
     run_input.read_input(path)
     return root
 

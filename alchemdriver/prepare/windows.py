@@ -5,32 +5,28 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..contract.transformation import EINSTEIN
-from ..contract.xmltree import child, parse_xml, text_of
+from ..contract.nodes import gauss_legendre
+from ..contract.text import parse_numbers
 from ..errors import InputError
+from ..paths.einstein import EINSTEIN
 from ..records import Structure
+from .protocols import PROTOCOLS, find
 from .render import Settings
-from .run_folder import prepare, template_path
-
-PROTOCOLS = ("windows-nvt", "windows-npt")
+from .run_folder import prepare
+from .tree import get_seed, template_of
 
 
 def nodes(windows: int | None, lambdas: str | None) -> list[float]:
     """The λ of *windows* Gauss–Legendre nodes, or those listed in *lambdas*.  Raises InputError."""
-    if (windows is None) == (lambdas is None):
+    if windows is not None and lambdas is None:
+        if not 2 <= windows <= 100:
+            raise InputError(f"windows: expected 2 to 100, got {windows}")
+        return [float(x) for x in gauss_legendre(windows)[0]]
+    if lambdas is None or windows is not None:
         raise InputError(
             "give either --windows 7 (Gauss–Legendre nodes) or --lambdas '0 0.25 0.5 0.75 1'"
         )
-    if lambdas is None:
-        from ..contract.nodes import gauss_legendre
-
-        if not 2 <= windows <= 100:
-            raise InputError(f"windows: expected 2 to 100, got {windows}")
-        return gauss_legendre(windows)[0].tolist()
-    try:
-        values = [float(x) for x in lambdas.replace(",", " ").split()]
-    except ValueError:
-        raise InputError(f"lambdas: expected numbers such as '0 0.5 1', got '{lambdas}'") from None
+    values = parse_numbers(lambdas, "lambdas", such_as="'0 0.5 1'")
     if len(values) < 2 or len(set(values)) < len(values):
         raise InputError(f"lambdas: expected two or more different numbers, got '{lambdas}'")
     if not all(0.0 <= x <= 1.0 for x in values):
@@ -54,11 +50,13 @@ def prepare_windows(
     """
     settings = settings or Settings()
     folder = Path(folder)
-    if protocol not in PROTOCOLS:
-        raise InputError(f"expected one of {', '.join(PROTOCOLS)}, got '{protocol}'")
+    known = find(protocol)
+    if not known.at_several_lambdas:
+        names = ", ".join(p.name for p in PROTOCOLS if p.at_several_lambdas)
+        raise InputError(f"expected one of {names}, got '{protocol}'")
     if "lambda" in parameters or "schedule" in parameters:
         raise InputError("windows take their λ from --windows or --lambdas, and no schedule")
-    if parameters.get("alchemy") == EINSTEIN and protocol == "windows-npt":
+    if parameters.get("alchemy") == EINSTEIN and known.constant_pressure:
         raise InputError(
             "einstein->model belongs to constant volume (the Einstein crystal has no pressure of "
             "its own): use windows-nvt at the mean cell, and P V of eq. 20"
@@ -67,11 +65,8 @@ def prepare_windows(
         raise InputError(f"replicas: expected at least 1, got {replicas}")
     if (folder / "input.xml").exists() or any(folder.glob("*/input.xml")):
         raise InputError(f"{folder} already holds an input: choose another folder")
-    seed = settings.seed
-    if seed is None:
-        template = parse_xml(template_path(protocol).read_text(), protocol)
-        seed = int(text_of(child(template, "prng", "seed")))
-    written = []
+    seed = get_seed(template_of(known)) if settings.seed is None else settings.seed
+    written: list[Path] = []
     for r in range(replicas):
         for i, lam in enumerate(lambdas):
             name = f"window-{i + 1}" if replicas == 1 else f"window-{i + 1}-replica-{r + 1}"

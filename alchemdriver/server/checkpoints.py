@@ -11,28 +11,13 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
-from ..contract.parameters import Parameters, check_parameters, split_parameters
+from ..contract.parameters import CONDITIONS, KEYS, Parameters, check_parameters, split_parameters
 from ..contract.run_input import Conditions, RunInput, alchemical_forcefield, conditions
 from ..contract.xmltree import child, parse_xml, text_of
 from ..errors import InputError, RunError
-
-# What a checkpoint shares with its input.  Not here: cycles (a run may be prolonged), dtype (it may
-# move to another machine).
-_SHARED = (
-    "model",
-    "alchemy",
-    "lam",
-    "schedule",
-    "equilibrate",
-    "switch",
-    "masses",
-    "mass_point",
-    "interpolation",
-    "tether",
-    "scale",
-    "springs",
-)
+from .ipi_types import Output, Simulation
 
 
 @dataclass(frozen=True)
@@ -43,7 +28,7 @@ class Checkpoint:
     step: int
 
 
-def make_safe(output, simulation) -> None:
+def make_safe(output: Output, simulation: Simulation) -> None:
     """Replace ``write`` of an i-PI CheckpointOutput by one that never leaves half a file."""
     from ipi.engine.outputs import get_identification_info_xml
 
@@ -64,7 +49,7 @@ def make_safe(output, simulation) -> None:
     output.write = write
 
 
-def sync_at_checkpoints(output) -> None:
+def sync_at_checkpoints(output: Output) -> None:
     """Let rows of an i-PI output go to the operating system as often as it says, not to the disk.
 
     i-PI syncs each of its files at every write, a third of what it needs for a step.  A process
@@ -82,7 +67,9 @@ def sync_at_checkpoints(output) -> None:
     if hasattr(output, "write_traj"):
         stock = output.write_traj
 
-        def write_traj(data, what, stream, *args, flush=True, **kwargs) -> None:
+        def write_traj(
+            data: Any, what: str, stream: IO[str], *args: Any, flush: bool = True, **kwargs: Any
+        ) -> None:
             stock(data, what, stream, *args, flush=False, **kwargs)
             if flush:
                 stream.flush()
@@ -92,7 +79,7 @@ def sync_at_checkpoints(output) -> None:
         output.force_flush = lambda: output.out.flush()
 
 
-def _sync(output) -> None:
+def _sync(output: Output) -> None:
     streams = getattr(output, "out", None)
     for stream in streams if isinstance(streams, list) else [streams]:
         if stream is not None and not stream.closed:
@@ -103,7 +90,7 @@ def _sync(output) -> None:
 def replace_keeping_previous(path: Path, text: str) -> None:
     """Write *text* to *path* so that at any moment one complete version exists."""
     aside = path.with_name(path.name + ".writing")
-    with open(aside, "w") as f:
+    with open(aside, "w", encoding="utf-8") as f:
         f.write(text)
         f.flush()
         os.fsync(f.fileno())
@@ -119,7 +106,7 @@ def latest(run: RunInput) -> Checkpoint | None:
     step.  Raises RunError if a checkpoint belongs to other parameters: starting anew would set its
     run aside.
     """
-    stems = [run.folder / "RESTART", *(run.output(name) for name in checkpoint_names(run))]
+    stems = [run.folder / "RESTART", *(run.output(name) for name in run.checkpoints)]
     found = []
     for stem in stems:
         numbered = stem.parent.glob(glob.escape(stem.name) + "_*")  # overwrite='false'
@@ -129,14 +116,6 @@ def latest(run: RunInput) -> Checkpoint | None:
                 _check_same(path, content[1], content[2], run)
                 found.append(Checkpoint(path, content[0]))
     return max(found, key=lambda c: c.step, default=None)
-
-
-def checkpoint_names(run: RunInput) -> list[str]:
-    """File names of the ``<checkpoint>`` outputs in the input."""
-    root = parse_xml(run.path.read_text(), str(run.path))
-    nodes = child(root, "output", "checkpoint")
-    nodes = nodes if isinstance(nodes, list) else [nodes]
-    return [n.get("@filename", "restart") if isinstance(n, dict) else "restart" for n in nodes]
 
 
 def load(path: Path, run: RunInput) -> Checkpoint:
@@ -151,7 +130,7 @@ def load(path: Path, run: RunInput) -> Checkpoint:
 def _read(path: Path) -> tuple[int, Parameters, Conditions] | None:
     """Steps done, parameters, conditions; None if the file is missing or not complete."""
     try:
-        root = parse_xml(path.read_text(), str(path))
+        root = parse_xml(path.read_text(encoding="utf-8"), str(path))
         step = int(text_of(root.get("step")))
         stored = split_parameters(text_of(child(alchemical_forcefield(root), "parameters")))
         if "schedule" in stored:
@@ -162,25 +141,25 @@ def _read(path: Path) -> tuple[int, Parameters, Conditions] | None:
 
 
 def _check_same(path: Path, stored: Parameters, kept: Conditions, run: RunInput) -> None:
-    shared = _SHARED
-    if stored.digest is not None and run.parameters.digest is not None:
-        shared = (*shared, "digest")
-    for name in shared:
-        there, here = getattr(stored, name), getattr(run.parameters, name)
-        if there != here:
-            key = "lambda" if name == "lam" else name
+    """Raise RunError where the table of keys wants a value that the checkpoint does not have."""
+    for key in KEYS.values():
+        there, here = getattr(stored, key.attribute), getattr(run.parameters, key.attribute)
+        absent = key.name == "digest" and None in (there, here)  # allowed at fixed λ
+        if key.resume and there != here and not absent:
             raise RunError(
-                f"{path} is a checkpoint of another run: '{key}' is {there} there and {here} in "
-                f"{run.path.name}; restore the input, or start in a new folder"
+                f"{path} is a checkpoint of another run: '{key.name}' is {there} there and {here} "
+                f"in {run.path.name}; restore the input, or start in a new folder"
             )
-    for name in ("ensemble", "temperature", "pressure", "timestep"):
-        there, here = getattr(kept, name), getattr(run, name)
+    for condition in CONDITIONS:
+        if not condition.resume:
+            continue
+        there, here = getattr(kept, condition.name), getattr(run, condition.name)
         same = there == here
         if isinstance(there, float) and isinstance(here, float):
             same = math.isclose(there, here, rel_tol=1e-9)
         # at constant volume i-PI may or may not write a pressure that nothing uses
-        if not same and not (name == "pressure" and kept.ensemble in ("nve", "nvt")):
+        if not same and not (condition.name == "pressure" and kept.ensemble in ("nve", "nvt")):
             raise RunError(
-                f"{path} was run with {name} {there}, {run.path.name} says {here}, and i-PI would "
-                "go on with the old value: restore the input, or start in a new folder"
+                f"{path} was run with {condition.name} {there}, {run.path.name} says {here}, and "
+                "i-PI would go on with the old value: restore the input, or start in a new folder"
             )

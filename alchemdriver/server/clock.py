@@ -8,36 +8,41 @@ from .. import units
 from ..contract.run_input import RunInput
 from ..errors import InputError, RunError
 from .exact import settle
+from .ipi_types import Forcefield, Simulation
 from .masses import set_masses
 
 
 class LambdaClock:
     """Sets λ and masses from i-PI's own step; holds no clock of its own."""
 
-    def __init__(self, run: RunInput, simulation):
+    simulation: Simulation  # both from `attach` on
+    forcefield: Forcefield
+
+    def __init__(self, run: RunInput):
         self.run = run
-        self.simulation = simulation
-        try:
-            self.forcefield = simulation.fflist[run.forcefield]
-        except KeyError:
-            raise InputError(f"i-PI has no forcefield '{run.forcefield}'") from None
 
     @property
     def lam(self) -> float:
         return float(self.forcefield.pars["lambda"])
 
-    def install(self) -> None:
-        """Wrap ``run_step`` on the instance, so that every step starts with :func:`settle` and
-        :meth:`set`."""
-        stock_step = self.simulation.run_step
+    def attach(self, simulation: Simulation) -> None:
+        """Go by *simulation*, which need not be bound yet: λ of its step is set, and every step
+        starts with :func:`settle` and :meth:`set` (``run_step`` is wrapped on the instance)."""
+        try:
+            self.forcefield = simulation.fflist[self.run.forcefield]
+        except KeyError:
+            raise InputError(f"i-PI has no forcefield '{self.run.forcefield}'") from None
+        self.simulation = simulation
+        self.set_lambda(simulation.step)  # masses wait until i-PI has drawn the velocities
+        stock_step = simulation.run_step
 
         def run_step(step: int) -> None:
-            for system in self.simulation.syslist:
+            for system in simulation.syslist:
                 settle(system)
             self.set(step + 1)
             stock_step(step)
 
-        self.simulation.run_step = run_step
+        simulation.run_step = run_step
 
     def set(self, step: int) -> None:
         """λ and, if they follow it, masses and momenta of time point *step*."""

@@ -3,32 +3,38 @@
 i-PI marks a request done before anything above sees the result, and some broken replies end its
 polling thread.  While :func:`checked_drivers` is active, its driver classes pass every reply
 through :func:`check_reply`; a bad one counts as a disconnect, so that i-PI hands the work to
-another client.  Clients that hang are logged by process id for the supervisor (``run.py``).
+another client.  Clients that hang are logged by process id for the supervisor, which finds them
+with :func:`hung_processes`.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Concatenate
 
 import numpy as np
 
 from ..errors import RunError
+from .clock import LambdaClock
+from .ipi_types import Driver, Interface, Reply, Request
 
 log = logging.getLogger(__name__)
 
 SILENCE = 10.0  # s that a client may take to answer a question about its status
-# What the supervisor looks for, to replace a local client that is alive and does nothing.
-HUNG = "client process %d hung: no answer within %g s, its work is handed on"
+_HUNG = "client process %d hung: no answer within %g s, its work is handed on"
+_HUNG_LINE = re.compile(rb"client process (\d+) hung")
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
-def check_reply(result: list, lam: float, natoms: int, needs_gradient: bool) -> str | None:
+def check_reply(result: Reply, lam: float, natoms: int, needs_gradient: bool) -> str | None:
     """What is wrong with a client's [energy, forces, virial, extras]; None if nothing.
 
     i-PI marks a request done, NaN included, before anything above sees it; this is the gate.
@@ -48,145 +54,200 @@ def check_reply(result: list, lam: float, natoms: int, needs_gradient: bool) -> 
     return None
 
 
-def peer_pid(driver) -> int:
+def peer_pid(driver: Driver) -> int:
     """Process at the other end of a unix socket; 0 where the kernel does not say (TCP)."""
     if driver.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
         return 0
     try:
-        return _CREDENTIALS.unpack(
-            driver.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )[0]
+        sent = driver.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     except OSError:  # closed meanwhile
         return 0
+    return int(_CREDENTIALS.unpack(sent)[0])
+
+
+def hung_processes(lines: bytes) -> set[int]:
+    """The process ids of clients that hang, by what a server has logged."""
+    return {int(pid) for pid in _HUNG_LINE.findall(lines)}
+
+
+# --- replacing parts of i-PI --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Patch:
+    """*replacement* in the place of attribute *name* of *owner*, a class or module of i-PI."""
+
+    owner: Any
+    name: str
+    replacement: Any
+
+
+def around(owner: type, name: str, method: Callable[Concatenate[Any, ...], Any]) -> Patch:
+    """*method*(stock, self, \\*args) in the place of *owner*'s method *name*, which is *stock*."""
+    stock = vars(owner)[name]
+
+    def replacement(self: Any, *args: Any) -> Any:
+        return method(stock, self, *args)
+
+    return Patch(owner, name, replacement)
 
 
 @contextmanager
-def checked_drivers(clock: list) -> Iterator[None]:
-    """While active, i-PI's driver sockets announce the clock and refuse bad replies.
+def applied(patches: list[Patch]) -> Iterator[None]:
+    """While active, *patches* are in place; afterwards all is as it was."""
+    stock = [vars(patch.owner)[patch.name] for patch in patches]
+    try:
+        for patch in patches:
+            setattr(patch.owner, patch.name, patch.replacement)
+        yield
+    finally:
+        for patch, original in zip(patches, stock, strict=True):
+            setattr(patch.owner, patch.name, original)
 
-    *clock* is a list that will hold the LambdaClock once i-PI has created the simulation.  A reply
-    that fails :func:`check_reply` is treated as a disconnect: i-PI drops the client and hands the
-    work to another one.
+
+@contextmanager
+def checked_drivers(clock: LambdaClock) -> Iterator[None]:
+    """While active, i-PI's driver sockets announce *clock* and refuse bad replies.
+
+    A reply that fails :func:`check_reply` is treated as a disconnect: i-PI drops the client and
+    hands the work to another one.  No client is served before *clock* is attached to a simulation.
     """
     from ipi.interfaces import sockets
 
-    def ours(driver) -> bool:
+    guard = Guard(clock)
+    table = [
+        Patch(sockets, "SELECTTIMEOUT", min(sockets.SELECTTIMEOUT, SILENCE)),
+        around(sockets.Driver, "initialize", guard.initialize),
+        around(sockets.Driver, "get_status", guard.get_status),
+        around(sockets.InterfaceSocket, "_requeue_disconnected", guard.requeue),
+        around(sockets.SHMDriver, "__init__", own_segments),
+        around(sockets.SHMDriver, "_free_shm", free_segments),
+    ]
+    for driver in (sockets.Driver, sockets.SHMDriver):
+        table += [
+            around(driver, "_recv_force_data", guard.receive),
+            around(driver, "_recv_forces_bulk", guard.receive),
+            around(driver, "_recv_forces_bulk_batch", guard.receive_batch),
+            around(driver, "dispatch_send_batch", send_one_lambda),
+        ]
+    with applied(table):
+        yield
+
+
+class Guard:
+    """What takes the place of i-PI's methods: each has the stock one and its object in front."""
+
+    def __init__(self, clock: LambdaClock):
+        self.clock = clock
+
+    def serves(self, driver: Driver) -> bool:
         """Whether *driver* serves the alchemical forcefield; others are none of our business."""
-        return driver in clock[0].forcefield.socket.clients
+        return driver in self.clock.forcefield.socket.clients
 
-    def wrong_with(driver, results: list) -> str | None:
-        if not ours(driver):
-            return None
-        run = clock[0].run
-        found = (
-            check_reply(result, clock[0].lam, len(run.structure), run.schedule is not None)
-            for result in results
-        )
-        return next(filter(None, found), None)
+    def initialize(
+        self, stock: Callable[..., None], driver: Driver, request: int, parameters: str
+    ) -> None:
+        """Tell the client that λ follows i-PI's step; stock i-pi cannot say this, so an input with
+        a schedule is refused there."""
+        if self.serves(driver):
+            parameters = parameters.rstrip(" ,") + " , clock : alchemdriver"
+        stock(driver, request, parameters)
 
-    def wrap(stock, *, batched: bool):
-        def receive(driver, *args):
-            try:
-                reply = stock(driver, *args)
-                wrong = wrong_with(driver, reply if batched else [reply])
-            except sockets.Disconnected:
-                raise
-            except Exception as err:
-                # Whatever a client's bytes lead to (extras that are a JSON list, say, or broken
-                # UTF-8) i-PI would let end its polling thread, and wait forever.
-                wrong = f"broken reply ({' '.join(str(err).split()) or type(err).__name__})"
-            if wrong:
-                log.error("client dropped: %s", wrong)
-                raise sockets.Disconnected() from None
-            return reply
-
-        return receive
-
-    def initialize(driver, rid, pars):
-        # Tells the client that λ follows i-PI's step; stock i-pi cannot say this, so an input with
-        # a schedule is refused there.
-        if ours(driver):
-            pars = pars.rstrip(" ,") + " , clock : alchemdriver"
-        stock_initialize(driver, rid, pars)
-
-    def get_status(driver):
+    def get_status(self, stock: Callable[..., int], driver: Driver) -> int:
         """A client is Ready or NeedsInit when asked, or it is none: i-PI would keep one that talks
         nonsense, ask it again without a pause, and fill the disk with warnings."""
+        from ipi.interfaces.sockets import Status
+
         if not hasattr(driver, "process"):
             driver.process = peer_pid(driver)  # a closed socket does not tell any more
-        if not clock[0].forcefield.socket.consolidate_messages:
-            status, sensible = stock_get_status(driver), idle | sockets.Status.HasData
+        idle = Status.Ready | Status.NeedsInit
+        if not self.clock.forcefield.socket.consolidate_messages:
+            status, sensible = stock(driver), idle | Status.HasData
         else:
             # A client is only asked when it has nothing to compute; i-PI would wait for a silent
             # one forever, and serve nobody else meanwhile.
-            status, sensible = sockets.Status.Busy, idle
+            status, sensible = Status.Busy, idle
             deadline = time.monotonic() + SILENCE
-            while status & sockets.Status.Busy and time.monotonic() < deadline:
+            while status & Status.Busy and time.monotonic() < deadline:
                 status = driver._getstatus()
-        if status & sockets.Status.Busy:
-            log.error(HUNG, driver.process, SILENCE)
-            status = sockets.Status.Disconnected
-        elif status & sockets.Status.Up and not status & sensible:
+        if status & Status.Busy:
+            log.error(_HUNG, driver.process, SILENCE)
+            status = Status.Disconnected
+        elif status & Status.Up and not status & sensible:
             log.error("client dropped: it was asked for its status and said something else")
-            status = sockets.Status.Disconnected
+            status = Status.Disconnected
         driver.status = status
         return status
 
-    def requeue(interface, requests, driver):
+    def receive(self, stock: Callable[..., Reply], driver: Driver, *args: Any) -> Reply:
+        """One reply, or i-PI's Disconnected."""
+        return self._checked(driver, lambda: [stock(driver, *args)])[0]
+
+    def receive_batch(
+        self, stock: Callable[..., list[Reply]], driver: Driver, *args: Any
+    ) -> list[Reply]:
+        """The replies to a batch, or i-PI's Disconnected."""
+        return self._checked(driver, lambda: stock(driver, *args))
+
+    def _checked(self, driver: Driver, read: Callable[[], list[Reply]]) -> list[Reply]:
+        from ipi.interfaces.sockets import Disconnected
+
+        replies: list[Reply] = []
+        try:
+            replies = read()
+            wrong = self._wrong_with(driver, replies)
+        except Disconnected:
+            raise
+        except Exception as err:
+            # Whatever a client's bytes lead to (extras that are a JSON list, say, or broken UTF-8)
+            # i-PI would let end its polling thread, and wait forever.
+            wrong = f"broken reply ({' '.join(str(err).split()) or type(err).__name__})"
+        if wrong:
+            log.error("client dropped: %s", wrong)
+            raise Disconnected() from None
+        return replies
+
+    def _wrong_with(self, driver: Driver, replies: list[Reply]) -> str | None:
+        if not self.serves(driver):
+            return None
+        run, lam = self.clock.run, self.clock.lam
+        found = (
+            check_reply(reply, lam, len(run.structure), run.schedule is not None)
+            for reply in replies
+        )
+        return next(filter(None, found), None)
+
+    def requeue(
+        self,
+        stock: Callable[..., None],
+        interface: Interface,
+        requests: Request | list[Request],
+        driver: Driver,
+    ) -> None:
+        """Name the client whose time is over before its work goes to another one."""
         started = (requests[0] if isinstance(requests, list) else requests)["start"]
         if 0 < interface.timeout < time.time() - started < time.time():
-            log.error(HUNG, driver.process, interface.timeout)
-        stock_requeue(interface, requests, driver)
+            log.error(_HUNG, driver.process, interface.timeout)
+        stock(interface, requests, driver)
 
-    def one_lambda(stock):
-        def send(driver, reqs):
-            # Only the first request's parameters travel with a batch.
-            if len({r["pars"] for r in reqs}) > 1:
-                raise RunError("structures of one batch ask for different parameters: no batch")
-            return stock(driver, reqs)
 
-        return send
+def send_one_lambda(stock: Callable[..., bool], driver: Driver, requests: list[Request]) -> bool:
+    """RunError for a batch with several λ: only the first request's parameters travel with it."""
+    if len({request["pars"] for request in requests}) > 1:
+        raise RunError("structures of one batch ask for different parameters: no batch")
+    return stock(driver, requests)
 
-    def own_segments(driver, sock):
-        # i-PI names them by a file descriptor that the next client may get again while the first
-        # one still opens its own: it would read another one's positions.
-        stock_shared(driver, sock)
-        driver._shm_prefix += f"{secrets.token_hex(4)}_"
 
-    def free_segments(driver):
-        driver._view.clear()  # or they cannot be closed, and i-PI leaves them behind
-        stock_free(driver)
+def own_segments(stock: Callable[..., None], driver: Driver, sock: socket.socket) -> None:
+    """Names of shared memory that no other client gets.
 
-    idle = sockets.Status.Ready | sockets.Status.NeedsInit
-    stock_initialize = sockets.Driver.initialize
-    stock_requeue = sockets.InterfaceSocket._requeue_disconnected
-    stock_shared = sockets.SHMDriver.__init__
-    stock_free = sockets.SHMDriver._free_shm
-    stock_get_status = sockets.Driver.get_status
-    replaced = [
-        (sockets.Driver, "initialize", stock_initialize),
-        (sockets.Driver, "get_status", stock_get_status),
-        (sockets.InterfaceSocket, "_requeue_disconnected", stock_requeue),
-        (sockets.SHMDriver, "__init__", stock_shared),
-        (sockets.SHMDriver, "_free_shm", stock_free),
-        (sockets, "SELECTTIMEOUT", sockets.SELECTTIMEOUT),
-    ]
-    sockets.Driver.initialize = initialize
-    sockets.Driver.get_status = get_status
-    sockets.InterfaceSocket._requeue_disconnected = requeue
-    sockets.SHMDriver.__init__ = own_segments
-    sockets.SHMDriver._free_shm = free_segments
-    sockets.SELECTTIMEOUT = min(sockets.SELECTTIMEOUT, SILENCE)
-    for driver_class in (sockets.Driver, sockets.SHMDriver):
-        for name in ("_recv_force_data", "_recv_forces_bulk", "_recv_forces_bulk_batch"):
-            stock = driver_class.__dict__[name]
-            replaced.append((driver_class, name, stock))
-            setattr(driver_class, name, wrap(stock, batched=name.endswith("batch")))
-        stock = driver_class.__dict__["dispatch_send_batch"]
-        replaced.append((driver_class, "dispatch_send_batch", stock))
-        driver_class.dispatch_send_batch = one_lambda(stock)
-    try:
-        yield
-    finally:
-        for owner, name, stock in replaced:
-            setattr(owner, name, stock)
+    i-PI names segments by a file descriptor that the next client may get again while the first one
+    still opens its own: it would read another one's positions.
+    """
+    stock(driver, sock)
+    driver._shm_prefix += f"{secrets.token_hex(4)}_"
+
+
+def free_segments(stock: Callable[..., None], driver: Driver) -> None:
+    driver._view.clear()  # or they cannot be closed, and i-PI leaves them behind
+    stock(driver)

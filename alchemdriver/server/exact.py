@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import IO, Any
 
 import numpy as np
 
+from .ipi_types import Motion, Simulation, System, Thermostat
 
-def settle(system) -> None:
+
+def settle(system: System) -> None:
     """Bring *system* into the state that a restart from here would be in, to the last bit.
 
     With several beads i-PI moves normal modes and computes beads from them, while a checkpoint
@@ -25,7 +28,7 @@ def settle(system) -> None:
         collect_heat(thermostat, thermostat.ethermo)
 
 
-def collect_heat(thermostat, total: float) -> None:
+def collect_heat(thermostat: Thermostat, total: float) -> None:
     """Let *total* (hartree) be the heat of a thermostat, exactly."""
     parts = getattr(thermostat, "_thermos", None)
     if not parts:
@@ -35,7 +38,7 @@ def collect_heat(thermostat, total: float) -> None:
     parts[0].ethermo = total
 
 
-def thermostats(motion) -> Iterator:
+def thermostats(motion: Motion) -> Iterator[Thermostat]:
     """Every thermostat of the beads, also inside multi-motions and multi-thermostats."""
     for sub in getattr(motion, "mlist", []):
         yield from thermostats(sub)
@@ -46,7 +49,9 @@ def thermostats(motion) -> Iterator:
             yield thermostat
 
 
-def load_exactly(xml, hook: Callable[[object], None] | None = None, **options):
+def load_exactly(
+    xml: IO[str] | str, hook: Callable[[Simulation], None] | None = None, **options: Any
+) -> Simulation:
     """i-PI's simulation from an input or a checkpoint, the latter to the last bit.
 
     While binding, i-PI removes the total momentum once more and shares the thermostats' heat among
@@ -54,13 +59,13 @@ def load_exactly(xml, hook: Callable[[object], None] | None = None, **options):
     checkpoint are put back as they stand there.
     hook: called with the simulation before it is bound; *options* go to i-PI's ``load_from_xml``.
     """
-    from ipi.engine.simulation import Simulation
+    from ipi.engine import simulation as engine
     from ipi.utils.depend import dstrip
 
     stored: list[np.ndarray] = []
     heat: list[float] = []
 
-    def before_binding(simulation) -> None:
+    def before_binding(simulation: Simulation) -> None:
         for system in simulation.syslist:
             heat.extend(float(t.ethermo) for t in thermostats(system.motion))
         # dstrip and copy: np.array of i-PI's arrays may share their memory
@@ -68,7 +73,7 @@ def load_exactly(xml, hook: Callable[[object], None] | None = None, **options):
         if hook is not None:
             hook(simulation)
 
-    simulation = Simulation.load_from_xml(xml, post_init_hook=before_binding, **options)
+    simulation = engine.Simulation.load_from_xml(xml, post_init_hook=before_binding, **options)
     if simulation.step > 0:
         for system, p in zip(simulation.syslist, stored, strict=True):
             system.beads.p[:] = p

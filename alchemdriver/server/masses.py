@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .ipi_types import Integrator, Motion, System
 
-def set_masses(system, masses: np.ndarray) -> None:
+
+def set_masses(system: System, masses: np.ndarray) -> None:
     """Give *system* new masses (N,) in electron masses, and rescale its momenta to them.
 
     i-PI 3.3.1 declares the integrators' ``_qdt_on_m`` without dependencies, so it is tainted here;
@@ -40,10 +42,11 @@ def rescale_momenta(p: np.ndarray, m: np.ndarray, m_new: np.ndarray, fixcom: boo
         u, u_new = (np.sqrt(x / x.sum()) for x in (m, m_new))
         along = np.einsum("i,bic->bc", u_new, weighted) / (1.0 + u @ u_new)
         weighted = weighted - (u + u_new)[:, None] * along[:, None, :]
-    return weighted * np.sqrt(m_new)[:, None]
+    turned: np.ndarray = weighted * np.sqrt(m_new)[:, None]
+    return turned
 
 
-def integrators(motion) -> Iterator:
+def integrators(motion: Motion) -> Iterator[Integrator]:
     """Every integrator in a motion, also inside a multi-motion."""
     for sub in getattr(motion, "mlist", []):
         yield from integrators(sub)

@@ -17,6 +17,7 @@ import ipaddress
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,6 +28,7 @@ from . import checkpoints
 from .clock import LambdaClock
 from .drivers import checked_drivers
 from .exact import load_exactly
+from .ipi_types import Forcefield, Simulation
 from .lock import only_server
 
 log = logging.getLogger(__name__)
@@ -54,7 +56,62 @@ def warn_if_open(run: RunInput) -> None:
         )
 
 
-def follow_input(simulation, forcefield, run: RunInput) -> None:
+def serve(
+    input_file: Path | str,
+    *,
+    restart: Path | None = None,
+    sockets_prefix: str | None = None,
+) -> None:
+    """Run i-PI on *input_file* until it is done, stopped or fails; ends the process as i-PI does.
+
+    restart: a checkpoint to continue from; λ and masses follow from its step.
+    sockets_prefix: replaces the input's prefix of unix socket names.
+    Raises InputError for a bad input, RunError if the socket cannot be opened or the checkpoint
+    belongs to another run.
+    """
+    run = read_input(Path(input_file).resolve())
+    if run.schedule is not None and run.parameters.digest is None:
+        raise InputError(
+            "a schedule needs a digest so that clients can check what they compute: "
+            "'alchemdriver run' and 'prepare' write it"
+        )
+    source = run.path if restart is None else Path(restart).resolve()
+    prefix = sockets_prefix or run.socket.prefix
+    where = listens_on(run, prefix)
+    warn_if_open(run)
+    if restart is not None:
+        checkpoints.load(source, run)
+    os.chdir(run.folder)
+
+    clock = LambdaClock(run)
+    with only_server(run.folder), checked_drivers(clock):
+        (run.folder / "EXIT").unlink(missing_ok=True)  # of an earlier stop: it would end this run
+        with open(source, encoding="utf-8") as xml:
+            try:
+                load_exactly(xml, partial(before_binding, clock), sockets_prefix=prefix)
+            except (OSError, RuntimeError) as err:
+                raise RunError(f"i-PI cannot listen on {where}: {err}") from None
+            except (ValueError, KeyError, TypeError, NameError) as err:
+                reason = " ".join(str(err).split())
+                raise InputError(f"i-PI refuses {source.name}: {reason}") from None
+        write_safely(clock.simulation)
+        run_to_the_end(clock)
+
+
+def listens_on(run: RunInput, prefix: str) -> str:
+    """Where clients connect, in words; InputError for a path that no socket can have."""
+    if run.socket.mode == "inet":
+        return f"port {run.socket.port} of {run.socket.address}"
+    return str(Address.unix(prefix + run.socket.address, prefix=""))
+
+
+def before_binding(clock: LambdaClock, simulation: Simulation) -> None:
+    """What must be so before i-PI binds *simulation*, opens its sockets and reads λ."""
+    clock.attach(simulation)
+    follow_input(simulation, clock.forcefield, clock.run)
+
+
+def follow_input(simulation: Simulation, forcefield: Forcefield, run: RunInput) -> None:
     """Where to listen and how far to go: the input rules, also over a checkpoint's own values.
 
     Outputs are written one after the other, checkpoints last, so that none is ever ahead of the
@@ -84,69 +141,29 @@ def follow_input(simulation, forcefield, run: RunInput) -> None:
     forcefield.poll = poll
 
 
-def serve(
-    input_file: Path | str,
-    *,
-    restart: Path | None = None,
-    sockets_prefix: str | None = None,
-) -> None:
-    """Run i-PI on *input_file* until it is done, stopped or fails; ends the process as i-PI does.
-
-    restart: a checkpoint to continue from; λ and masses follow from its step.
-    sockets_prefix: replaces the input's prefix of unix socket names.
-    Raises InputError for a bad input, RunError if the socket cannot be opened or the checkpoint
-    belongs to another run.
-    """
-    run = read_input(Path(input_file).resolve())
-    if run.schedule is not None and run.parameters.digest is None:
-        raise InputError(
-            "a schedule needs a digest so that clients can check what they compute: "
-            "'alchemdriver run' and 'prepare' write it"
-        )
-    source = run.path if restart is None else Path(restart).resolve()
-    warn_if_open(run)
-    where = f"port {run.socket.port} of {run.socket.address}"
-    if run.socket.mode != "inet":
-        where = Address.unix((sockets_prefix or run.socket.prefix) + run.socket.address, prefix="")
-    if restart is not None:
-        checkpoints.load(source, run)
-    os.chdir(run.folder)
-
+def write_safely(simulation: Simulation) -> None:
+    """Let every output of *simulation* survive a kill."""
     from ipi.engine.outputs import CheckpointOutput
+
+    for output in [*simulation.outputs, simulation.chk]:
+        if isinstance(output, CheckpointOutput):
+            checkpoints.make_safe(output, simulation)
+        else:
+            checkpoints.sync_at_checkpoints(output)
+
+
+def run_to_the_end(clock: LambdaClock) -> None:
+    """All steps from where the simulation is; then i-PI writes its RESTART and ends the process."""
     from ipi.utils.softexit import softexit
 
-    clock: list[LambdaClock] = []
-
-    def hook(simulation) -> None:
-        clock.append(LambdaClock(run, simulation))
-        follow_input(simulation, clock[0].forcefield, run)
-        clock[0].set_lambda(simulation.step)  # masses wait until i-PI has drawn the velocities
-        clock[0].install()
-
-    with only_server(run.folder), checked_drivers(clock), open(source) as xml:
-        (run.folder / "EXIT").unlink(missing_ok=True)  # of an earlier stop: it would end this run
-        try:
-            simulation = load_exactly(
-                xml,
-                hook,
-                sockets_prefix=sockets_prefix or run.socket.prefix,
-            )
-        except (OSError, RuntimeError) as err:
-            raise RunError(f"i-PI cannot listen on {where}: {err}") from None
-        except (ValueError, KeyError, TypeError, NameError) as err:
-            raise InputError(f"i-PI refuses {source.name}: {' '.join(str(err).split())}") from None
-        for output in [*simulation.outputs, simulation.chk]:
-            if isinstance(output, CheckpointOutput):
-                checkpoints.make_safe(output, simulation)
-            else:
-                checkpoints.sync_at_checkpoints(output)
-        softexit.hard_exit = True
-        clock[0].prime()
-        try:
-            simulation.run()
-        except OSError as err:
-            _give_up(err, run)
-        softexit.trigger(status=simulation.exit_status, message=simulation.exit_message)
+    simulation = clock.simulation
+    softexit.hard_exit = True
+    clock.prime()
+    try:
+        simulation.run()
+    except OSError as err:
+        _give_up(err, clock.run)
+    softexit.trigger(status=simulation.exit_status, message=simulation.exit_message)
 
 
 def _give_up(err: OSError, run: RunInput) -> NoReturn:

@@ -2,62 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..contract.manifest import Workflow
-from ..contract.text import parse_potentials, parse_sites
+from ..contract.text import parse_numbers, parse_potentials, parse_sites, parse_supercell
 from ..errors import InputError
-
-_ONLY_STAGES = (
-    "route", "site", "chemical_potential", "second_phase", "n_ws", "formula_units",
-)  # fmt: skip
-_ONLY_RUNS = (
-    "lam", "windows", "lambdas", "scale", "springs", "masses", "masses_file",
-    "interpolation",
-)  # fmt: skip
+from ..prepare.protocols import Protocol
+from ..prepare.structure import read_structure
+from . import plan
 
 
-def stages_only(given: dict[str, Any]) -> None:
-    """Raises InputError for an option that only calculations in stages have."""
-    for name in _ONLY_STAGES:
-        if name in given:
-            raise InputError(f"--{name.replace('_', '-')} is for crystal, vacancy and transmute")
+def prepare_stages(
+    protocol: Protocol, structure: Path, folder: Path, given: Mapping[str, Any]
+) -> list[str]:
+    """Write the workflow that *given* (values of the protocol's options by name) ask for.
 
-
-def prepare_stages(given: dict[str, Any]) -> None:
-    """Write the workflow that *given* (the options of ``prepare``) ask for, and describe it."""
-    from ..contract.text import parse_numbers, parse_supercell
-    from ..prepare.structure import read_structure
-    from . import plan
-
-    kind, folder = given["protocol"], given["folder"]
-    for name in _ONLY_RUNS:
-        if name in given:
-            raise InputError(
-                f"--{name.replace('_', '-')} is for single runs: edit the inputs of the stages"
-            )
-    for name, needs in (
-        ("site", "vacancy"),
-        ("tether", "vacancy"),
-        ("chemical_potential", "vacancy"),
-        ("second_phase", "transmute"),
-    ):
-        if name in given and kind != needs:
-            raise InputError(f"--{name.replace('_', '-')} is for {needs}")
-    if "route" in given and kind == "crystal":
-        raise InputError("--route is for vacancy and transmute: a crystal has one")
-    if given["second_supercell"] != "1x1x1" and "second_phase" not in given:
+    Returns what to tell the user.
+    """
+    if "second_phase" not in given and given.get("second_supercell", "1x1x1") != "1x1x1":
         raise InputError("--second-supercell is for --second-phase, which is not given")
-    if (kind == "transmute") != ("alchemy" in given):
-        raise InputError(
-            "transmute needs an alchemy, e.g. --alchemy 'Pb->Sn'"
-            if kind == "transmute"
-            else f"--alchemy is for transmute; {kind} writes its own"
-        )
-    for name in ("pressure", "timestep"):
-        if name not in given:
-            raise InputError(f"{kind} needs a {name}, e.g. --{name} 1")
     names = {"steps": "md_steps"} | {
         k: k
         for k in (
@@ -72,28 +37,27 @@ def prepare_stages(given: dict[str, Any]) -> None:
         timestep_fs=given["timestep"],
         **{new: given[old] for old, new in names.items() if old in given},
     )
-    structure = read_structure(given["structure"], parse_supercell(given["supercell"]))
-    if kind == "crystal":
-        workflow = plan.prepare_crystal(structure, folder, common)
-    elif kind == "vacancy":
+    atoms = read_structure(structure, parse_supercell(given["supercell"]))
+    if protocol.name == "crystal":
+        workflow = plan.prepare_crystal(atoms, folder, common)
+    elif protocol.name == "vacancy":
         workflow = plan.prepare_vacancy(
-            structure,
-            parse_sites(given.get("site", "")),
+            atoms,
+            parse_sites(given["site"]),
             folder,
             common,
             parse_potentials(given.get("chemical_potential", "")),
             given.get("tether"),
         )
     else:
-        phases = {Path(given["structure"]).stem: structure}
+        phases = {structure.stem: atoms}
         if "second_phase" in given:
-            second = Path(given["second_phase"])
+            second = given["second_phase"]
             if second.stem in phases:
                 raise InputError(f"both phases are called {second.stem}: rename a file")
             phases[second.stem] = read_structure(second, parse_supercell(given["second_supercell"]))
         workflow = plan.prepare_transmute(phases, given["alchemy"], folder, common)
-    for line in describe(workflow):
-        print(line)
+    return describe(workflow)
 
 
 def describe(workflow: Workflow) -> list[str]:

@@ -34,8 +34,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import units
-from ..analysis.corrections import formulas
 from ..errors import InputError, ModelError
+from ..paths import formulas
 from ..records import Structure
 from ..units import kT
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
-    from ..potential.hamiltonian import Term
+    from ..paths.terms import Term
 
 __all__ = ["LatticeDynamics", "force_constants", "forces_of", "forces_of_term", "lattice_dynamics"]
 

@@ -20,10 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..analysis.corrections.formulas import lattice_translations
-from ..contract import manifest, run_input, shelf
+from ..contract import manifest, shelf
 from ..contract.manifest import Calculation, Stage, Workflow
-from ..contract.parameters import split_parameters
 from ..contract.relaxation import Relaxation
 from ..contract.settings import (
     Common,
@@ -33,12 +31,16 @@ from ..contract.settings import (
     VacancySettings,
     WorkflowSettings,
 )
-from ..contract.transformation import EINSTEIN, NONE, parse_alchemy
-from ..contract.xmltree import parse_xml, text_of
+from ..contract.transformation import parse_alchemy
 from ..contract.xyz import write_xyz
 from ..errors import InputError, did_you_mean
-from ..prepare.render import Settings, render, write_xml
-from ..prepare.run_folder import check_elements, template_path
+from ..paths.einstein import EINSTEIN
+from ..paths.formulas import lattice_translations
+from ..paths.plain import NONE
+from ..prepare import tree
+from ..prepare.protocols import find
+from ..prepare.render import Settings, render
+from ..prepare.run_folder import check_elements
 from ..records import Structure, Transformation
 from .symmetry import SpaceGroup, space_group
 
@@ -166,32 +168,31 @@ class Plan:
     ) -> None:
         """The inputs of *stage*; at constant pressure *group* says which barostat it needs."""
         c = self.common
-        template = parse_xml(template_path(protocol).read_text(), protocol)
-        own = split_parameters(text_of(run_input.alchemical_forcefield(template)["parameters"]))
-        constant_pressure = "pressure" in template["system"]["ensemble"]
+        known = find(protocol)
+        template = tree.template_of(known)
+        own = tree.get_parameters(template)
         for path in stage.inputs(self.root):
             path.parent.mkdir(exist_ok=True)
             merged = {**own, "dtype": c.dtype, **parameters, "model": self._model_from(path.parent)}
             settings = Settings(
                 temperature=temperature,
-                pressure=c.pressure_bar if constant_pressure else None,
+                pressure=c.pressure_bar if known.constant_pressure else None,
                 timestep=c.timestep_fs,
                 total_steps=None if "schedule" in parameters else c.md_steps,
-                beads=c.beads if "pimd" in protocol else None,
+                beads=c.beads if known.path_integrals else None,
                 seed=self._seed,
             )
             self._seed += 1  # no two runs of a workflow share a seed
             root = render(template, "start.xyz", merged, settings)
             if group is not None and not group.cubic:
-                root["system"]["motion"]["dynamics"]["barostat"]["@mode"] = "flexible"
-                root["#comment"] = root["#comment"].replace("isotropic cell", "flexible cell")
-            write_xml(path, root)
+                tree.set_flexible(root)
+            tree.write_xml(path, root)
 
 
 def _bring_model(root: Path, model: str) -> str:
     """A model file is copied into the folder, once; a name stays a name."""
     path = Path(model)
-    if path.suffix not in (".model", ".json"):
+    if not shelf.is_file(model):
         known = [card.name for card in shelf.catalogue()]
         if model not in known:
             raise InputError(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..analysis.corrections.formulas import lattice_translations
 from ..analysis.files.trajectory import trajectory_file
 from ..contract import manifest
 from ..contract.manifest import Notes, Stage, Workflow
@@ -19,8 +18,9 @@ from ..contract.springs import read_springs, write_springs
 from ..contract.xyz import read_xyz, write_xyz
 from ..errors import AlchemdriverError, InputError, RunError
 from ..execute.progress import Progress
-from ..execute.supervisor import Options, execute
-from ..prepare.render import edit_parameters, parameters_of
+from ..execute.supervisor import Resources, execute
+from ..paths.formulas import lattice_translations
+from ..prepare.tree import edit_parameters, parameters_of
 from ..records import Structure
 from ..server.lock import only_server
 from . import averages
@@ -32,7 +32,7 @@ OLD = "old"  # folder of what --from puts aside
 
 def run_workflow(
     root: Path,
-    options: Options,
+    options: Resources,
     report: Callable[[str, Progress, bool], None],
     say: Callable[[str], None],
     start_over_from: str | None = None,
@@ -59,7 +59,7 @@ def run_workflow(
 class _Course:
     """What is done, what runs, and what can run next."""
 
-    def __init__(self, workflow: Workflow, options: Options, say: Callable[[str], None]):
+    def __init__(self, workflow: Workflow, options: Resources, say: Callable[[str], None]):
         self.workflow = workflow
         self.options = options
         self.say = say

@@ -25,7 +25,8 @@ from ...contract.manifest import Calculation, Stage, Workflow
 from ...contract.settings import TransmuteSettings, VacancySettings, WorkflowSettings
 from ...contract.stored import dump
 from ...errors import AlchemdriverError, AnalysisError
-from ..corrections.formulas import Term, configurational
+from ...paths.formulas import Correction
+from ..corrections.formulas import configurational
 from ..result import FILE, read_result
 
 SCHEMA = "alchemdriver-workflow-result/1"
@@ -45,7 +46,7 @@ class StageResult:
     dissipation_kT: float
     natoms: int
     pairs: int
-    terms: tuple[Term, ...]
+    terms: tuple[Correction, ...]
     work: float  # eV, BAR before the terms
     switch_ps: float  # length of a switch, as run
     warnings: tuple[str, ...]

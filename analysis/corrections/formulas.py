@@ -1,139 +1,16 @@
-"""Analytic terms that turn switching work into free energies: small functions, one per equation.
-
-Energies in eV, masses in u, spring constants in eV/Å², volumes in Å³, temperatures in K; ħ is in
-eV fs and ω in 1/fs, all with i-PI's constants (``alchemdriver.units``).
-
-| symbol     | paper                    | here                             |
-|------------|--------------------------|----------------------------------|
-| m^(i), m^(f) | eq. 22                 | ``initial``, ``final`` (N,) u    |
-| ω_i        | eq. 18, (k_i/m_i)^½      | ``frequency``                    |
-| F_E        | eq. 18                   | ``einstein_crystal``             |
-| F_spring   | eq. 21, eq. 18 with N=1  | ``einstein_crystal``, one atom   |
-| ΔF_CM      | eq. 19                   | ``centre_of_mass``               |
-| μ_i        | eq. 19, mass fractions   | ``masses / masses.sum()``        |
-"""
+"""What belongs to no one path: configurational entropy, finite size, formula units."""
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import gcd
 
 import numpy as np
 
-from ... import units
 from ...errors import AnalysisError
+from ...paths.formulas import positive
 from ...units import kT
-
-
-@dataclass(frozen=True)
-class Term:
-    """One summand of a free energy, as it is added."""
-
-    name: str
-    value: float | None  # in *unit*; None: needed but not known, so there is no total
-    unit: str
-    source: str  # equation and what went in
-    se: float | None = None  # standard error in *unit*; None: exact, or not known
-
-
-def _positive(name: str, values) -> np.ndarray:
-    values = np.atleast_1d(np.asarray(values, dtype=float))
-    if not (np.isfinite(values).all() and (values > 0).all()):
-        raise AnalysisError(f"{name} must be positive and finite, got {values.tolist()[:5]}")
-    return values
-
-
-def mass_term(temperature: float, initial: np.ndarray, final: np.ndarray) -> float:
-    """(3/2) kT Σ_i ln(m_i^(i) / m_i^(f)) over all N atoms, eV; eq. 22.
-
-    F_kin = −(3/2) kT Σ ln(2π m kT/h²) of the final minus the initial state: heavier final atoms
-    lower it.  With momenta rescaled during the switch this is exactly the kinetic work, which is
-    not in the sum over ∂H/∂λ; with fixed masses the leg m^(i) → m^(f) is this term alone.  Either
-    way it is added once.  Classical nuclei only.
-    """
-    initial, final = _positive("masses", initial), _positive("masses", final)
-    return float(1.5 * kT(temperature) * np.sum(np.log(initial / final)))
-
-
-def frequency(constants: np.ndarray, masses: np.ndarray) -> np.ndarray:
-    """ω_i = (k_i/m_i)^½ in rad/fs, from eV/Å² and u."""
-    return np.sqrt(
-        _positive("spring constants", constants)
-        / _positive("masses", masses)
-        / units.DALTON_ANGSTROM2_PER_FS2_EV
-    )
-
-
-def oscillators(temperature: float, frequencies: np.ndarray, beads: int | None = 1) -> float:
-    """Free energy of independent one-dimensional oscillators (momenta included), eV.
-
-    frequencies: ω (n,) in rad/fs.
-
-    beads=1     kT Σ ln(ħω/kT), classical
-    beads=P     kT Σ ln(2 sinh(P asinh(ħω/2PkT))), what P beads sample: consistent with works
-                from runs of P beads
-    beads=None  kT Σ ln(2 sinh(ħω/2kT)), quantum, the limit of many beads
-    """
-    x = units.HBAR_EV_FS * _positive("frequencies", frequencies) / (2.0 * kT(temperature))
-    if beads == 1:
-        return float(kT(temperature) * np.sum(np.log(2.0 * x)))
-    y = x if beads is None else beads * np.arcsinh(x / beads)
-    # ln(2 sinh y) without overflow for stiff or cold oscillators
-    return float(kT(temperature) * np.sum(y + np.log(-np.expm1(-2.0 * y))))
-
-
-def einstein_crystal(
-    temperature: float, constants: np.ndarray, masses: np.ndarray, beads: int | None = 1
-) -> float:
-    """F_E = 3 kT Σ_i ln(ħω_i/kT), eV, eq. 18; quantum and finite *beads* as in ``oscillators``."""
-    return 3.0 * oscillators(temperature, frequency(constants, masses), beads)
-
-
-def centre_of_mass(
-    temperature: float, volume: float, masses: np.ndarray, constants: np.ndarray, n_ws: int
-) -> float:
-    """ΔF_CM = kT [ln(N_WS/V) + (3/2) ln(2π kT Σ μ_i²/k_i)], eV; eq. 19.
-
-    Added on the way einstein→model when the centre of mass is fixed.  *volume* (Å³) is the whole
-    box, *n_ws* the number of primitive lattice translations in it; for a crystal with a labelled
-    vacancy, those of the perfect crystal.
-    """
-    masses, constants = _positive("masses", masses), _positive("spring constants", constants)
-    (volume,), (n_ws,) = _positive("the volume", volume), _positive("N_WS", n_ws)
-    mu = masses / masses.sum()
-    t = kT(temperature)
-    spread = 2.0 * np.pi * t * np.sum(mu**2 / constants)  # Å²
-    return float(t * (np.log(n_ws / volume) + 1.5 * np.log(spread)))
-
-
-def removed_atoms_centre_of_mass(temperature: float, total: float, removed: float) -> float:
-    """−3 kT ln(M/(M − m)), eV: what a fixed total centre of mass adds to the right side of eq. 21.
-
-    total: mass M of all atoms, removed: mass m of the tethered ones.  With the rest of the crystal
-    free to move against the tethered atoms, the fixed centre of mass is that of both together.
-    """
-    (total,), (removed,) = _positive("the total mass", total), _positive("removed mass", removed)
-    if removed >= total:
-        raise AnalysisError(f"removed mass {removed:g} u is not less than the total {total:g} u")
-    return float(-3.0 * kT(temperature) * np.log(total / (total - removed)))
-
-
-def pressure_volume(pressure: float, volume: float) -> float:
-    """P V in eV from bar and Å³; the last term of eq. 20."""
-    return float(pressure * volume * units.BAR_EV_PER_ANGSTROM3)
-
-
-def temperature_term(
-    temperature: float | np.ndarray, reference: float, natoms: int
-) -> float | np.ndarray:
-    """−(3/2) N k T ln(T/T0), eV: the momenta's share of G(T) − (T/T0) G(T0).
-
-    For N classical atoms, the motion of the whole included.  See :mod:`analysis.scaling`.
-    """
-    return -1.5 * natoms * kT(1.0) * temperature * np.log(np.divide(temperature, reference))
 
 
 def configurational(temperature: float, configurations: int) -> float:
@@ -141,7 +18,7 @@ def configurational(temperature: float, configurations: int) -> float:
 
     Reported beside a vacancy's free energy, never inside (design, 'Centre of mass').
     """
-    return float(kT(temperature) * np.log(_positive("configurations", configurations)[0]))
+    return float(kT(temperature) * np.log(positive("configurations", configurations)[0]))
 
 
 def infinite_size(
@@ -152,8 +29,8 @@ def infinite_size(
     sizes: atoms N; values and their SEs in eV.  At least two different sizes; the SE is propagated
     from *errors* and says nothing about whether 1/N is the right law.
     """
-    x = 1.0 / _positive("sizes", sizes)
-    y, weights = np.asarray(values, dtype=float), _positive("errors", errors) ** -2.0
+    x = 1.0 / positive("sizes", sizes)
+    y, weights = np.asarray(values, dtype=float), positive("errors", errors) ** -2.0
     if len(set(x)) < 2 or not len(x) == len(y) == len(weights):
         raise AnalysisError(
             f"a fit in 1/N needs two sizes, and a value and an error for each, got {len(set(x))} "
@@ -175,25 +52,3 @@ def formula_units(symbols: Sequence[str]) -> int:
     """Number of formula units in a composition: the greatest common divisor of its counts."""
     counts = [list(symbols).count(s) for s in set(symbols)]
     return gcd(*counts)
-
-
-def lattice_translations(
-    cell: np.ndarray, positions: np.ndarray, symbols: Sequence[str], symprec: float = 1e-3
-) -> int:
-    """N_WS of eq. 19: primitive lattice translations in the box, by spglib.
-
-    cell (3, 3) and positions (N, 3) in Å, of the ideal crystal.  Raises AnalysisError if spglib
-    finds no symmetry.
-    """
-    import spglib
-
-    kinds = {s: k for k, s in enumerate(dict.fromkeys(symbols))}
-    fractional = np.linalg.solve(np.asarray(cell).T, np.asarray(positions).T).T
-    crystal = (cell, fractional, [kinds[s] for s in symbols])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # spglib's own
-        found = spglib.get_symmetry(crystal, symprec=symprec)
-    if found is None:
-        raise AnalysisError("spglib finds no symmetry in the anchors: give N_WS of eq. 19 (--n-ws)")
-    identity = (found["rotations"] == np.eye(3, dtype=int)).all(axis=(1, 2))
-    return int(identity.sum())

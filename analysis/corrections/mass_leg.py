@@ -25,13 +25,12 @@ from ...contract.nodes import gauss_legendre
 from ...contract.run_input import RunInput, read_input
 from ...contract.stored import InMemory, no_rows
 from ...errors import AnalysisError
+from ...paths.formulas import MASS_TERM, Correction
 from ...units import kT
 from ..estimators.fixed_lambda import equilibrium_mean
 from ..estimators.switching import Estimate
 from ..files.kinetic import read_kinetic
-from .formulas import Term
 
-MASS_TERM = "mass term"  # the term that the leg fills in
 # Part of a run left out at least.  It starts with all beads of an atom in one place, where K_cv is
 # the classical 3/2 kT: a short transient, but of one sign, which a test for equilibration can miss.
 SETTLING = 0.1
@@ -63,10 +62,10 @@ class MassLeg:
     rule: float | None  # eV, by how much the integral moves with the worst point left out
     classical: float  # eV, what the same masses give classically (eq. 22)
 
-    def term(self) -> Term:
+    def term(self) -> Correction:
         """The leg as it is added to the work."""
         n = len(self.points)
-        return Term(
+        return Correction(
             MASS_TERM,
             self.value,
             "eV",

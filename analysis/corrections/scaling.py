@@ -28,22 +28,13 @@ import numpy as np
 from ...contract.run_input import RunInput
 from ...contract.stored import Shape
 from ...errors import AnalysisError
+from ...paths import Absolute
+from ...paths.formulas import temperature_term
 from ..estimators.mbar import Mbar
 from ..estimators.switching import Estimate
 from ..estimators.work import SwitchingRun
-from .formulas import Term, temperature_term
 
 POINTS = 101  # of the curve in result.json
-
-
-@dataclass(frozen=True)
-class Absolute:
-    """A free energy of the whole cell at one temperature, from elsewhere."""
-
-    temperature: float  # K
-    value: float  # eV
-    se: float | None  # eV; None: not known
-    source: str
 
 
 @dataclass(frozen=True)
@@ -75,29 +66,6 @@ class Curve:
     dissipation: Annotated[np.ndarray, Shape("m")] | None
     reference: Absolute | None
     check: Check | None = None
-
-
-def kinetic_and_reference(
-    run: RunInput, reference: Absolute | None
-) -> tuple[float, tuple[Term, ...], str]:
-    """T/T0, the terms that turn (T/T0) W into the free energy at the far end, and its name."""
-    t0, t = run.temperature, run.temperature / run.parameters.scale
-    n = len(run.structure)
-    terms = [
-        Term(
-            "kinetic energy",
-            temperature_term(t, t0, n),
-            "eV",
-            f"−3/2 N k T ln(T/T0), {n} atoms, T0 = {t0:g} K, T = {t:g} K",
-        )
-    ]
-    g = "G" if run.constant_pressure else "F"
-    how = f"by reversible scaling from {t0:g} K; the work counts T/T0 = {t / t0:g} times"
-    if reference is None:
-        return t / t0, tuple(terms), f"{g}({t:g} K) − (T/T0) {g}({t0:g} K), {how}"
-    se = None if reference.se is None else reference.se * t / t0
-    terms.append(Term(f"(T/T0) {g}(T0)", reference.value * t / t0, "eV", reference.source, se))
-    return t / t0, tuple(terms), f"{g} at {t:g} K, {how}"
 
 
 def times(estimate: Estimate, factor: float) -> Estimate:

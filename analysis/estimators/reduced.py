@@ -48,8 +48,7 @@ def linear_in_lambda(run: RunInput) -> bool:
     Einstein crystal, reversible scaling, the linear mixture, and tethers are; the alchemical graph
     is not.
     """
-    t = run.transformation
-    return t.einstein or t.scaled or t.plain or run.parameters.interpolation == "linear"
+    return run.lambda_path.linear
 
 
 def states(lams: Sequence[float]) -> tuple[float, ...]:

@@ -17,7 +17,6 @@ import numpy as np
 
 from ... import units
 from ...contract.run_input import RunInput
-from ...contract.xmltree import child, many, parse_xml, text_of
 from ...errors import AnalysisError
 from .readers import bead_paths, check_rows, last_branch
 from .xyz import whole_frames
@@ -47,15 +46,9 @@ class TrajectoryFile:
 
 def trajectory_file(run: RunInput) -> TrajectoryFile | None:
     """The ``<trajectory format='ase'> positions`` of the input; None if there is none."""
-    root = parse_xml(run.path.read_text(), str(run.path))
-    for node in many(child(root, "output", "trajectory")):
-        if (
-            text_of(node).split("{")[0].strip() == "positions"
-            and child(node, "@format") == "ase"
-            and int(child(node, "@bead") or -1) == -1
-        ):
-            stride = int(child(node, "@stride") or 1)
-            return TrajectoryFile(run.output(child(node, "@filename") or "traj"), stride)
+    for output in run.trajectories:
+        if output.format == "ase" and output.quantity == "positions" and output.bead == -1:
+            return TrajectoryFile(run.output(output.filename), output.stride)
     return None
 
 

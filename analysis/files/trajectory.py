@@ -10,7 +10,6 @@ import numpy as np
 from ase.geometry import cellpar_to_cell
 
 from ...contract.run_input import RunInput
-from ...contract.xmltree import child, many, parse_xml, text_of
 from ...errors import AnalysisError
 from .readers import bead_paths, last_branch
 from .xyz import whole_frames
@@ -47,11 +46,9 @@ class Trajectory:
 
 def trajectory_file(run: RunInput) -> tuple[Path, int] | None:
     """Path (without bead) and stride of the input's first trajectory of positions, if any."""
-    root = parse_xml(run.path.read_text(), str(run.path))
-    for node in many(child(root, "output", "trajectory")):
-        xyz = isinstance(node, dict) and node.get("@format", "xyz") == "xyz"
-        if xyz and text_of(node).split("{")[0].strip() == "positions":
-            return run.output(node.get("@filename", "traj")), int(node.get("@stride", "1"))
+    for output in run.trajectories:
+        if output.format == "xyz" and output.quantity == "positions":
+            return run.output(output.filename), output.stride
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import StringIO
 from math import floor, log10
 
-from ..corrections.formulas import Term
+from ...paths.formulas import Correction
 from ..corrections.mass_leg import MassLeg
 from ..corrections.scaling import Curve
 from ..estimators.fixed_lambda import Window
@@ -61,7 +61,7 @@ def _estimate_row(e: Estimate) -> list[str]:
     return [e.method, meV(e.value), meV(e.se), meV(e.sd), e.se_kind]
 
 
-def _term_row(t: Term) -> list[str]:
+def _term_row(t: Correction) -> list[str]:
     value = "missing" if t.value is None else f"{t.value:+.6f}"
     return [t.name, value, t.unit, t.source]
 

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from helpers.exact_chain import chain_hessian, lattice_dynamics, ln_fixed_centre
 
 from alchemdriver import units
-from alchemdriver.analysis.corrections import formulas as c
+from alchemdriver.analysis.corrections import formulas as general
 from alchemdriver.errors import AnalysisError
+from alchemdriver.paths import formulas as c
 from alchemdriver.units import kT
 
 # CODATA 2018, SI: an independent way to the same numbers
@@ -76,40 +78,7 @@ def test_mass_term_plus_configurational_part_is_the_oscillators_own_difference()
     assert whole == pytest.approx(configurational + c.mass_term(t, [1.0], [4.0]), rel=1e-12)
 
 
-# --- a crystal that can be solved: masses coupled by springs in a periodic box -----------------
-
-
-def chain_hessian(n, masses, rng):
-    """A translation-invariant positive stiffness matrix of n coordinates, eV/Å²."""
-    phi = np.zeros((n, n))
-    for i in range(n):
-        for j in range(i):
-            k = rng.uniform(0.5, 2.0)
-            phi[i, i] += k
-            phi[j, j] += k
-            phi[i, j] -= k
-            phi[j, i] -= k
-    return phi
-
-
-def ln_fixed_centre(phi, masses, t):
-    """ln ∫ dx δ(Σ μ_i x_i) exp(−½ x φ x/kT) for one direction; x in Å."""
-    mu = masses / masses.sum()
-    n = len(mu)
-    # δ(μ·x): integrate over the plane orthogonal to μ and divide by its norm
-    basis = np.linalg.svd(mu[None, :])[2][1:]
-    _, logdet = np.linalg.slogdet(basis @ phi @ basis.T / (2 * np.pi * kT(t)))
-    return -0.5 * logdet - np.log(np.linalg.norm(mu)) + 0 * n
-
-
-def lattice_dynamics(phi, masses, t, volume, n_ws):
-    """design.md: kT Σ_{3N−3} ln(ħω/kT) − kT ln[(V/N_WS)(2πMkT/h²)^{3/2}], eV."""
-    root = np.sqrt(np.outer(masses, masses))
-    values = np.sort(np.linalg.eigvalsh(phi / root / units.DALTON_ANGSTROM2_PER_FS2_EV))[1:]
-    modes = 3 * kT(t) * np.sum(np.log(units.HBAR_EV_FS * np.sqrt(values) / kT(t)))
-    h = 2 * np.pi * units.HBAR_EV_FS
-    thermal = 2 * np.pi * masses.sum() * units.DALTON_ANGSTROM2_PER_FS2_EV * kT(t) / h**2  # 1/Å²
-    return modes - kT(t) * (np.log(volume / n_ws) + 1.5 * np.log(thermal))
+# --- a crystal that can be solved ---------------------------------------------------------------
 
 
 def test_frenkel_ladd_terms_add_up_to_lattice_dynamics():
@@ -117,7 +86,7 @@ def test_frenkel_ladd_terms_add_up_to_lattice_dynamics():
     rng = np.random.default_rng(1)
     t, volume, n_ws = 120.0, 321.0, 3
     masses, constants = rng.uniform(5, 200, 6), rng.uniform(1, 8, 6)
-    phi = chain_hessian(6, masses, rng)
+    phi = chain_hessian(6, rng)
     delta_f = (
         -3
         * kT(t)
@@ -136,8 +105,8 @@ def test_removed_atom_with_fixed_total_centre_of_mass():
     rng = np.random.default_rng(2)
     t, volume, n_ws, tether = 120.0, 321.0, 3, 4.2
     masses = rng.uniform(20, 200, 6)
-    perfect = chain_hessian(6, masses, rng)
-    rest = chain_hessian(5, masses[1:], rng)
+    perfect = chain_hessian(6, rng)
+    rest = chain_hessian(5, rng)
     final = np.zeros((6, 6))
     final[0, 0] = tether
     final[1:, 1:] = rest
@@ -159,27 +128,27 @@ def test_pressure_volume():
 
 
 def test_configurations_lower_the_free_energy_by_the_logarithm_of_their_number():
-    assert c.configurational(300.0, 250) == pytest.approx(kT(300.0) * np.log(250))
+    assert general.configurational(300.0, 250) == pytest.approx(kT(300.0) * np.log(250))
 
 
 def test_extrapolation_in_one_over_n():
     sizes = [54, 128, 250]
     values = [-4.0 + 1.7 / n for n in sizes]
-    limit, se = c.infinite_size(sizes, values, [1e-3, 1e-3, 1e-3])
+    limit, se = general.infinite_size(sizes, values, [1e-3, 1e-3, 1e-3])
     assert limit == pytest.approx(-4.0, abs=1e-12)
     rng = np.random.default_rng(1)
     noisy = np.array(values) + rng.normal(0, 1e-3, (500, 3))
-    fits = [c.infinite_size(sizes, y, [1e-3] * 3)[0] for y in noisy]
+    fits = [general.infinite_size(sizes, y, [1e-3] * 3)[0] for y in noisy]
     assert np.std(fits) == pytest.approx(se, rel=0.1)
     with pytest.raises(AnalysisError, match="needs two sizes"):
-        c.infinite_size([54, 54], [1.0, 1.0], [0.1, 0.1])
+        general.infinite_size([54, 54], [1.0, 1.0], [0.1, 0.1])
 
 
 @pytest.mark.parametrize(
     ("counts", "units_"), [({"Cs": 8, "Pb": 8, "I": 24}, 8), ({"Fe": 250}, 250), ({"A": 3}, 3)]
 )
 def test_formula_units_are_the_common_divisor(counts, units_):
-    assert c.formula_units([s for s, n in counts.items() for _ in range(n)]) == units_
+    assert general.formula_units([s for s, n in counts.items() for _ in range(n)]) == units_
 
 
 def test_lattice_translations_of_supercells():

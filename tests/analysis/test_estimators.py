@@ -219,7 +219,7 @@ def test_pymbar_stays_quiet_and_loggers_stay_as_they_were():
         "import logging; before = list(logging.getLogger().handlers)\n"
         "from alchemdriver.analysis import analyze_works\n"
         "analyze_works([.1, .2, .15], [-.1, -.12, -.13], 300.)\n"
-        "from alchemdriver.analysis.fixed_lambda import equilibrium_mean\n"
+        "from alchemdriver.analysis.estimators.fixed_lambda import equilibrium_mean\n"
         "import numpy; equilibrium_mean(numpy.random.default_rng(0).normal(size=100))\n"
         "assert logging.getLogger().handlers == before\n"
         "assert logging.getLogger('pymbar').level == 0\n"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers.analysis_files import HEADER, lambdas, property_row, switching_input, write_outputs
+from scipy.signal import lfilter
 
 from alchemdriver import analysis
 from alchemdriver.analysis.estimators.holds import drifts, examine, relaxation
@@ -60,6 +61,24 @@ def test_volume_comes_from_the_property_file(tmp_path):
     assert any("volume still drifts in 2 of 2 holds" in w for w in result.warnings)
 
 
+def test_each_hold_is_judged_by_its_own_volumes(tmp_path):
+    """One end is larger than the other, by far: no hold that has settled is blamed for that."""
+    path = switching_input(tmp_path / "r", 200, 5, 2, ensemble="npt")
+    lam = lambdas(path)
+    rng = np.random.default_rng(4)
+    write_outputs(path, 1.0 + 0.01 * rng.normal(size=len(lam)))
+    volume = 500 + 40.0 * lam + rng.normal(size=len(lam))
+    header = HEADER + "# column   4     --> volume{angstrom3} : The volume of the cell box.\n"
+    rows = [property_row(k, k, 0.0, v) for k, v in enumerate(volume)]
+    (path.parent / "run.out").write_text(header + "".join(rows))
+    holds = analysis.analyze(path, write=False).replicas[0].holds
+    assert [(h.kind, h.cycle) for h in holds] == [
+        ("hold0", 0), ("hold0", 1), ("hold1", 0), ("hold1", 1),
+    ]  # fmt: skip
+    assert not any(h.drifts for h in holds)
+    assert all(abs(h.volume_drift) < 1.0 for h in holds)
+
+
 def test_switches_without_holds_are_warned_of(tmp_path):
     path = switching_input(tmp_path / "r", 0, 5, 1)
     write_outputs(path, np.ones(11))
@@ -101,6 +120,50 @@ def test_holds_that_still_relax_are_told_from_those_that_have_relaxed(tmp_path):
         exact = np.exp(-time[301:] / length).mean() - np.exp(-time[201:301] / length).mean()
         assert drift == pytest.approx(exact, abs=4 * se)
     assert relaxation(examine("hold0", [np.ones(30)], 1e-3)) is None
+
+
+@pytest.mark.parametrize(("cycles", "rho", "q"), [(1, 0.0, 30), (9, 0.0, 30), (4, 0.8, 300)])
+def test_error_of_the_relaxation_is_its_scatter(cycles, rho, q):
+    """Two means of q rows differ by σ √(2 g/q), g = (1 + ρ)/(1 − ρ); their mean over cycles by √n
+    less.
+
+    Too small an error calls settled holds relaxing, too large a one hides what relaxes.
+    """
+    sd, times = 0.3, 100
+    noise = sd * np.random.default_rng(8).normal(size=(times, cycles, 4 * q + 200))
+    series = lfilter([np.sqrt(1 - rho**2)], [1.0, -rho], noise)[..., 200:]
+    found = [relaxation(examine("hold1", list(holds), 1e-3)) for holds in series]
+    drift, se = np.array(found).T
+    exact = sd * np.sqrt(2.0 * (1 + rho) / (1 - rho) / q / cycles)
+    assert drift.std() == pytest.approx(exact, rel=4.0 / np.sqrt(2 * times))
+    # g of white noise, from a finite series, is 1 or a little more
+    assert np.median(se) == pytest.approx(exact, rel=0.2)
+    assert abs(drift.mean()) < 4.0 * exact / np.sqrt(times)
+
+
+def test_error_of_the_volumes_drift_is_its_scatter():
+    """The same for the two halves of one hold, whose volumes are correlated."""
+    rho, n, times = 0.8, 600, 120
+    noise = np.random.default_rng(9).normal(size=(times, 2 * n + 200))
+    volumes = 500.0 + lfilter([np.sqrt(1 - rho**2)], [1.0, -rho], noise)[:, 200:]
+    holds = [examine("hold0", [np.ones(2 * n)], 1e-3, [volume])[0] for volume in volumes]
+    exact = np.sqrt(2.0 * (1 + rho) / (1 - rho) / n)
+    assert np.std([h.volume_drift for h in holds]) == pytest.approx(
+        exact, rel=4.0 / np.sqrt(2 * times)
+    )
+    assert np.median([h.volume_drift_se for h in holds]) == pytest.approx(exact, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("levels", "drift"), [((3.0, 2.0, 1.0, 1.0), 0.0), ((1.0, 1.0, 1.0, 1.2), 0.2)]
+)
+def test_the_end_of_a_hold_decides(levels, drift):
+    """The switch starts from the last quarter: what happened before the third is forgotten."""
+    gradient = np.repeat(levels, 100) + 0.01 * np.random.default_rng(10).normal(size=400)
+    found, se = relaxation(examine("hold1", [gradient], 1e-3))
+    assert found == pytest.approx(drift, abs=4.0 * se)
+    assert se < 0.01
+    assert drifts(found, se) == (drift > 0.0)
 
 
 def test_relaxing_holds_are_warned_of(tmp_path):

@@ -1,8 +1,12 @@
 """Quadrature: the right rule for the nodes that were run, and an honest word about its error."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from helpers.analysis_files import write_input, write_outputs
 
+from alchemdriver import analysis
 from alchemdriver.analysis.estimators.quadrature import quadrature
 from alchemdriver.contract.nodes import gauss_legendre
 
@@ -72,3 +76,45 @@ def test_embedded_rule_bounds_the_error(lams):
 def test_four_nodes_have_no_embedded_trapezoid():
     assert quadrature(np.linspace(0, 1, 4)).embedded is None
     assert quadrature(gauss_legendre(2)[0]).embedded is None
+
+
+def test_windows_enter_with_the_weights_of_the_rule(tmp_path):
+    """Simpson's 1/6, 2/3, 1/6 and the trapezoid's 1/4, 1/2, 1/4; two windows at λ = ½ count half.
+
+    Errors in quadrature; the rules differ by less noise than either has.
+    """
+    rng = np.random.default_rng(3)
+    paths = []
+    for i, (lam, mean, sd) in enumerate(
+        ((0.0, 3.0, 0.1), (0.5, 1.4, 0.5), (0.5, 1.6, 0.2), (1.0, 1.0, 0.3))
+    ):
+        path = write_input(tmp_path / f"l{i}", f"lambda: {lam!r}", 399, seed=i)
+        write_outputs(path, mean + sd * rng.normal(size=400))
+        paths.append(path)
+    result = analysis.analyze(paths, write=False)
+    first, a, b, last = (w.mean for w in result.windows)
+    middle, middle_se = 0.5 * (a.value + b.value), 0.5 * np.hypot(a.se, b.se)
+    values = np.array([first.value, middle, last.value])
+    errors = np.array([first.se, middle_se, last.se])
+    simpson, trapezoid = np.array([1, 4, 1]) / 6, np.array([1, 2, 1]) / 4
+    assert result.integral.value == pytest.approx(simpson @ values)
+    assert result.integral.se == pytest.approx(np.linalg.norm(simpson * errors))
+    assert result.quadrature.difference == pytest.approx((simpson - trapezoid) @ values)
+    noise = np.linalg.norm((simpson - trapezoid) * errors)
+    assert result.quadrature.difference_se == pytest.approx(noise)
+
+
+@pytest.mark.parametrize(
+    ("difference", "noise", "se", "matters"),
+    [
+        (3.0, 1.0, 1.0, True),
+        (-3.0, 1.0, 1.0, True),
+        (1.5, 1.0, 1.0, False),  # within twice its own noise
+        (3.0, 1.0, 4.0, False),  # within the error of the integral
+        (3.0, None, 1.0, False),
+        (3.0, 1.0, None, False),
+    ],
+)
+def test_rules_differ_beyond_their_noise_and_beyond_the_error(difference, noise, se, matters):
+    rule = replace(quadrature([0.0, 0.5, 1.0]), difference=difference, difference_se=noise)
+    assert rule.matters(se) == matters

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from helpers.analysis_files import run_with_works, switching_input, write_input, write_outputs
 
+import alchemdriver
 from alchemdriver import analysis, units
-from alchemdriver.analysis.corrections import formulas as c
-from alchemdriver.analysis.corrections.formulas import Term
 from alchemdriver.cli import main
 from alchemdriver.contract import shelf
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.errors import AnalysisError
+from alchemdriver.paths import formulas as c
+from alchemdriver.paths.formulas import Correction
 from alchemdriver.units import kT
 
 DATA = Path(__file__).parents[1] / "data" / "analysis"
@@ -252,7 +253,7 @@ def test_model_digest_is_the_shelf_s(tmp_path):
     assert model_sha256(folder) == shelf.model_digest("demo")
     # JSON and tensors together, not the JSON alone
     for name in ("demo.json", "demo.safetensors"):
-        shutil.copy(Path(shelf.__file__).parent / "models" / name, folder)
+        shutil.copy(Path(alchemdriver.__file__).parent / "models" / name, folder)
     with_model(folder, "demo.json")
     assert model_sha256(folder) == shelf.model_digest("demo")
     (folder / "demo.safetensors").unlink()
@@ -261,7 +262,10 @@ def test_model_digest_is_the_shelf_s(tmp_path):
 
 def test_model_digest_downloads_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(shelf, "_download", lambda name: pytest.fail(f"downloads {name}"))
+    foundations = "mace.calculators.foundations_models"
+    monkeypatch.setattr(
+        f"{foundations}.download_mace_mp_checkpoint", lambda url: pytest.fail(f"downloads {url}")
+    )
     name = "mace-mp-0-small"
     folder = with_model(replica(tmp_path / "r", [0.1], [-0.05]), name)
     assert model_sha256(folder) is None
@@ -305,7 +309,7 @@ def test_path_integral_without_its_mass_leg_has_no_total(tmp_path):
     assert result.pooled.eq11.value == pytest.approx(0.075)
     assert any("missing mass term" in w for w in result.warnings)
     assert "not known" in analysis.summary(result)
-    leg = Term("mass term", -0.3, "eV", "TI over masses", se=0.004)
+    leg = Correction("mass term", -0.3, "eV", "TI over masses", se=0.004)
     total = analysis.analyze(folder, write=False, terms=[leg]).total()
     assert total.value == pytest.approx(0.075 - 0.3)
 

@@ -13,7 +13,6 @@ from helpers.driven_oscillator import DrivenOscillator
 from helpers.stored_results import switching_result
 
 from alchemdriver import analysis, units
-from alchemdriver.analysis.corrections.formulas import einstein_crystal
 from alchemdriver.analysis.result import write_result
 from alchemdriver.client import assembly
 from alchemdriver.contract.digest import digest
@@ -22,6 +21,7 @@ from alchemdriver.contract.nodes import gauss_legendre
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.contract.transformation import parse_alchemy
 from alchemdriver.errors import AnalysisError, InputError
+from alchemdriver.paths.formulas import einstein_crystal
 from alchemdriver.potential import checks
 from alchemdriver.potential.backends.harmonic import HarmonicBackend
 from alchemdriver.potential.hamiltonian import build

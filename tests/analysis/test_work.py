@@ -74,6 +74,7 @@ def test_unfinished_run_keeps_complete_pairs_only(tmp_path):
     run = work.switching_work(read_input(path))
     assert not run.complete
     assert (len(run.of("forward")), len(run.of("backward")), run.pairs) == (2, 1, 1)
+    assert len(run.forward) == len(run.backward) == 1  # works of half a pair are not averaged over
 
 
 def test_first_law_is_flat_when_conserved_follows_the_work(tmp_path):
@@ -94,6 +95,18 @@ def test_first_law_is_flat_when_conserved_follows_the_work(tmp_path):
     # a gradient with the wrong sign shows
     write_outputs(path, gradient, conserved=-accumulated)
     assert work.switching_work(read_input(path)).first_law.max_deviation > 0.1
+
+
+def test_drift_is_per_time_not_per_step(tmp_path):
+    """3 meV per ps in three atoms at 2.5 fs a step."""
+    path = switching_input(tmp_path, 5, 200, 1, timestep=2.5, symbols=["Cu"] * 3)
+    lam = lambdas(path)
+    ps = 2.5e-3 * np.arange(len(lam))
+    work_done = work.cumulative_work(lam, np.ones(len(lam)))
+    write_outputs(path, np.ones(len(lam)), conserved=work_done + 3e-3 * ps)
+    law = work.switching_work(read_input(path)).first_law
+    assert law.duration == pytest.approx(ps[-1])
+    assert law.drift == pytest.approx(1e-3, rel=1e-9)
 
 
 def test_mixed_temperatures_are_refused(tmp_path):

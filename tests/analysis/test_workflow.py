@@ -85,6 +85,34 @@ def test_the_routes_are_compared_without_what_they_share(tmp_path):
     assert result.configurational == {"300 K": pytest.approx(kT(T) * np.log(54))}
 
 
+@pytest.mark.parametrize("scatter", [0.5, 3.0])
+def test_a_stage_is_as_uncertain_as_its_replicas_scatter(tmp_path, scatter):
+    """BAR's error takes pairs for independent.  Replicas that differ by more show that they are
+    not (a slow mode that one run does not sample), so the larger error counts, everywhere."""
+    import json
+
+    workflow = plan.prepare_vacancy(
+        iron(), [0], tmp_path / "w", plan.Common(model="demo-fe", **COMMON)
+    )
+    finish(workflow, VACANCY)
+    for name, (_, se) in VACANCY.items():
+        path = workflow.root / name / "result.json"
+        result = json.loads(path.read_text(encoding="utf-8"))
+        result["over_replicas"]["se"] = scatter * se
+        path.write_text(json.dumps(result), encoding="utf-8")
+    expected = {name: max(1.0, scatter) * se for name, se in SE.items()}
+    result = analyze_workflow(workflow.root)
+    for name, which in zip(VACANCY, ("perfect", "defect", "path"), strict=True):
+        assert result.stages[name].se == pytest.approx(expected[which])
+    found = {(r.quantity, r.route): r for r in result.rows}
+    assert found["G", "Frenkel–Ladd"].se == pytest.approx(expected["perfect"])
+    assert found["G_v", "Frenkel–Ladd"].se == pytest.approx(
+        np.hypot(expected["defect"], 53 / 54 * expected["perfect"])
+    )
+    (agreement,) = result.agreements
+    assert agreement.se == pytest.approx(np.linalg.norm(list(expected.values())))
+
+
 def test_a_vacancy_in_a_compound_uses_the_chemical_potentials_that_were_named(tmp_path):
     """G_v = G_defect − G_perfect + Σ μ; two iodine atoms and one of caesium."""
     crystal = perovskite()

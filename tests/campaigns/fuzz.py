@@ -27,7 +27,7 @@ from alchemdriver.contract.parameters import check_parameters, split_parameters
 from alchemdriver.contract.run_input import interpret
 from alchemdriver.contract.xmltree import parse_xml
 from alchemdriver.errors import InputError, ProtocolError
-from alchemdriver.prepare.run_folder import TEMPLATES, template_path
+from alchemdriver.prepare.protocols import PROTOCOLS, find
 
 N = 2  # atoms in the streams
 SECONDS = 2.0  # a case may take
@@ -69,7 +69,7 @@ STREAMS = [
     (False, _exchange(3, _posdata(3))),
     (True, _exchange(2, _shared())),
 ]
-INPUTS = [template_path(name).read_text() for name in TEMPLATES]
+INPUTS = [p.template.read_text() for p in PROTOCOLS if not p.in_stages]
 PARAMETERS = (
     "{model: demo, alchemy: Pb->Sn, schedule: poly9, equilibrate: 500, switch: 1500, cycles: 1, "
     "masses: fixed, lambda: 0, dtype: float64, tether: 4.2, digest: sha256-0}"
@@ -171,7 +171,7 @@ def check_stream(case: tuple[bool, list[bytes]]) -> None:
 
 
 def check_input(text: str) -> None:
-    where = Path(template_path("nvt-fixed").parent) / "input.xml"
+    where = Path(find("nvt-fixed").template.parent) / "input.xml"
     try:
         interpret(parse_xml(text), where)
     except InputError as error:

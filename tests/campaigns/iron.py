@@ -43,9 +43,10 @@ from alchemdriver.analysis.estimators.fixed_lambda import equilibrium_mean
 from alchemdriver.analysis.files.readers import read_properties
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.contract.xmltree import parse_xml
-from alchemdriver.potential.geometry import minimum_image
-from alchemdriver.prepare.render import Settings, write_xml
+from alchemdriver.paths.geometry import minimum_image
+from alchemdriver.prepare.render import Settings
 from alchemdriver.prepare.run_folder import prepare
+from alchemdriver.prepare.tree import write_xml
 from alchemdriver.records import Structure
 from alchemdriver.workflow.lattice_dynamics import LatticeDynamics, forces_of, lattice_dynamics
 

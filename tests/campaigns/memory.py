@@ -22,8 +22,9 @@ from helpers import real_runs as rr
 from alchemdriver import units
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.contract.xyz import read_xyz
+from alchemdriver.prepare.protocols import find
 from alchemdriver.prepare.render import Settings
-from alchemdriver.prepare.run_folder import prepare, template_path
+from alchemdriver.prepare.run_folder import prepare
 from alchemdriver.records import Structure
 
 WARM_UP = 2000  # evaluations after which caches and arenas have their size
@@ -43,7 +44,7 @@ def write_run(folder: Path, model: str) -> Path:
     """A fixed-λ input whose client will be watched."""
     if model == "harmonic":
         return rr.oscillator_run(folder / "a", "nvt-fixed", lambda_=0.5)
-    whole = read_xyz(template_path("nvt-fixed").parent / "start.xyz")
+    whole = read_xyz(find("nvt-fixed").template.parent / "start.xyz")
     structure = Structure(whole.symbols[:5], whole.positions[:5], whole.cell)
     values = {"model": model, "alchemy": "Pb->Sn", "lambda": "0.5"}
     prepare("nvt-fixed", structure, folder / "a", values, Settings(temperature=300.0))

@@ -26,6 +26,7 @@ from ase.io import write
 from helpers import real_runs as rr
 
 from alchemdriver.cli import main
+from alchemdriver.prepare.protocols import PROTOCOLS, find
 
 LOCK = ".alchemdriver.lock"
 POSCAR = "start.vasp"
@@ -164,9 +165,9 @@ PREPARE = {
     "negative hold": (prepare("--equilibrate", -1), "equilibrate"),
     "schedule at fixed lambda": (
         prepare("--schedule", "poly9", protocol="nvt-fixed"),
-        "switch protocols",
+        "drives no lambda: --schedule belongs to switch-nvt, ",
     ),
-    "lambda with schedule": (prepare("--lambda", 0.3), "drop the key"),
+    "lambda with schedule": (prepare("--lambda", 0.3), "--lambda belongs to nvt-fixed, "),
     "lambda above 1": (prepare("--lambda", 1.5, protocol="nvt-fixed"), "[0, 1]"),
     "lambda nan": (prepare("--lambda", "nan", protocol="nvt-fixed"), "lambda"),
     "lambda not a number": (prepare("--lambda", "half", protocol="nvt-fixed"), "--lambda"),
@@ -178,7 +179,14 @@ PREPARE = {
     "model file missing": (prepare(model="no.model"), "does not exist"),
     "comma in a value": (prepare(alchemy="Cu[0,1]->Au"), "commas"),
     "non-ASCII value": (prepare(alchemy="Cu→Au"), "Cu→Au"),
-    "unknown option": (prepare("--supercel", "2x2x2"), "--supercel"),
+    "unknown option": (prepare("--supercel", "2x2x2"), "did you mean '--supercell'?"),
+    "option of no protocol": (prepare("--colour", "red"), "switch-nvt has no option --colour"),
+    "option of stages": (prepare("--site", 0), "--site belongs to vacancy"),
+    "protocol not first": (
+        ["prepare", "--model", "osc.json", "nvt", POSCAR, "new"],
+        "--model comes after the protocol",
+    ),
+    "no folder": (["prepare", "nvt", POSCAR], "folder"),
 }
 
 
@@ -186,6 +194,31 @@ PREPARE = {
 def test_prepare_refuses(case, refused):
     args, says = PREPARE[case]
     refused(*args, says=says)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda p: p.name)
+def test_prepare_names_what_is_missing_with_an_example(protocol, refused):
+    """Every mandatory option in turn; the example is of the right type."""
+    for missing in protocol.needs:
+        words = [w for o in protocol.needs if o is not missing for w in (o.flag, o.example)]
+        line = f"{protocol.name} needs {missing.wanted}, e.g. {missing.flag} {missing.example}"
+        refused("prepare", protocol.name, POSCAR, "new", *words, says=line)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda p: p.name)
+def test_an_option_of_another_protocol_says_whose_it_is(protocol, refused):
+    """No protocol takes what it does not list, and the line names one that does."""
+    others = {o.flag: (o, p) for p in PROTOCOLS for o in p.options if not protocol.has(o.name)}
+    assert others
+    words = [w for o in protocol.needs for w in (o.flag, o.example)]
+    for flag, (option, _) in others.items():
+        refused(
+            "prepare", protocol.name, POSCAR, "new", *words, flag, option.example,
+            says=f"{flag} belongs to ",
+        )  # fmt: skip
+        (listed,) = re.findall(f"{flag} belongs to (.*)", str(protocol.foreign(option.name)))
+        for name in re.split(", | and ", listed):
+            assert find(name).has(option.name)
 
 
 @pytest.mark.parametrize("content", ["not a structure", "\0\1\2", ""])

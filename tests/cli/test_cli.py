@@ -13,6 +13,7 @@ from helpers import real_runs as rr
 
 import alchemdriver
 from alchemdriver.prepare.demo import prepare_demo
+from alchemdriver.prepare.protocols import PROTOCOLS
 from alchemdriver.server import lock
 
 VERBS = ["demo", "prepare", "run", "server", "client", "analyze", "models", "bench"]
@@ -42,11 +43,12 @@ CALL += "try: cli.main()\nexcept SystemExit: print()"
     [
         CALL.format("'--help'"),
         CALL.format("'run', '--help'"),
+        CALL.format("'prepare', '--help'"),
         CALL.format("'models'"),
         "import alchemdriver\nprint()",
         "import alchemdriver.analysis\nprint()",
     ],
-    ids=["help", "run help", "models", "import", "import analysis"],
+    ids=["help", "run help", "prepare help", "models", "import", "import analysis"],
 )
 def test_nothing_heavy_is_imported_to_answer_quickly(code):
     assert imported(code) == set()
@@ -73,6 +75,46 @@ def test_help_of_a_verb(verb):
     done = rr.command(verb, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert "Usage" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("alchemdriver pre", {"prepare"}),
+        ("alchemdriver prepare scal", {"scaling-nvt", "scaling-npt"}),
+        ("alchemdriver prepare scaling-npt a b --sc", {"--scale", "--schedule"}),
+        ("alchemdriver relax a --model demo", {"demo", "demo-fe"}),
+        ("alchemdriver prepare nvt a b --model demo-", {"demo-fe"}),
+    ],
+)
+def test_the_shell_completes(typed, expected):
+    """What bash asks for, and the answer."""
+    asked = {
+        "_ALCHEMDRIVER_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(typed.split()) - 1),
+    }
+    code = (
+        "import sys; sys.argv[0] = 'alchemdriver'\nfrom alchemdriver.cli.main import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=rr.ENV | asked,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert set(done.stdout.split()) == expected, done.stderr
+
+
+def test_a_protocol_has_its_own_options_and_no_others():
+    own = rr.command("prepare", "scaling-npt", "--help").stdout
+    for flag in ("--scale", "--pressure", "--switch", "--replicas"):
+        assert re.search(rf"^  {flag} ", own, re.M)
+    for flag in ("--alchemy", "--lambda", "--windows", "--route", "--beads"):
+        assert flag not in own
+    listed = rr.command("prepare", "--help").stdout
+    assert [p.name for p in PROTOCOLS if not re.search(rf"^  {p.name} +\S", listed, re.M)] == []
 
 
 def test_models_prints_a_table():

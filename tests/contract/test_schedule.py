@@ -53,6 +53,13 @@ def test_a_switch_never_turns_round(s):
         assert lam.max() <= 1.0
 
 
+def test_rounding_does_not_carry_lambda_past_an_end():
+    """Near τ = 1 the polynomial is 1 + 2e-14 by rounding, and no λ beyond the ends is a state."""
+    s = Schedule(poly9, 0, 1147, 1)
+    assert poly9(1146 / 1147) > 1.0
+    assert max(s.at(k) for k in range(s.total_steps + 1)) == 1.0
+
+
 @settings(deadline=None)
 @given(schedules)
 def test_segments_cover_every_step_once(s):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import pickle
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from alchemdriver.contract import shelf
+from alchemdriver.contract import families, shelf
 from alchemdriver.errors import InputError, ModelError
 from alchemdriver.potential.backends.harmonic import HarmonicBackend
 from alchemdriver.potential.open import open_model
@@ -169,9 +170,37 @@ def test_urls_and_cache_are_those_of_mace():
     from mace.tools.utils import get_cache_dir
 
     known = {*upstream.mace_mp_urls.values(), *upstream.mace_off_urls.values()}
-    for name, entry in shelf._FOUNDATIONS.items():
+    for name, entry in families._FOUNDATIONS.items():
         assert entry.url in known, name
-    assert shelf._cache_folder() == get_cache_dir()
+    assert families._cache_folder() == get_cache_dir()
+
+
+@pytest.mark.parametrize("cache_set", [True, False])
+def test_a_user_without_home_directory(tmp_path, cache_set):
+    """As in a container started with a user id of its own: no entry in passwd, no HOME."""
+    code = """
+import os, pwd, sys
+os.environ.pop("HOME", None)
+def nobody(uid): raise KeyError(uid)
+pwd.getpwuid = nobody
+from alchemdriver.contract import shelf
+from alchemdriver.errors import ModelError
+assert len(shelf.model_digest("demo")) == 64
+cards = {card.name: card for card in shelf.catalogue()}
+assert cards["mace-mpa-0"].file is None
+for name in ("~/mine.model", "mace-mpa-0")[: 1 if "XDG_CACHE_HOME" in os.environ else 2]:
+    try:
+        shelf.find(name)
+    except ModelError as err:
+        assert "no home directory" in str(err), err
+    else:
+        raise AssertionError(name)
+"""
+    env = {k: v for k, v in os.environ.items() if k not in ("HOME", "XDG_CACHE_HOME")}
+    if cache_set:
+        env["XDG_CACHE_HOME"] = str(tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_academic_licences_are_marked():
@@ -202,7 +231,7 @@ def test_digest_and_catalogue_need_no_torch(tmp_path):
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("name", sorted(shelf._embedded()))
+@pytest.mark.parametrize("name", [card.name for card in families._shipped_cards()])
 def test_embedded_models_open_and_have_a_card(name):
     card = next(card for card in shelf.catalogue() if card.name == name)
     assert card.licence

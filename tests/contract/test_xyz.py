@@ -86,7 +86,8 @@ def test_ipi_reads_the_same_numbers(tmp_path):
 def test_lengths_and_angles_are_read_too(tmp_path):
     path = tmp_path / "start.xyz"
     path.write_text("1\n# CELL(abcABC): 4 5 6 90 90 120 positions{angstrom}\nCu 0 0 0\n")
-    assert np.linalg.det(read_xyz(path).cell) == pytest.approx(120 * np.sqrt(0.75))
+    expected = [[4, 0, 0], [-2.5, 5 * np.sqrt(0.75), 0], [0, 0, 6]]  # gamma is between a and b
+    np.testing.assert_allclose(read_xyz(path).cell, expected, atol=1e-12)
 
 
 def test_columns_of_h_are_the_lattice_vectors(tmp_path):
@@ -114,6 +115,7 @@ GOOD = "2\n# CELL(H): 4 0 0 0 4 0 0 0 4 cell{angstrom} positions{angstrom}\nCu 0
         ("4 0 0 0 4 0 0 0 4", "4 0 0 0 4 0 0 0 1e", "expected numbers"),
         ("4 0 0 0 4 0 0 0 4", "4 0 0 0 4 0 0 0 0", "volume"),
         ("4 0 0 0 4 0 0 0 4", "4 0 0 1 4 0 0 0 4", "a along x"),
+        ("4 0 0 0 4 0 0 0 4", "4 0 0 0 4 0 0 1e-4 4", "b in the xy plane"),
         ("cell{angstrom}", "cell{atomic_unit}", "angstrom"),
     ],
 )

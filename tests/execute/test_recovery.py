@@ -23,6 +23,7 @@ from alchemdriver.contract.run_input import read_input
 from alchemdriver.contract.text import parse_wall_time
 from alchemdriver.errors import InputError
 from alchemdriver.server import checkpoints, drivers
+from alchemdriver.server.clock import LambdaClock
 
 LENGTHS = {"equilibrate": 50, "switch": 150, "cycles": 1}
 LAST = 400
@@ -184,50 +185,32 @@ def test_a_client_with_another_lambda_is_dropped(folder, undisturbed):
 DYING = """
 import os, signal, sys
 from pathlib import Path
-from alchemdriver import checkpoints, server
+from alchemdriver.server.serve import serve
 
 path, prefix, restart, stage, n = sys.argv[1:]
-written = 0
+written, renames = 0, 0  # checkpoints that are whole, renames of the one being written
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-class Torn:
-    def __init__(self, *args):
-        self.file = open(*args)
-    def __enter__(self):
-        return self
-    def __exit__(self, *error):
-        self.file.close()
-    def write(self, text):
-        if stage == "half" and written == int(n):
-            self.file.write(text[: len(text) // 2])
-            self.file.flush()
-            die()
-        self.file.write(text)
-    def flush(self):
-        self.file.flush()
-    def fileno(self):
-        return self.file.fileno()
-
-stock, renames = checkpoints.replace_keeping_previous, 0
-def replace(path, text):
-    global written, renames
-    written, renames = written + 1, 0
-    stock(path, text)
-
-stock_rename = os.replace
+stock = os.replace
 def rename(a, b):
-    global renames
+    global written, renames
     renames += 1
-    if written == int(n) and renames == {"written": 1, "between": 2}.get(stage):
-        die()
-    stock_rename(a, b)
+    if written + 1 == int(n):
+        if stage == "half":
+            name = Path(b).name.removesuffix(".previous")
+            new = max(Path().glob(f"*{name}*"), key=lambda file: file.stat().st_mtime_ns)
+            os.truncate(new, new.stat().st_size // 2)
+            die()
+        if renames == {"written": 1, "between": 2}[stage]:
+            die()
+    stock(a, b)
+    if not str(b).endswith(".previous"):
+        written, renames = written + 1, 0
 
-checkpoints.open = Torn
-checkpoints.replace_keeping_previous = replace
 os.replace = rename
-server.serve(path, restart=Path(restart) if restart else None, sockets_prefix=prefix)
+serve(path, restart=Path(restart) if restart else None, sockets_prefix=prefix)
 """
 
 
@@ -420,7 +403,7 @@ ip link add near type veth peer name far
 ip link set far netns $far
 ip addr add 10.77.0.1/24 dev near && ip link set near up && ip link set lo up
 $there ip addr add 10.77.0.2/24 dev far && $there ip link set far up && $there ip link set lo up
-tunnel='import sys, time, faults; a, b, c, d = sys.argv[1:]
+tunnel='import sys, time; from helpers import faults; a, b, c, d = sys.argv[1:]
 faults.Tunnel((a, int(b)), (c, int(d))); time.sleep(600)'
 $3 -c "$tunnel" localhost $2 10.77.0.1 7000 &
 $there $3 -c "$tunnel" 10.77.0.1 7000 127.0.0.1 $2 &
@@ -446,7 +429,7 @@ def test_a_client_on_another_host_whose_cable_is_pulled(folder, undisturbed):
         capture_output=True,
         text=True,
         env=rr.ENV,
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parent.parent,  # where helpers are
         timeout=rr.LIMIT,
         check=False,
     )
@@ -472,11 +455,11 @@ def test_only_loopback_is_taken_for_granted(undisturbed, caplog):
 # --- details ------------------------------------------------------------------------------------
 
 
-def test_segments_of_two_clients_have_different_names():
+def test_segments_of_two_clients_have_different_names(undisturbed):
     """i-PI names them by a file descriptor that a second client may get again."""
     from ipi.interfaces import sockets
 
-    with drivers.checked_drivers([]):
+    with drivers.checked_drivers(LambdaClock(read_input(undisturbed[0]))):
         names = set()
         for _ in range(2):
             near, far = socket.socketpair()
@@ -485,13 +468,33 @@ def test_segments_of_two_clients_have_different_names():
     assert len(names) == 2
 
 
-def test_a_batch_with_two_lambdas_is_refused():
+def test_a_batch_with_two_lambdas_is_refused(undisturbed):
     from ipi.interfaces import sockets
 
     from alchemdriver.errors import RunError
 
+    clock = LambdaClock(read_input(undisturbed[0]))
     near, far = socket.socketpair()
-    with near, far, drivers.checked_drivers([]):
+    with near, far, drivers.checked_drivers(clock):
         driver = sockets.Driver(near)
         with pytest.raises(RunError, match="different parameters"):
             driver.dispatch_send_batch([{"pars": "lambda : 0.1"}, {"pars": "lambda : 0.2"}])
+
+
+def test_nothing_of_ipi_stays_replaced(undisturbed):
+    """Also after an error."""
+    from ipi.interfaces import sockets
+
+    def attributes():
+        owners = (sockets.Driver, sockets.SHMDriver, sockets.InterfaceSocket)
+        return [dict(vars(owner)) for owner in owners] + [sockets.SELECTTIMEOUT]
+
+    def fail():
+        with drivers.checked_drivers(clock):
+            assert attributes() != before
+            raise KeyError
+
+    clock, before = LambdaClock(read_input(undisturbed[0])), attributes()
+    with pytest.raises(KeyError):
+        fail()
+    assert attributes() == before

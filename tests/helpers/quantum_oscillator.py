@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from alchemdriver import units
-from alchemdriver.analysis.corrections.formulas import einstein_crystal
 from alchemdriver.contract.run_input import read_input
+from alchemdriver.paths.formulas import einstein_crystal
 from alchemdriver.prepare.mass_leg import leg_folder, write_points
 from alchemdriver.prepare.render import Settings
 from alchemdriver.prepare.run_folder import prepare

@@ -21,7 +21,7 @@ from helpers import real_runs as rr  # noqa: E402
 from helpers import stock_chgnet  # noqa: E402
 
 from alchemdriver import AlchemicalCalculator  # noqa: E402
-from alchemdriver.contract import shelf  # noqa: E402
+from alchemdriver.contract import families, shelf  # noqa: E402
 from alchemdriver.errors import InputError, ModelError  # noqa: E402
 from alchemdriver.potential.backends import chgnet as backend_module  # noqa: E402
 from alchemdriver.potential.checks import difference, relative  # noqa: E402
@@ -214,7 +214,7 @@ def test_misspelt_name():
 
 
 def test_without_the_package_one_line_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(shelf.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(families.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"pip install 'alchemdriver\[chgnet\]'"):
         open_model("chgnet-0.3.0")
     card = next(c for c in shelf.catalogue() if c.name == "chgnet-0.3.0")

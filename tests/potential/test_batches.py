@@ -16,7 +16,7 @@ from alchemdriver.client import protocol
 from alchemdriver.client.protocol import Decoder, GetForce, SharedPosData
 from alchemdriver.client.shared_memory import Segments
 from alchemdriver.errors import ProtocolError
-from alchemdriver.potential.hamiltonian import Hamiltonian, Scaled, Springs, fading, growing
+from alchemdriver.paths.terms import Hamiltonian, Scaled, Springs, fading, growing
 
 BEADS, N = 4, 3
 

@@ -494,10 +494,9 @@ def test_unusual_options_are_detected():
 
 def test_start_up_check_agrees():
     s = salt()
-    backend = backend_of(EXPANDED)
-    error = check_evaluator(backend, AlchemicalSites.from_states(s.symbols, STATES), s)
-    assert error < EXACT
-    assert check_evaluator(backend_of(EXPANDED, evaluator="stock"), None, s) is None
+    sites = AlchemicalSites.from_states(s.symbols, STATES)
+    assert check_evaluator(backend_of(EXPANDED), sites, s) < EXACT
+    assert check_evaluator(backend_of(EXPANDED, evaluator="stock"), sites, s) is None
 
 
 def test_start_up_check_of_a_large_structure_takes_a_part(monkeypatch):

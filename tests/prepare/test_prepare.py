@@ -17,24 +17,30 @@ from alchemdriver.contract.run_input import read_input
 from alchemdriver.contract.xmltree import parse_xml
 from alchemdriver.contract.xyz import read_xyz
 from alchemdriver.errors import InputError
-from alchemdriver.prepare.render import Settings, sign, write_xml
-from alchemdriver.prepare.run_folder import PLAIN, TEMPLATES, prepare, template_path
+from alchemdriver.prepare.protocols import PROTOCOLS, find
+from alchemdriver.prepare.render import Settings, sign
+from alchemdriver.prepare.run_folder import prepare
 from alchemdriver.prepare.structure import read_structure
+from alchemdriver.prepare.tree import write_xml
 
+RUNS = [p.name for p in PROTOCOLS if not p.in_stages]
 LENGTHS = {"equilibrate": 5, "switch": 10, "cycles": 2}
 
 
 def prepared(folder, protocol, **kwargs):
-    if protocol.startswith("scaling"):
-        kwargs |= {"alchemy": "model->scaled", "scale": 0.5}
-    if protocol.startswith(("switch", "scaling")):
+    known = find(protocol)
+    if not known.has("alchemy"):
+        kwargs["alchemy"] = None
+    if known.has("scale") and not known.has("alchemy"):
+        kwargs["scale"] = 0.5
+    if known.switches:
         return rr.oscillator_run(folder, protocol, **LENGTHS, **kwargs)
-    if protocol in PLAIN:
-        return rr.oscillator_run(folder, protocol, alchemy=None, steps=20, **kwargs)
-    return rr.oscillator_run(folder, protocol, lambda_=0.25, steps=20, **kwargs)
+    if known.has("lambda") or known.at_several_lambdas:
+        kwargs["lambda_"] = 0.25
+    return rr.oscillator_run(folder, protocol, steps=20, **kwargs)
 
 
-@pytest.mark.parametrize("protocol", TEMPLATES)
+@pytest.mark.parametrize("protocol", RUNS)
 def test_ipi_itself_reads_what_is_rendered(tmp_path, monkeypatch, protocol):
     io_xml = pytest.importorskip("ipi.utils.io.inputs.io_xml")
     from ipi.inputs.simulation import InputSimulation
@@ -50,16 +56,16 @@ def test_ipi_itself_reads_what_is_rendered(tmp_path, monkeypatch, protocol):
     assert "{:24.16e}" in repr(simulation.floatformat.fetch()) or run.floatformat == "%24.16e"
 
 
-@pytest.mark.parametrize("protocol", TEMPLATES)
+@pytest.mark.parametrize("protocol", RUNS)
 def test_comments_survive_word_for_word(tmp_path, protocol):
     def comments(text):
         return re.findall(r"<!--(.*?)-->", text, re.S)
 
     path = prepared(tmp_path / "a", protocol)
-    assert comments(template_path(protocol).read_text()) == comments(path.read_text())
+    assert comments(find(protocol).template.read_text()) == comments(path.read_text())
 
 
-@pytest.mark.parametrize("protocol", TEMPLATES)
+@pytest.mark.parametrize("protocol", RUNS)
 def test_an_input_that_is_written_again_is_the_same(tmp_path, protocol):
     path = prepared(tmp_path / "a", protocol)
     write_xml(tmp_path / "again.xml", parse_xml(path.read_text()))
@@ -205,8 +211,8 @@ def test_no_declaration_and_valid_entities(tmp_path):
 
 def test_einstein_starts_have_the_mass_centre_of_their_anchors(tmp_path):
     """Shifted as a whole, counted in the nearest image; eq. 19 holds only then."""
-    from alchemdriver.analysis.corrections.terms import anchor_offset
     from alchemdriver.contract.springs import read_springs, write_springs
+    from alchemdriver.paths.geometry import mass_centre_offset
     from alchemdriver.records import Structure
 
     structure = rr.oscillators(tmp_path)
@@ -224,7 +230,8 @@ def test_einstein_starts_have_the_mass_centre_of_their_anchors(tmp_path):
     prepare("switch-nvt", start, tmp_path / "a", values, Settings(temperature=300.0))
     run = read_input(tmp_path / "a")
     anchors, _ = read_springs(run.folder / "k.extxyz", run.structure)
-    assert anchor_offset(run, anchors) < 1e-12
+    offset = mass_centre_offset(run.structure, anchors, run.initial_masses)
+    assert np.linalg.norm(offset) < 1e-12
     shift = run.structure.positions - moved
     assert np.abs(shift - shift[0]).max() < 1e-12
     assert np.linalg.norm(shift[0]) > 0.01

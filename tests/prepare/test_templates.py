@@ -14,10 +14,12 @@ import alchemdriver
 from alchemdriver.cli import main
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.contract.xyz import read_xyz
+from alchemdriver.prepare.protocols import PROTOCOLS, find
 from alchemdriver.prepare.render import sign
-from alchemdriver.prepare.run_folder import TEMPLATES, template_path
+from alchemdriver.prepare.tree import template_of
 
-FOLDER = template_path("nvt-fixed").parent
+FOLDER = find("nvt-fixed").template.parent
+RUNS = [p.name for p in PROTOCOLS if not p.in_stages]
 EMBEDDED = Path(alchemdriver.__file__).parent / "models" / "demo.json"
 
 
@@ -30,27 +32,40 @@ def shorten(text: str) -> str:
 
 
 def test_every_file_is_a_protocol():
-    assert sorted(p.name for p in FOLDER.glob("*.xml")) == sorted(TEMPLATES.values())
+    assert sorted(p.name for p in FOLDER.glob("*.xml")) == sorted(
+        find(name).template.name for name in RUNS
+    )
 
 
-@pytest.mark.parametrize("protocol", TEMPLATES)
+@pytest.mark.parametrize("protocol", RUNS)
 def test_a_template_reads_as_it_stands(protocol):
-    run = read_input(template_path(protocol))
-    assert (run.schedule is not None) == protocol.startswith(("switch", "scaling"))
-    assert (run.beads > 1) == ("pimd" in protocol)
+    run = read_input(find(protocol).template)
     assert run.structure.symbols == read_xyz(FOLDER / "start.xyz").symbols
     assert run.parameters.model == "demo"
     assert run.floatformat == "%24.16e"
 
 
+@pytest.mark.parametrize("protocol", RUNS)
+def test_the_table_says_what_the_template_is(protocol):
+    known, run = find(protocol), read_input(find(protocol).template)
+    assert known.switches == (run.schedule is not None)
+    assert known.constant_pressure == (run.pressure is not None) == (run.ensemble == "npt")
+    assert known.path_integrals == (run.beads > 1)
+    keys = run.parameters
+    assert known.has("alchemy") == (keys.alchemy == "Pb->Sn")
+    assert ("scale" in [o.name for o in known.needs]) == (keys.scale is not None)
+    mode = template_of(known)["system"]["motion"]["dynamics"].get("barostat", {}).get("@mode")
+    assert (mode == "flexible") == protocol.endswith("flexible")
+
+
 @pytest.mark.skipif(not EMBEDDED.is_file(), reason="the embedded model 'demo' is not there yet")
-@pytest.mark.parametrize("protocol", TEMPLATES)
+@pytest.mark.parametrize("protocol", RUNS)
 def test_a_template_runs(tmp_path, monkeypatch, protocol):
     folder = tmp_path / "a"
     folder.mkdir()
     shutil.copy(FOLDER / "start.xyz", folder)
     path = folder / "input.xml"
-    path.write_text(shorten(template_path(protocol).read_text()))
+    path.write_text(shorten(find(protocol).template.read_text()))
     sign(path)
     # the client runs in this process, which imports torch and mace once for all templates
     prefix = f"/tmp/alchemdriver-template-{os.getpid()}-"

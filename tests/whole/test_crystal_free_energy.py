@@ -18,9 +18,9 @@ from helpers import exact_crystal as exact
 from alchemdriver import units
 from alchemdriver.analysis import analyze, switching_work
 from alchemdriver.analysis import run as analysis_run
-from alchemdriver.analysis.corrections import formulas as c
 from alchemdriver.analysis.estimators.work import SwitchingRun
 from alchemdriver.contract.run_input import read_input
+from alchemdriver.paths import formulas as c
 
 T = campaign.TEMPERATURE
 KT = exact.KB * T / exact.EV  # eV

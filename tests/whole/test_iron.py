@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from campaigns import iron as campaign
 
-from alchemdriver.analysis.corrections import formulas as c
+from alchemdriver.paths import formulas as c
 
 ATOMS = 2 * campaign.REPEAT**3
 

@@ -14,7 +14,7 @@ from helpers import real_runs as rr
 from alchemdriver.contract.parameters import KEYS
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.prepare.demo import alpha_cspbi3
-from alchemdriver.prepare.run_folder import TEMPLATES
+from alchemdriver.prepare.protocols import PROTOCOLS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -70,8 +70,8 @@ def test_every_key_and_protocol_is_documented():
     docs = (ROOT / "docs" / "server-and-clients.md").read_text()
     for key in KEYS:
         assert f"`{key}`" in docs, key
-    for protocol in TEMPLATES:
-        assert f"`{protocol}`" in README, protocol
+    for protocol in PROTOCOLS:
+        assert f"`{protocol.name}`" in README, protocol.name
 
 
 def test_files_that_the_docs_name_exist():

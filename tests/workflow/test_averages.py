@@ -77,6 +77,89 @@ def test_spring_constants_are_those_of_the_widths(tmp_path):
     assert np.abs(found.structure.positions - run.structure.positions).max() < 1e-9
 
 
+def titanate() -> Structure:
+    """Tetragonal PbTiO3: titanium and oxygen are free to move along the polar axis."""
+    sites = [[0, 0, 0], [0.5, 0.5, 0.54], [0.5, 0, 0.6], [0, 0.5, 0.6], [0.5, 0.5, 0.1]]
+    cell = np.diag([3.9, 3.9, 4.15])
+    return Structure(("Pb", "Ti", "O", "O", "O"), np.array(sites) @ cell, cell)
+
+
+def settled(run, along_axis, frames=2000, width=(0.05, 0.06, 0.08, 0.08, 0.07)):
+    """Offsets (5, 3) with the mass centre at rest, frames about them, and exact ⟨Δr²⟩ (5,)."""
+    mu = run.initial_masses / run.initial_masses.sum()
+    offset = np.zeros((5, 3))
+    offset[:, 2] = along_axis - mu @ along_axis
+    x = np.random.default_rng(9).normal(size=(frames, 5, 3)) * np.array(width)[:, None]
+    x -= np.einsum("i,tia->ta", mu, x)[:, None, :]
+    var = np.square(width)
+    exact = 3.0 * (var * (1 - mu) ** 2 + (mu**2 * var).sum() - mu**2 * var)
+    return offset, run.structure.positions + offset + x, exact
+
+
+def test_springs_are_about_the_mean_positions_not_the_start(tmp_path):
+    """k = 3 kT/⟨Δr²⟩ with Δr from where the atoms are on average: a site that symmetry leaves free
+    settles away from the relaxed structure at 0 K, and that must not soften its spring."""
+    run = run_of(tmp_path, titanate())
+    group = space_group(run.structure)
+    assert group.name == "P4mm"
+    offset, frames, exact = settled(run, np.array([0.0, 0.20, -0.15, -0.15, -0.25]))
+    assert (offset[1:, 2] ** 2 > exact[1:]).all()  # about the start, k would be halved
+    write_frames(run, [run.structure.cell] * 2000, frames)
+    found = averages.average(run, group)
+    assert found.mean_square_displacement == pytest.approx(exact, rel=0.08)
+    moved = found.structure.positions - run.structure.positions
+    np.testing.assert_allclose(moved, offset, atol=0.01)
+    assert found.off_site < 0.05  # the crystal moved, no quarter of the run did
+
+
+def test_a_crystal_that_is_another_from_the_first_frame_on_is_noticed(tmp_path):
+    """All quarters agree, but on a structure that is not the one that was asked for."""
+    run = run_of(tmp_path, titanate())
+    _, frames, _ = settled(run, np.array([0.0, 0.0, 0.0, 0.0, -0.70]), frames=400)
+    write_frames(run, [run.structure.cell] * 400, frames)
+    with pytest.raises(RunError, match=r"in the mean of the run, atom 4 \(O\)"):
+        averages.average(run, space_group(run.structure))
+
+
+def test_a_tenth_at_least_is_not_equilibrium(tmp_path):
+    """The start is a perfect crystal at rest, whatever a test of stationarity finds."""
+    run = run_of(tmp_path, rocksalt())
+    write_frames(run, [run.structure.cell] * 500, thermal(run, 500))
+    found = averages.average(run, space_group(run.structure))
+    assert found.frames == 450
+    assert found.equilibration == pytest.approx(50 * 10 * 2.0e-3)  # ps: frames, steps, fs
+
+
+def test_displacements_that_still_grow_are_left_out(tmp_path):
+    """At constant volume: two fifths of the run at hardly any temperature."""
+    run = run_of(tmp_path, rocksalt())
+    frames = thermal(run, 1000)
+    frames[:400] = run.structure.positions + 0.1 * (frames[:400] - run.structure.positions)
+    write_frames(run, [run.structure.cell] * 1000, frames)
+    found = averages.average(run, space_group(run.structure))
+    assert 400 <= found.frames <= 600
+    write_frames(run, [run.structure.cell] * 600, frames[400:])
+    still = averages.average(run, space_group(run.structure))
+    assert found.mean_square_displacement == pytest.approx(still.mean_square_displacement, rel=0.05)
+
+
+def test_a_volume_that_still_grows_is_left_out(tmp_path):
+    """At constant pressure the volume decides, which is slower than any displacement."""
+    run = run_of(tmp_path, rocksalt())
+    rng = np.random.default_rng(5)
+    size = 1.03 + 0.001 * rng.normal(size=1000)
+    size[:400] -= 0.03 * np.linspace(1.0, 0.0, 400)
+    frames = thermal(run, 1000) * size[:, None, None]
+    write_frames(run, run.structure.cell * size[:, None, None], frames)
+    found = averages.average(run, space_group(run.structure))
+    assert found.frames <= 650
+    cell = found.structure.cell
+    assert cell[0, 0] == pytest.approx(5.6 * 1.03, abs=5.6 * 0.0005)
+    # sites that symmetry fixes go with the cell
+    sites = run.structure.positions / 5.6
+    np.testing.assert_allclose(found.structure.positions, sites @ cell, atol=1e-6)
+
+
 def test_the_mean_cell_has_the_symmetry_of_the_crystal(tmp_path):
     run = run_of(tmp_path, rocksalt())
     random = np.random.default_rng(3)
@@ -102,12 +185,19 @@ def test_an_atom_that_leaves_its_site_is_not_averaged_over(tmp_path):
         averages.average(run, space_group(run.structure))
 
 
-def test_a_cell_that_strains_is_not_averaged_over(tmp_path):
+@pytest.mark.parametrize("percent", [8, 11])
+def test_a_cell_that_strains_is_not_averaged_over(tmp_path, percent):
+    """Up to a tenth is thermal expansion and pressure, more is another crystal."""
     run = run_of(tmp_path, rocksalt())
-    cells = [run.structure.cell * 1.15] * 400
-    write_frames(run, cells, thermal(run, 400, sd=(0.05, 0.05)) * 1.15)
-    with pytest.raises(RunError, match="cell strained by 15 %"):
-        averages.average(run, space_group(run.structure))
+    size = 1.0 + percent / 100
+    frames = thermal(run, 400, sd=(0.05, 0.05)) * size
+    write_frames(run, [run.structure.cell * size] * 400, frames)
+    if percent < 10:
+        found = averages.average(run, space_group(run.structure))
+        assert found.strain == pytest.approx(percent / 100)
+    else:
+        with pytest.raises(RunError, match="cell strained by 11 %"):
+            averages.average(run, space_group(run.structure))
 
 
 def test_too_few_frames_are_refused(tmp_path):
@@ -180,6 +270,49 @@ def test_configurations_of_two_vacancies_are_counted_by_symmetry():
     assert space_group(iron).images((0, 1)) == 8 * len(atoms) // 2
 
 
+def threefold() -> Structure:
+    """Two orbits of general positions about a threefold axis, P3, in 2×2×1 cells."""
+    sites = [
+        [[x, y, z], [-y, x - y, z], [y - x, -x, z]]
+        for x, y, z in ((0.31, 0.07, 0.0), (0.22, 0.41, 0.37), (0.12, 0.26, 0.61))
+    ]
+    atoms = ase.Atoms(
+        "Ga3N3Ga3",
+        scaled_positions=np.concatenate(sites),
+        cell=[6.0, 6.0, 5.0, 90, 90, 120],
+        pbc=True,
+    ).repeat((2, 2, 1))
+    return Structure(tuple(atoms.get_chemical_symbols()), atoms.positions, np.array(atoms.cell))
+
+
+def test_the_mean_of_displacements_has_the_symmetry_of_the_crystal():
+    """u_P(i) = R u_i, turned as the site is: a threefold axis tells R from its inverse.
+
+    What has the symmetry stays; what has not, loses only its other part.
+    """
+    crystal = threefold()
+    group = space_group(crystal)
+    assert (group.name, len(group.rotations)) == ("P3", 12)
+    u = np.random.default_rng(2).normal(size=(36, 3)) * 0.01
+    mean = group.mean_displacements(u)
+    assert np.abs(mean).max() > 1e-3
+    np.testing.assert_allclose(group.mean_displacements(mean), mean, atol=1e-15)
+    moved = replace(crystal, positions=crystal.positions + mean @ crystal.cell)
+    again = space_group(moved)
+    assert (again.name, len(again.rotations)) == ("P3", 12)
+
+
+def test_the_mean_of_values_is_over_what_symmetry_makes_equal():
+    """Translations of a supercell too."""
+    group = space_group(threefold())
+    values = np.arange(36.0)
+    found = group.over_equivalent(values)
+    assert len(set(group.equivalent)) == 3
+    for kind in range(3):  # atoms 3 kind … 3 kind + 2 of each of the four cells of nine
+        same = [9 * cell + 3 * kind + k for cell in range(4) for k in range(3)]
+        np.testing.assert_allclose(found[same], values[same].mean())
+
+
 def test_hexagonal_and_triclinic_cells_are_not_cubic():
     atoms = bulk("Zn", "hcp", a=2.66, c=4.95).repeat((2, 2, 1))
     hcp = Structure(tuple(atoms.get_chemical_symbols()), atoms.positions, np.array(atoms.cell))
@@ -191,3 +324,6 @@ def test_hexagonal_and_triclinic_cells_are_not_cubic():
     assert a == pytest.approx(b)
     assert (alpha, beta, gamma) == pytest.approx((90, 90, 120))
     assert c != pytest.approx(a)
+    # a cell that has the symmetry stays what it is
+    other = hcp.cell * np.array([[1.03], [1.03], [0.96]])
+    np.testing.assert_allclose(group.mean_cell(other), other, atol=1e-12)

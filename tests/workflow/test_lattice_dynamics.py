@@ -8,8 +8,9 @@ from ase.build import bulk
 from helpers import exact_crystal as exact
 
 from alchemdriver import AlchemicalCalculator
-from alchemdriver.analysis.corrections import formulas as c
 from alchemdriver.errors import AnalysisError, InputError, ModelError
+from alchemdriver.paths import formulas as c
+from alchemdriver.paths import terms
 from alchemdriver.potential import hamiltonian
 from alchemdriver.potential.open import open_model
 from alchemdriver.potential.sites import AlchemicalSites
@@ -95,8 +96,8 @@ def test_symmetry_gives_the_same_with_fewer_evaluations(forces, crystal):
 def test_a_potential_without_the_symmetry_of_the_structure_is_noticed(model, crystal):
     """One springy atom among equal ones: symbols cannot tell."""
     plain = hamiltonian.PlainPotential(model.potential(AlchemicalSites.plain(crystal.symbols)), 0)
-    spring = hamiltonian.Springs(crystal.positions[-1:], [5.0], crystal.cell, atoms=[15])
-    term = hamiltonian.Hamiltonian([plain, spring])
+    spring = terms.Springs(crystal.positions[-1:], [5.0], crystal.cell, atoms=[15])
+    term = terms.Hamiltonian([plain, spring])
     forces = forces_of_term(term, crystal.cell, 1.0)
     with pytest.raises(ModelError, match="lacks the symmetry"):
         force_constants(forces, crystal, symprec=1e-4)
@@ -104,7 +105,7 @@ def test_a_potential_without_the_symmetry_of_the_structure_is_noticed(model, cry
 
 def test_springs_to_fixed_points_break_the_sum_rule(model, crystal):
     k = exact.einstein_constants(crystal)
-    path = Transformation(crystal.symbols, crystal.symbols, einstein=True)
+    path = Transformation(crystal.symbols, crystal.symbols, "einstein->model")
     h = hamiltonian.build(path, model, crystal, springs=(crystal.positions, k))
     with pytest.raises(ModelError, match="acoustic sum rule"):
         lattice_dynamics(forces_of_term(h, crystal.cell, 0.5), crystal, exact.masses(crystal))

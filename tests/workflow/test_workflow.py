@@ -18,6 +18,7 @@ from alchemdriver.contract.run_input import read_input
 from alchemdriver.contract.text import parse_potentials, parse_sites
 from alchemdriver.contract.xyz import read_xyz, write_xyz
 from alchemdriver.errors import InputError, RunError
+from alchemdriver.paths import ALONE
 from alchemdriver.records import Structure
 from alchemdriver.workflow import plan, runner
 
@@ -150,7 +151,7 @@ def test_partial_substitution_keeps_the_labelled_crystals_translations(perovskit
     assert workflow.settings["crystals"]["alpha"]["n_ws"] == 8
     assert workflow.settings["configurations"] == {"alpha": 8}
     stage = workflow.stage("alpha/500K/08-frenkel-ladd")
-    einstein = SimpleNamespace(transformation=SimpleNamespace(einstein=True))
+    einstein = SimpleNamespace(lambda_path=ALONE["einstein->model"])
     assert manifest.einstein_terms(workflow, stage, einstein) == {"n_ws": 8, "pressure": 0.0}
 
 
@@ -165,12 +166,12 @@ COMMON = ("--model", "demo-fe", "--temperature", 300, "--pressure", 1, "--timest
         ("crystall", COMMON, "unknown protocol 'crystall' (did you mean 'crystal'?)"),
         ("crystal", COMMON[:-2], "crystal needs a timestep"),
         ("crystal", COMMON[:4] + COMMON[6:], "crystal needs a pressure"),
-        ("crystal", (*COMMON, "--alchemy", "Fe->Ni"), "--alchemy is for transmute"),
-        ("crystal", (*COMMON, "--site", 0), "--site is for vacancy"),
+        ("crystal", (*COMMON, "--alchemy", "Fe->Ni"), "--alchemy belongs to transmute"),
+        ("crystal", (*COMMON, "--site", 0), "--site belongs to vacancy"),
         ("crystal", (*COMMON, "--replicas", 0), "replicas: expected at least 1, got 0"),
         ("crystal", (*COMMON, "--beads", 0), "beads: expected at least 1, got 0"),
         ("transmute", (*COMMON, "--alchemy", "Fe->Ni", "--beads", 4), "needs a mass leg"),
-        ("vacancy", COMMON, "name the atoms to remove, e.g. --site 0"),
+        ("vacancy", COMMON, "vacancy needs the atoms to remove, e.g. --site 0"),
         ("vacancy", (*COMMON, "--site", "2"), "site 2 is out of range"),
         ("vacancy", (*COMMON, "--site", "zero"), "expected indices such as '0;5'"),
         ("vacancy", (*COMMON, "--site", "0 1"), "all atoms would be removed"),
@@ -180,9 +181,14 @@ COMMON = ("--model", "demo-fe", "--temperature", 300, "--pressure", 1, "--timest
             (*COMMON, "--site", 0, "--chemical-potential", "Fe=-8"),
             "its own reference",
         ),
-        ("crystal", (*COMMON, "--tether", 3), "--tether is for vacancy"),
-        ("crystal", (*COMMON, "--route", "both"), "--route is for vacancy and transmute"),
-        ("crystal", (*COMMON, "--second-supercell", "2x2x2"), "--second-phase, which is not given"),
+        ("crystal", (*COMMON, "--tether", 3), "--tether belongs to vacancy"),
+        ("crystal", (*COMMON, "--route", "both"), "--route belongs to vacancy and transmute"),
+        ("crystal", (*COMMON, "--second-supercell", "2x2x2"), "belongs to transmute"),
+        (
+            "transmute",
+            (*COMMON, "--alchemy", "Fe->Ni", "--second-supercell", "2x2x2"),
+            "--second-phase, which is not given",
+        ),
         ("crystal", (*COMMON, "--schedule", "poly8"), "did you mean 'poly9'?"),
         ("crystal", (*COMMON, "--formula-units", 3), "3 do not divide"),
         ("crystal", ("--model", "demo-fee", *COMMON[2:]), "did you mean 'demo-fe'?"),
@@ -190,8 +196,12 @@ COMMON = ("--model", "demo-fe", "--temperature", 300, "--pressure", 1, "--timest
         ("transmute", COMMON, "transmute needs an alchemy"),
         ("transmute", (*COMMON, "--alchemy", "Fe[0]->void"), "expected a change of elements"),
         ("transmute", (*COMMON, "--alchemy", "Fe->Ni"), "does not know Ni"),
-        ("switch-nvt", (*COMMON, "--alchemy", "Fe->Ni", "--site", 0), "--site is for crystal"),
-        ("nvt", (*COMMON, "--alchemy", "Fe->Ni"), "plain dynamics of the model"),
+        (
+            "switch-nvt",
+            (*COMMON[:4], "--alchemy", "Fe->Ni", "--site", 0),
+            "--site belongs to vacancy",
+        ),
+        ("nvt", (*COMMON[:4], "--alchemy", "Fe->Ni"), "plain dynamics of the model"),
     ],
 )
 def test_prepare_refuses(iron, tmp_path, kind, more, says):

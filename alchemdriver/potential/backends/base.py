@@ -1,28 +1,43 @@
 """What alchemdriver asks of a model: a Backend makes a Potential, a Potential evaluates.
 
-A new backend is one file beside this one and one line in a test that calls
-:func:`alchemdriver.testing.assert_conforms`.
+All that is used of a model anywhere is declared here; both classes are to be inherited from.  A new
+backend is one file beside this one with a function that opens it, one entry in
+:data:`alchemdriver.contract.families.BUILT_IN` (or, in a package of its own, one entry point), and
+one line in a test that calls :func:`alchemdriver.testing.assert_conforms`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...errors import InputError, ModelError
 from ...records import PotentialEvaluation
 from ..sites import AlchemicalSites
 
-__all__ = ["Backend", "Potential", "check_arguments", "require_elements", "require_finite"]
+__all__ = [
+    "Arguments",
+    "Backend",
+    "Potential",
+    "check_arguments",
+    "require_device",
+    "require_elements",
+    "require_finite",
+]
+
+# Of Potential.evaluate: positions (N, 3) Å, cell (3, 3) Å, pbc, weights (k,).
+Arguments = tuple[np.ndarray, np.ndarray, Sequence[bool], np.ndarray]
 
 
-class Potential(Protocol):
-    """E(x, cell, λ) of one set of alchemical sites.  Backends inherit from it."""
+class Potential(ABC):
+    """E(x, cell, λ) of one set of alchemical sites."""
 
     sites: AlchemicalSites
 
+    @abstractmethod
     def evaluate(
         self,
         positions: np.ndarray,
@@ -43,7 +58,6 @@ class Potential(Protocol):
         an equal number of threads give equal bits.  Raises ModelError if anything in it is not
         finite.
         """
-        ...
 
     def evaluate_batch(
         self,
@@ -64,17 +78,60 @@ class Potential(Protocol):
         ]
 
 
-class Backend(Protocol):
-    """A loaded model."""
+class Backend(ABC):
+    """A loaded model.
+
+    The attributes without a value and :meth:`potential` are all that a model needs.  The rest is
+    for one that has several evaluators of the same function: the model's own code ('stock'), and
+    others that are to be compared with it before a run.
+    """
 
     name: str  # what messages call it
     elements: frozenset[str]  # symbols of the elements that it knows
     cutoff: float  # Å, reach of one message or pair
     dtype: str  # 'float64' or 'float32': what its limits can be expected to hold to
+    device_type: str = "cpu"  # 'cpu', 'cuda' or 'mps': where it computes
+    evaluator: str = "stock"  # what computes its potentials
 
+    @abstractmethod
     def potential(self, sites: AlchemicalSites) -> Potential:
         """The potential of *sites*.  Raises ModelError for an element the model does not know."""
-        ...
+
+    def reference(self, sites: AlchemicalSites) -> Potential:
+        """The potential of *sites* on the model's own code, whatever the evaluator."""
+        return self.potential(sites)
+
+    def choose_evaluator(self, sites: AlchemicalSites, arguments: Arguments) -> None:  # noqa: B027
+        """Settle on one evaluator for a system like this one; called once, before a run."""
+
+    def fall_back(self, reason: str) -> None:
+        """Use the model's own code from now on, because of *reason*.
+
+        Raises ModelError where the evaluator is not ours to change.
+        """
+        raise ModelError(f"model '{self.name}': the {self.evaluator} evaluator is off: {reason}")
+
+
+def require_device(device: str, dtype: str) -> None:
+    """Raise InputError unless torch has *device* here, and *dtype* on it."""
+    import torch
+
+    try:
+        kind, index = torch.device(device).type, torch.device(device).index or 0
+    except (RuntimeError, TypeError):
+        kind, index = "", 0
+    if kind not in ("cpu", "cuda", "mps"):
+        raise InputError(f"device: expected cpu, cuda, cuda:N or mps, got '{device}'")
+    if kind == "cuda" and torch.cuda.device_count() <= index:
+        raise InputError(
+            f"device '{device}' is not available: torch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} CUDA devices; use device cpu"
+        )
+    if kind == "mps":
+        if not torch.backends.mps.is_available():
+            raise InputError("device 'mps' is not available here; use device cpu")
+        if dtype == "float64":
+            raise InputError("device 'mps' has no float64: use dtype float32, or device cpu")
 
 
 def require_elements(name: str, known: Iterable[str], sites: AlchemicalSites) -> None:
@@ -88,25 +145,30 @@ def require_elements(name: str, known: Iterable[str], sites: AlchemicalSites) ->
 
 
 def check_arguments(
-    name: str, sites: AlchemicalSites, positions, cell, weights
+    name: str,
+    sites: AlchemicalSites,
+    positions: ArrayLike,
+    cell: ArrayLike,
+    weights: ArrayLike,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The arguments of :meth:`Potential.evaluate` as float64 arrays.
 
     Raises InputError for wrong shapes, ModelError for numbers that are not finite.
     """
-    checked = []
-    for what, values, shape in (
-        ("positions", positions, (sites.n_atoms, 3)),
-        ("cell", cell, (3, 3)),
-        ("weights", weights, (sites.n_weights,)),
-    ):
+
+    def checked(what: str, values: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
         array = np.asarray(values, dtype=np.float64)
         if array.shape != shape:
             raise InputError(f"expected {what} of shape {shape}, got {array.shape}")
         if not np.isfinite(array).all():
             raise ModelError(f"model '{name}': {what} are not finite")
-        checked.append(array)
-    return tuple(checked)
+        return array
+
+    return (
+        checked("positions", positions, (sites.n_atoms, 3)),
+        checked("cell", cell, (3, 3)),
+        checked("weights", weights, (sites.n_weights,)),
+    )
 
 
 def require_finite(name: str, found: PotentialEvaluation) -> None:

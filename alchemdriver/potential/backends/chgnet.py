@@ -26,29 +26,38 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from ase.data import chemical_symbols
+from numpy.typing import ArrayLike
 
-from ...errors import InputError, ModelError
+from ...errors import ModelError
 from ...records import PotentialEvaluation
+from ..precision import default_dtype, torch_dtype
 from ..sites import AlchemicalSites
-from .base import Potential, check_arguments, require_elements, require_finite
+from .base import (
+    Backend,
+    Potential,
+    check_arguments,
+    require_device,
+    require_elements,
+    require_finite,
+)
 from .neighbours import Bonds, bonds_within, sum_rows
 
 with warnings.catch_warnings():  # of pymatgen, about its own later versions
     warnings.simplefilter("ignore")
     from chgnet.model import CHGNet
 
-__all__ = ["ChgnetBackend", "ChgnetPotential"]
+__all__ = ["ChgnetBackend", "ChgnetPotential", "open_named"]
 
-_DTYPES = {"float64": torch.float64, "float32": torch.float32}
 # In none of the 89-element training sets; their atom references are the noise of a linear fit.
 _UNTRAINED = frozenset({"Po", "At", "Rn", "Fr", "Ra"})
 
 
-class ChgnetBackend:
+class ChgnetBackend(Backend):
     """A CHGNet energy model, frozen, on *device* in *dtype*.
 
     Arguments
@@ -61,16 +70,15 @@ class ChgnetBackend:
     """
 
     def __init__(self, version: str, name: str, device: str = "cpu", dtype: str = "float64"):
-        if dtype not in _DTYPES:
-            raise InputError(f"dtype: expected float64 or float32, got '{dtype}'")
+        self.torch_dtype = torch_dtype(dtype)
         with contextlib.redirect_stdout(io.StringIO()):  # it announces its size
             model = CHGNet.load(model_name=version, use_device="cpu", verbose=False)
         if not model.mlp_first:
             raise ModelError(f"model '{name}' pools atoms before its readout: not supported")
         self.name = name
         self.dtype = dtype
-        self.torch_dtype = _DTYPES[dtype]
         self.device = torch.device(device)
+        self.device_type = self.device.type
         self.cutoff = float(model.graph_converter.atom_graph_cutoff)
         self.angle_cutoff = float(model.graph_converter.bond_graph_cutoff)
         reference = np.zeros(model.atom_embedding.embedding.num_embeddings)
@@ -91,6 +99,12 @@ class ChgnetBackend:
     def potential(self, sites: AlchemicalSites) -> ChgnetPotential:
         require_elements(self.name, self.elements, sites)
         return ChgnetPotential(self, sites)
+
+
+def open_named(name: str, path: Path, device: str, dtype: str, evaluator: str) -> ChgnetBackend:
+    """The model called *name*, whose weights are *path* inside the chgnet package."""
+    require_device(device, dtype)
+    return ChgnetBackend(name.removeprefix("chgnet-"), name, device, dtype)
 
 
 @dataclass(frozen=True)
@@ -135,7 +149,7 @@ class ChgnetPotential(Potential):
         )
         self._graph: _Graph | None = None  # of the last neighbour list; relaxations keep it
 
-    def _indices(self, values) -> torch.Tensor:
+    def _indices(self, values: ArrayLike) -> torch.Tensor:
         return torch.as_tensor(np.asarray(values, dtype=np.int64), device=self.backend.device)
 
     # --- evaluation -------------------------------------------------------------------------
@@ -161,9 +175,9 @@ class ChgnetPotential(Potential):
         lam = torch.from_numpy(np.concatenate([[1.0], weights])).requires_grad_()
         site_energy, _ = self._nodes(d, lam, graph)
         energy = (lam[self.node_weight] * site_energy.cpu().double()).sum()  # eq. S2b
-        slope, gradient = torch.autograd.grad(energy, [d, lam], materialize_grads=True)
+        to_d, gradient = torch.autograd.grad(energy, [d, lam], materialize_grads=True)
 
-        slope = slope.cpu().numpy().astype(np.float64)  # [B, 3] eV/Å
+        slope = to_d.cpu().numpy().astype(np.float64)  # [B, 3] eV/Å
         forces = sum_rows(slope, bonds.first, sites.n_atoms)
         forces -= sum_rows(slope, bonds.second, sites.n_atoms)
         virial = -bonds.vector.T @ slope
@@ -193,9 +207,13 @@ class ChgnetPotential(Potential):
         d = torch.as_tensor(bonds.vector, dtype=self.backend.torch_dtype)
         lam = torch.from_numpy(np.concatenate([[1.0], weights]))
         _, moments = self._nodes(d.to(self.backend.device), lam, graph)
+        if moments is None:
+            raise ModelError(f"model '{name}' has no layer that predicts magnetic moments")
         return moments.cpu().numpy().astype(np.float64)
 
-    def _nodes(self, d, lam, g: _Graph) -> tuple[torch.Tensor, torch.Tensor]:
+    def _nodes(
+        self, d: torch.Tensor, lam: torch.Tensor, g: _Graph
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Energy (eV, without reference) and moment (μ_B) of every node; chgnet's own forward.
 
         d: [B, 3] Å original bonds; lam: [1+k], λ_0 = 1.
@@ -215,7 +233,7 @@ class ChgnetPotential(Potential):
         if n_angles:
             unit = d / length.unsqueeze(-1)
             unit = torch.cat([unit, -unit.flip(0)])  # row −1 − b is bond b backwards
-            with _default_dtype(d.dtype):  # the angular basis makes its constant in it
+            with default_dtype(d.dtype):  # the angular basis makes its constant in it
                 basis = model.angle_basis_expansion(*unit[g.angle_vectors.T])
             a = model.angle_embedding(basis)
             extended = g.angles.clone()
@@ -253,7 +271,9 @@ class ChgnetPotential(Potential):
 
     # --- the graph --------------------------------------------------------------------------
 
-    def _graph_of(self, positions, cell, pbc) -> tuple[Bonds, _Graph]:
+    def _graph_of(
+        self, positions: np.ndarray, cell: np.ndarray, pbc: Sequence[bool]
+    ) -> tuple[Bonds, _Graph]:
         backend = self.backend
         bonds = bonds_within(positions, cell, pbc, backend.cutoff)
         short = np.linalg.norm(bonds.vector, axis=1) < backend.angle_cutoff
@@ -319,13 +339,3 @@ def _angles(receivers: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.n
     one, two = order[one], order[start[group[one]] + within]
     different = origin[one] != origin[two]
     return one[different], two[different]
-
-
-@contextlib.contextmanager
-def _default_dtype(dtype: torch.dtype):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

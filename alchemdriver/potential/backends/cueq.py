@@ -7,13 +7,14 @@ from contextlib import nullcontext
 
 import mace  # noqa: F401  must come before e3nn
 import torch
+from mace.modules import MACE
 
 from ...errors import ModelError
 
 __all__ = ["converted"]
 
 
-def converted(model: torch.nn.Module, name: str, device: torch.device) -> torch.nn.Module:
+def converted(model: MACE, name: str, device: torch.device) -> MACE:
     """A frozen copy of *model*, by mace-torch's own conversion.
 
     Raises ModelError if cuEquivariance is not installed, or if the conversion refuses the model.

@@ -16,25 +16,25 @@ The file (lengths Å, spring constants eV/Å², one anchor per atom of the struc
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
+from ...contract.families import read_json
 from ...errors import InputError, ModelError, did_you_mean
+from ...paths.geometry import minimum_image
 from ...records import PotentialEvaluation
-from ..geometry import minimum_image
 from ..sites import AlchemicalSites
-from .base import Potential, require_elements
+from .base import Backend, Potential, require_elements
 
-__all__ = ["HarmonicBackend", "HarmonicPotential"]
+__all__ = ["HarmonicBackend", "HarmonicPotential", "open_file"]
 
 _KEYS = ("backend", "spring_constants", "anchors", "cell")
 
 
-class HarmonicBackend:
+class HarmonicBackend(Backend):
     """Springs for sites of any element in *spring_constants*.
 
     Arguments: spring_constants {element: eV/Å² > 0}, anchors (N, 3) Å and the cell (3, 3) Å in
@@ -72,16 +72,12 @@ class HarmonicBackend:
         if cell.shape != (3, 3) or not abs(np.linalg.det(cell)) > 1e-6:
             raise ModelError(f"{name}: expected a cell of three independent vectors in Å")
         self.fractional_anchors = anchors @ np.linalg.inv(cell)
+        self.elements = frozenset(self.spring_constants)
 
     @classmethod
     def from_file(cls, path: Path) -> HarmonicBackend:
         """Read the JSON of the module docstring.  Raises ModelError."""
-        try:
-            content = dict(json.loads(Path(path).read_text()))
-        except OSError as err:
-            raise ModelError(f"model file {path} cannot be read: {err.strerror}") from None
-        except (TypeError, ValueError):
-            raise ModelError(f"model file {path}: expected a JSON object") from None
+        content = read_json(Path(path))
         for key in content:
             if key not in _KEYS:
                 raise ModelError(
@@ -91,10 +87,6 @@ class HarmonicBackend:
             if key not in content:
                 raise ModelError(f"model file {path}: key '{key}' is missing")
         return cls(content["spring_constants"], content["anchors"], content["cell"], str(path))
-
-    @property
-    def elements(self) -> frozenset[str]:
-        return frozenset(self.spring_constants)
 
     def potential(self, sites: AlchemicalSites) -> HarmonicPotential:
         """Raises InputError if the number of sites is not that of the anchors, ModelError for an
@@ -106,6 +98,11 @@ class HarmonicBackend:
             )
         require_elements(self.name, self.elements, sites)
         return HarmonicPotential(self, sites)
+
+
+def open_file(name: str, path: Path, device: str, dtype: str, evaluator: str) -> HarmonicBackend:
+    """The springs in *path*; they have no device, precision or evaluator to choose."""
+    return HarmonicBackend.from_file(path)
 
 
 class HarmonicPotential(Potential):

@@ -24,21 +24,22 @@ atoms, and one entry of springs for each pair of elements and distance):
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.data import atomic_numbers
 
+from ...contract.families import read_json
 from ...errors import InputError, ModelError, did_you_mean
+from ...paths.geometry import minimum_image
 from ...records import PotentialEvaluation
-from ..geometry import minimum_image
 from ..sites import AlchemicalSites
-from .base import Potential, require_elements
+from .base import Backend, Potential, require_elements
 
-__all__ = ["CrystalSpring", "HarmonicCrystalBackend", "HarmonicCrystalPotential"]
+__all__ = ["CrystalSpring", "HarmonicCrystalBackend", "HarmonicCrystalPotential", "open_file"]
 
 _KEYS = ("backend", "energy", "positions", "cell", "springs")
 _SPRING_KEYS = ("elements", "distance", "parallel", "isotropic")
@@ -61,7 +62,7 @@ class CrystalSpring:
         return a, b
 
 
-class HarmonicCrystalBackend:
+class HarmonicCrystalBackend(Backend):
     """Springs of *springs* between all pairs of *positions* (N, 3) Å in *cell* (3, 3) Å.
 
     energy: U0 in eV, of the reference with any elements.  Two elements at a distance that no
@@ -95,6 +96,7 @@ class HarmonicCrystalBackend:
             raise ModelError(f"{name}: expected a finite energy, got {energy}")
         self.springs = tuple(springs)
         self._check_springs()
+        self.elements = frozenset(z for s in self.springs for z in s.elements)
         self.n_atoms = len(positions)
         self.cutoff = max(s.distance for s in self.springs) + _SAME_DISTANCE
         crystal = Atoms(f"H{len(positions)}", positions=positions, cell=cell, pbc=True)
@@ -133,21 +135,12 @@ class HarmonicCrystalBackend:
     @classmethod
     def from_file(cls, path: Path) -> HarmonicCrystalBackend:
         """Read the JSON of the module docstring.  Raises ModelError."""
-        try:
-            content = dict(json.loads(Path(path).read_text()))
-        except OSError as err:
-            raise ModelError(f"model file {path} cannot be read: {err.strerror}") from None
-        except (TypeError, ValueError):
-            raise ModelError(f"model file {path}: expected a JSON object") from None
+        content = read_json(Path(path))
         _check_keys(f"model file {path}", content, _KEYS)
         if not isinstance(content["springs"], list):
             raise ModelError(f"model file {path}: expected a list of springs")
         springs = [_read_spring(f"model file {path}", entry) for entry in content["springs"]]
         return cls(content["positions"], content["cell"], springs, content["energy"], str(path))
-
-    @property
-    def elements(self) -> frozenset[str]:
-        return frozenset(z for s in self.springs for z in s.elements)
 
     def potential(self, sites: AlchemicalSites) -> HarmonicCrystalPotential:
         """Raises InputError if the number of sites is not that of the positions, ModelError for an
@@ -161,7 +154,14 @@ class HarmonicCrystalBackend:
         return HarmonicCrystalPotential(self, sites)
 
 
-def _check_keys(where: str, content: dict, known: Sequence[str]) -> None:
+def open_file(
+    name: str, path: Path, device: str, dtype: str, evaluator: str
+) -> HarmonicCrystalBackend:
+    """The crystal in *path*; it has no device, precision or evaluator to choose."""
+    return HarmonicCrystalBackend.from_file(path)
+
+
+def _check_keys(where: str, content: Mapping[str, object], known: Sequence[str]) -> None:
     for key in content:
         if key not in known:
             raise ModelError(f"{where}: unknown key '{key}'{did_you_mean(key, known)}")
@@ -170,7 +170,7 @@ def _check_keys(where: str, content: dict, known: Sequence[str]) -> None:
             raise ModelError(f"{where}: key '{key}' is missing")
 
 
-def _read_spring(where: str, entry) -> CrystalSpring:
+def _read_spring(where: str, entry: Any) -> CrystalSpring:
     if not isinstance(entry, dict):
         raise ModelError(f"{where}: expected an object for each of the springs, got {entry!r}")
     _check_keys(f"{where}: springs", entry, _SPRING_KEYS)

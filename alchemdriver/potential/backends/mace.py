@@ -21,34 +21,43 @@ import copy
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 
-import mace  # must come before anything imports e3nn
+import mace  # noqa: F401  must come before anything imports e3nn
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from matscipy.neighbours import neighbour_list
+from mace.modules import MACE
+from numpy.typing import ArrayLike
 
 from ...errors import InputError, ModelError, did_you_mean
 from ...records import PotentialEvaluation
-from ..geometry import periodic_box
+from ..modelfile import load_model, load_pickle
+from ..precision import default_dtype, torch_dtype
 from ..sites import AlchemicalSites
-from .base import Potential, check_arguments, require_elements, require_finite
+from .base import (
+    Arguments,
+    Backend,
+    Potential,
+    check_arguments,
+    require_device,
+    require_elements,
+    require_finite,
+)
 from .cueq import converted
 from .fast_mace import FastMacePotential, reason_against
+from .mace_support import features_of, head_index, of_head, require_stock_energy, require_supported
+from .neighbours import directed_edges, sum_rows
 
-__all__ = ["EVALUATORS", "MaceBackend", "MacePotential"]
+__all__ = ["EVALUATORS", "MaceBackend", "MacePotential", "open_embedded", "open_pickle"]
 
 log = logging.getLogger(__name__)
 
 EVALUATORS = ("auto", "fast", "cueq", "stock")
-_DTYPES = {"float64": torch.float64, "float32": torch.float32}
-# What mace.data fills in where a configuration does not say.
-_DEFAULT_FEATURES = {"total_charge": 0.0, "total_spin": 1.0}
 
 
-class MaceBackend:
+class MaceBackend(Backend):
     """A MACE energy model, frozen, on *device* in *dtype*.
 
     Arguments
@@ -70,7 +79,7 @@ class MaceBackend:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: MACE,
         name: str,
         device: str = "cpu",
         dtype: str = "float64",
@@ -78,28 +87,28 @@ class MaceBackend:
         features: Mapping[str, float] | None = None,
         evaluator: str = "auto",
     ):
-        if dtype not in _DTYPES:
-            raise InputError(f"dtype: expected float64 or float32, got '{dtype}'")
-        _check_supported(model, name)
+        self.torch_dtype = torch_dtype(dtype)
+        require_supported(model, name)
         self.name = name
         self.dtype = dtype
-        self.torch_dtype = _DTYPES[dtype]
         self.device = torch.device(device)
+        self.device_type = self.device.type
         self.numbers = tuple(int(z) for z in model.atomic_numbers)
         self.elements = frozenset(chemical_symbols[z] for z in self.numbers)
         self.cutoff = float(model.r_max)
-        self.head = _head_index(model, head, name)
+        self.head = head_index(model, head, name)
         # before the conversion: float32 would cost all-electron energies 0.6 eV
         energies = model.atomic_energies_fn.atomic_energies.detach().to("cpu", torch.float64)
-        self.atomic_energies = torch.atleast_2d(energies)[self.head].numpy()  # [elements] eV
+        of_heads = energies.reshape(-1, energies.shape[-1])
+        self.atomic_energies = of_heads[self.head].numpy()  # [elements] eV
         self.model = copy.deepcopy(model).to(device=self.device, dtype=self.torch_dtype).eval()
         self.model.requires_grad_(False)
-        self.features = _features(self.model, features or {}, name)
+        self.features = features_of(self.model, features or {}, name)
         self.scale, self.shift = 1.0, 0.0
         if hasattr(model, "scale_shift"):
-            self.scale = _of_head(model.scale_shift.scale, self.head)
-            self.shift = _of_head(model.scale_shift.shift, self.head)
-        _check_against_stock(self)
+            self.scale = of_head(model.scale_shift.scale, self.head)
+            self.shift = of_head(model.scale_shift.shift, self.head)
+        require_stock_energy(self)
         self.demanded = evaluator
         self.evaluator = self._choose(evaluator)
 
@@ -123,7 +132,7 @@ class MaceBackend:
         self,
         sites: AlchemicalSites,
         state_features: Sequence[Mapping[str, float]] | None = None,
-    ) -> MacePotential:
+    ) -> Potential:
         """The potential of *sites*.
 
         state_features: for models with a joint embedding, what each state (k of them) has
@@ -136,12 +145,12 @@ class MaceBackend:
         return MacePotential(self, sites, state_features, model)
 
     @cached_property
-    def on_cueq(self) -> torch.nn.Module:
+    def on_cueq(self) -> MACE:
         """The model on cuEquivariance's layers; ModelError where that is not possible."""
         return converted(self.model, self.name, self.device)
 
     def reference(self, sites: AlchemicalSites) -> MacePotential:
-        """The potential of *sites* on stock modules, whatever the evaluator."""
+        """See ``Backend``; on mace-torch's own modules."""
         require_elements(self.name, self.elements, sites)
         return MacePotential(self, sites)
 
@@ -155,14 +164,21 @@ class MaceBackend:
         log.warning("model %s: evaluated on stock modules: %s", self.name, reason)
         self.evaluator = "stock"
 
-    def keep_the_faster(self, sites: AlchemicalSites, arguments: tuple, rounds: int = 3) -> None:
+    def choose_evaluator(self, sites: AlchemicalSites, arguments: Arguments) -> None:
+        """See ``Backend``; 'auto' has a choice on a GPU only."""
+        if self.demanded == "auto" and self.device_type == "cuda":
+            self.keep_the_faster(sites, arguments)
+
+    def keep_the_faster(
+        self, sites: AlchemicalSites, arguments: Arguments, rounds: int = 3
+    ) -> None:
         """Time what 'auto' is on a CPU and cuEquivariance; keep one.
 
-        arguments: of ``Potential.evaluate``.  Which of the two wins depends on the GPU, on the
+        Which of the two wins depends on the GPU, on the
         model and on the number of atoms.  The first evaluation of each, which warms up, does not
         count.
         """
-        seconds = {}
+        seconds: dict[str, float] = {}
         for name in (self._choose("auto"), "cueq"):
             self.evaluator = name
             try:
@@ -178,7 +194,7 @@ class MaceBackend:
                     raise
                 # whatever layers that were not made for this model or GPU raise
                 log.info("model %s: not on cuEquivariance: %s", self.name, err)
-        self.evaluator = min(seconds, key=seconds.get)
+        self.evaluator = min(seconds, key=lambda name: seconds[name])
         found = ", ".join(f"{name} {1e3 * t:.1f} ms" for name, t in seconds.items())
         log.info("model %s: %s evaluator on this system (%s)", self.name, self.evaluator, found)
 
@@ -209,6 +225,20 @@ class MaceBackend:
         return "stock"
 
 
+def open_embedded(name: str, path: Path, device: str, dtype: str, evaluator: str) -> MaceBackend:
+    """The model of the embedded format in the JSON file *path*."""
+    require_device(device, dtype)
+    # the backend converts: isolated-atom energies must reach it in the precision of the file
+    model, _ = load_model(path)
+    return MaceBackend(model, name, device, dtype, evaluator=evaluator)
+
+
+def open_pickle(name: str, path: Path, device: str, dtype: str, evaluator: str) -> MaceBackend:
+    """The model in the ``.model`` file *path*.  Runs the code in the pickle."""
+    require_device(device, dtype)
+    return MaceBackend(load_pickle(path), name, device, dtype, evaluator=evaluator)
+
+
 class MacePotential(Potential):
     """E(x, cell, λ) of one set of sites; made by :meth:`MaceBackend.potential`."""
 
@@ -217,7 +247,7 @@ class MacePotential(Potential):
         backend: MaceBackend,
         sites: AlchemicalSites,
         state_features: Sequence[Mapping[str, float]] | None = None,
-        model: torch.nn.Module | None = None,
+        model: MACE | None = None,
     ):
         """model: modules to run instead of the backend's, with the same weights."""
         self.backend = backend
@@ -231,10 +261,10 @@ class MacePotential(Potential):
         self.heads = torch.full_like(species, backend.head)
         # ZBL adds up per receiver; see _pair_energy
         self.attrs_of_each_weight = self.attrs.repeat(sites.n_weights + 1, 1)
-        self.embeddings, self.embedding_row = self._joint_embeddings(state_features)
+        self.joint = self._joint_embeddings(state_features)
         self.constant = backend.constant_energies(sites)  # [1+k] eV
 
-    def _tensor(self, values, dtype: torch.dtype) -> torch.Tensor:
+    def _tensor(self, values: ArrayLike, dtype: torch.dtype) -> torch.Tensor:
         return torch.as_tensor(values, dtype=dtype, device=self.backend.device)
 
     # --- evaluation -------------------------------------------------------------------------
@@ -255,7 +285,7 @@ class MacePotential(Potential):
         positions, cell, weights = check_arguments(
             self.backend.name, sites, positions, cell, weights
         )
-        senders, receivers, vectors = _edges(positions, cell, pbc, self.backend.cutoff)
+        senders, receivers, vectors = directed_edges(positions, cell, pbc, self.backend.cutoff)
         edges = sites.expand_edges(senders, receivers)
         vectors = vectors[edges.origin]
 
@@ -269,12 +299,12 @@ class MacePotential(Potential):
             energy = (lam[self.node_weight] * node_energy.cpu().double()).sum()  # eq. 7
         else:
             energy = lam.sum() * 0.0
-        slope, gradient = torch.autograd.grad(energy, [d, lam], materialize_grads=True)
+        to_d, gradient = torch.autograd.grad(energy, [d, lam], materialize_grads=True)
 
-        slope = slope.cpu().numpy().astype(np.float64)  # [E', 3] eV/Å
+        slope = to_d.cpu().numpy().astype(np.float64)  # [E', 3] eV/Å
         atom = sites.node_atom
-        forces = _sum_rows(slope, atom[edges.senders], sites.n_atoms)
-        forces -= _sum_rows(slope, atom[edges.receivers], sites.n_atoms)
+        forces = sum_rows(slope, atom[edges.senders], sites.n_atoms)
+        forces -= sum_rows(slope, atom[edges.receivers], sites.n_atoms)
         virial = -vectors.T @ slope
         found = PotentialEvaluation(
             energy=energy.item() + float(self.constant @ lam.detach().numpy()),
@@ -285,7 +315,13 @@ class MacePotential(Potential):
         require_finite(self.backend.name, found)
         return found
 
-    def _node_energy(self, d, lam, edge_index, edge_weight) -> torch.Tensor:
+    def _node_energy(
+        self,
+        d: torch.Tensor,
+        lam: torch.Tensor,
+        edge_index: torch.Tensor,
+        edge_weight: torch.Tensor,
+    ) -> torch.Tensor:
         """R(h_(i,α)) of every node [n], eV, without E0 and shift; mace's own forward, eq. 6, 14b.
 
         d: [E', 3] Å from sender to receiver; lam: [1+k], λ_0 = 1; edge_index: [2, E'];
@@ -302,8 +338,8 @@ class MacePotential(Potential):
 
         h = self.embedded
         outside = None  # energy that stock adds after scale and shift
-        if self.embeddings is not None:
-            h = h + self._mixed_embedding(weights)
+        if self.joint is not None:
+            h = h + _mixed_embedding(*self.joint, weights)
             if hasattr(model, "embedding_readout"):
                 outside = model.embedding_readout(h, heads)[:, self.backend.head]
         features = []
@@ -331,7 +367,13 @@ class MacePotential(Potential):
         energy = energy * self.backend.scale
         return energy if outside is None else energy + outside
 
-    def _pair_energy(self, lengths, weights, edge_index, edge_weight) -> torch.Tensor:
+    def _pair_energy(
+        self,
+        lengths: torch.Tensor,
+        weights: torch.Tensor,
+        edge_index: torch.Tensor,
+        edge_weight: torch.Tensor,
+    ) -> torch.Tensor:
         """ZBL energy of every node [n], its edges weighted by ω.
 
         mace's module sums over the edges of a receiver by itself.  It is linear in them, so each
@@ -339,22 +381,24 @@ class MacePotential(Potential):
         """
         model, n = self.model, len(self.attrs)
         slots = torch.stack([edge_index[0], edge_index[1] + n * edge_weight])
-        with _default_dtype(lengths.dtype):  # products of numbers and integer tensors take it
-            energy = model.pair_repulsion_fn(
+        with default_dtype(lengths.dtype):  # products of numbers and integer tensors take it
+            energy: torch.Tensor = model.pair_repulsion_fn(
                 lengths, self.attrs_of_each_weight, slots, model.atomic_numbers
             )
         return weights @ energy.view(len(weights), n)
 
     # --- joint embedding --------------------------------------------------------------------
 
-    def _joint_embeddings(self, state_features) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def _joint_embeddings(
+        self, state_features: Sequence[Mapping[str, float]] | None
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Embeddings [1+k, C] of the common features and of each state's; the row of every node.
 
         Row 0 is for the nodes that see the mixture: ordinary atoms, and sites of groups whose
-        states do not differ.  (None, None) for a model without joint embedding.
+        states do not differ.  None for a model without joint embedding.
         """
         backend, sites = self.backend, self.sites
-        own = [{}] * sites.n_weights if state_features is None else list(state_features)
+        own = [{} for _ in sites.states] if state_features is None else list(state_features)
         if len(own) != sites.n_weights:
             raise InputError(
                 f"state_features: expected one per state ({sites.n_weights}), got {len(own)}"
@@ -362,9 +406,9 @@ class MacePotential(Potential):
         if not hasattr(self.model, "joint_embedding"):
             if any(own):
                 raise ModelError(f"model '{backend.name}' takes no features such as {own}")
-            return None, None
+            return None
         values = [backend.features]
-        values += [_features(backend.model, {**backend.features, **f}, backend.name) for f in own]
+        values += [features_of(backend.model, {**backend.features, **f}, backend.name) for f in own]
         differing = {g for g, v in zip(sites.groups, values[1:], strict=True) if v != values[0]}
         if len(differing) > 1:
             raise InputError(
@@ -377,179 +421,12 @@ class MacePotential(Potential):
         row = self._tensor(of_weight, torch.int64)[self.node_weight.to(backend.device)]
         return self.model.joint_embedding(rows, named), row
 
-    def _mixed_embedding(self, weights) -> torch.Tensor:
-        """Embedding [n, C] to add to every node: e_α to nodes of a state α that has its own.
 
-        The others get e_0 + Σ λ_α (e_α − e_0), e_0 of the common features: that is e_α where one
-        weight of the group is 1, and e_0 for any weights if no state differs.
-        """
-        e = self.embeddings
-        mixed = e[0] + weights[1:] @ (e[1:] - e[0])
-        return torch.cat([mixed.unsqueeze(0), e[1:]])[self.embedding_row]
+def _mixed_embedding(e: torch.Tensor, row: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Embedding [n, C] to add to every node: e_α to nodes of a state α that has its own.
 
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-# --- neighbours -----------------------------------------------------------------------------
-
-
-def _edges(
-    positions: np.ndarray, cell: np.ndarray, pbc: Sequence[bool], cutoff: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Directed edges shorter than *cutoff* Å: senders (E,), receivers (E,), vectors (E, 3) Å.
-
-    Vectors point from sender to receiver.  The same list as ``mace.data.get_neighborhood`` makes.
+    The others get e_0 + Σ λ_α (e_α − e_0), e_0 of the common features: that is e_α where one
+    weight of the group is 1, and e_0 for any weights if no state differs.
     """
-    cell, box, periodic = periodic_box(positions, cell, pbc, cutoff)
-    senders, receivers, shifts = neighbour_list(
-        "ijS", pbc=periodic, cell=box, positions=positions, cutoff=cutoff
-    )
-    vectors = positions[receivers] - positions[senders] + shifts @ cell
-    return senders, receivers, vectors
-
-
-def _sum_rows(values: np.ndarray, index: np.ndarray, n: int) -> np.ndarray:
-    """Rows of values (E, 3) summed by index (E,) into (n, 3), always in the same order."""
-    return np.stack([np.bincount(index, values[:, c], minlength=n) for c in range(3)], axis=1)
-
-
-# --- what is supported ----------------------------------------------------------------------
-
-# Exactly these classes: a subclass may do anything.
-_MODELS = {"MACE", "ScaleShiftMACE"}
-_INTERACTIONS = {
-    "RealAgnosticInteractionBlock",
-    "RealAgnosticResidualInteractionBlock",
-    "RealAgnosticDensityInteractionBlock",
-    "RealAgnosticDensityResidualInteractionBlock",
-    "RealAgnosticResidualNonLinearInteractionBlock",
-    "RealAgnosticAttResidualInteractionBlock",
-}
-_NOT_ZERO_AT_CUTOFF = {
-    "RealAgnosticResidualNonLinearInteractionBlock",
-    "RealAgnosticAttResidualInteractionBlock",
-}
-_READOUTS = {"LinearReadoutBlock", "NonLinearReadoutBlock", "NonLinearBiasReadoutBlock"}
-_RADIAL = {"BesselBasis", "GaussianBasis"}  # stock forces of ChebychevBasis fail their own FD test
-_TRANSFORMS = {"AgnesiTransform", "SoftTransform"}
-
-
-def _check_supported(model: torch.nn.Module, name: str) -> None:
-    """Raise ModelError, by the name of the part, unless every part of *model* is a known one."""
-    kind = type(model).__name__
-    if kind not in _MODELS:
-        raise ModelError(
-            f"model '{name}' is a {kind}: alchemical weights are implemented for "
-            f"{' and '.join(sorted(_MODELS))} energy models"
-        )
-    radial = model.radial_embedding
-    parts = [
-        ("radial basis", [radial.bessel_fn], _RADIAL),
-        ("distance transform", [getattr(radial, "distance_transform", None)], _TRANSFORMS),
-        ("interaction block", model.interactions, _INTERACTIONS),
-        ("product block", model.products, {"EquivariantProductBasisBlock"}),
-        ("readout", model.readouts, _READOUTS),
-        ("pair repulsion", [getattr(model, "pair_repulsion_fn", None)], {"ZBLBasis"}),
-        ("joint embedding", [getattr(model, "joint_embedding", None)], {"GenericJointEmbedding"}),
-    ]
-    for what, modules, known in parts:
-        for module in modules:
-            if module is not None and type(module).__name__ not in known:
-                raise ModelError(
-                    f"model '{name}': its {what} {type(module).__name__} is not supported; "
-                    f"supported: {', '.join(sorted(known))}"
-                )
-    # a radial network with constants is not zero where its input is
-    kinds = {type(block).__name__ for block in model.interactions}
-    if getattr(radial, "apply_cutoff", True) and kinds & _NOT_ZERO_AT_CUTOFF:
-        log.warning(
-            "model '%s': its energy jumps where an atom crosses the cutoff (%s with apply_cutoff); "
-            "dynamics will not conserve energy",
-            name,
-            ", ".join(sorted(kinds & _NOT_ZERO_AT_CUTOFF)),
-        )
-    for feature, spec in getattr(model, "embedding_specs", {}).items():
-        if spec["per"] != "graph":
-            raise ModelError(f"model '{name}': the per-atom feature '{feature}' is not supported")
-
-
-def _check_against_stock(backend: MaceBackend) -> None:
-    """Raise ModelError unless a pair of atoms has the energy that mace's own forward gives it.
-
-    ``_node_energy`` repeats that forward; a later mace-torch may have changed it.
-    """
-    model, dtype, device = backend.model, backend.torch_dtype, backend.device
-    z = (backend.numbers[0], backend.numbers[-1])
-    symbols = [chemical_symbols[n] for n in z]
-    positions = np.array([[0.0, 0.0, 0.0], [0.3, 0.4, 0.5 * backend.cutoff]])
-    box, free = np.zeros((3, 3)), (False, False, False)
-    pair = backend.reference(AlchemicalSites.plain(symbols))
-    energy = pair.evaluate(positions, box, free, np.zeros(0)).energy
-    data = {
-        "positions": torch.as_tensor(positions, dtype=dtype, device=device),
-        "cell": torch.as_tensor(box, dtype=dtype, device=device),
-        "edge_index": torch.tensor([[0, 1], [1, 0]], device=device),
-        "shifts": torch.zeros(2, 3, dtype=dtype, device=device),
-        "unit_shifts": torch.zeros(2, 3, dtype=dtype, device=device),
-        "node_attrs": pair.attrs,
-        "batch": torch.zeros(2, dtype=torch.int64, device=device),
-        "ptr": torch.tensor([0, 2], device=device),
-        "head": torch.tensor([backend.head], device=device),
-    }
-    data |= {f: torch.tensor([v], dtype=dtype, device=device) for f, v in backend.features.items()}
-    with _default_dtype(dtype):
-        expected = model(data, compute_force=False)["energy"].item()
-    tolerance = {"float64": 1e-9, "float32": 1e-4}[backend.dtype] * max(1.0, abs(expected))
-    if not abs(energy - expected) <= tolerance:
-        raise ModelError(
-            f"model '{backend.name}': a pair {'-'.join(symbols)} has {energy:.9g} eV here and "
-            f"{expected:.9g} eV in mace-torch {mace.__version__}, which is not supported"
-        )
-
-
-def _head_index(model: torch.nn.Module, head: str | None, name: str) -> int:
-    heads = list(getattr(model, "heads", ["Default"]))
-    if head is not None:
-        if head not in heads:
-            raise ModelError(
-                f"model '{name}' has no head '{head}'{did_you_mean(head, heads)}; "
-                f"it has {', '.join(heads)}"
-            )
-        return heads.index(head)
-    if len(heads) == 1:
-        return 0
-    default = [n for n, known in enumerate(heads) if known.lower() == "default"]
-    if not default:
-        raise ModelError(f"model '{name}' has several heads, choose one: {', '.join(heads)}")
-    return default[0]
-
-
-def _of_head(values: torch.Tensor, head: int) -> float:
-    """The number of *head* in a buffer that holds one per head, or one for all."""
-    values = torch.atleast_1d(values.detach())
-    return float(values[head if len(values) > 1 else 0])
-
-
-def _features(model, given: Mapping[str, float], name: str) -> dict[str, float]:
-    """Every feature that the joint embedding of *model* takes, from *given* or mace's defaults."""
-    specs = getattr(model, "embedding_specs", {}) if hasattr(model, "joint_embedding") else {}
-    for feature in given:
-        if feature not in specs:
-            raise ModelError(
-                f"model '{name}' takes no feature '{feature}'{did_you_mean(feature, specs)}"
-            )
-    values = {}
-    for feature in specs:
-        value = given.get(feature, _DEFAULT_FEATURES.get(feature))
-        if value is None:
-            raise ModelError(f"model '{name}' needs a value of its feature '{feature}'")
-        values[feature] = float(value)
-    return values
+    mixed = e[0] + weights[1:] @ (e[1:] - e[0])
+    return torch.cat([mixed.unsqueeze(0), e[1:]])[row]

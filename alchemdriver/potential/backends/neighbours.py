@@ -1,4 +1,4 @@
-"""Bonds between atoms: every pair once, whatever the boundary conditions."""
+"""Neighbours within a cutoff, as directed edges or as bonds, whatever the boundary conditions."""
 
 from __future__ import annotations
 
@@ -6,11 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matscipy.neighbours import neighbour_list
+from matscipy.neighbours import neighbour_list  # type: ignore[import-untyped]
 
 from ..geometry import periodic_box
 
-__all__ = ["Bonds", "bonds_within", "sum_rows"]
+__all__ = ["Bonds", "bonds_within", "directed_edges", "sum_rows"]
+
+
+def directed_edges(
+    positions: np.ndarray, cell: np.ndarray, pbc: Sequence[bool], cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Directed edges shorter than *cutoff* Å: senders (E,), receivers (E,), vectors (E, 3) Å.
+
+    Vectors point from sender to receiver.  The same list as ``mace.data.get_neighborhood`` makes.
+    """
+    cell, box, periodic = periodic_box(positions, cell, pbc, cutoff)
+    senders, receivers, shifts = neighbour_list(
+        "ijS", pbc=periodic, cell=box, positions=positions, cutoff=cutoff
+    )
+    vectors = positions[receivers] - positions[senders] + shifts @ cell
+    return senders, receivers, vectors
 
 
 @dataclass(frozen=True)
@@ -43,5 +58,5 @@ def bonds_within(
 
 
 def sum_rows(values: np.ndarray, index: np.ndarray, n: int) -> np.ndarray:
-    """Rows of values (B, 3) summed by index (B,) into (n, 3), always in the same order."""
+    """Rows of values (E, 3) summed by index (E,) into (n, 3), always in the same order."""
     return np.stack([np.bincount(index, values[:, c], minlength=n) for c in range(3)], axis=1)

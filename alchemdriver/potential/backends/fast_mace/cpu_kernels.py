@@ -7,9 +7,10 @@ docs/evaluator.md derives them; :mod:`.torch_kernels` has the same two for other
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,14 @@ class NeighbourSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, weights, coupled, senders, neighbours: Neighbours, layer: Layer):
+    def forward(
+        ctx: Any,
+        weights: torch.Tensor,
+        coupled: torch.Tensor,
+        senders: torch.Tensor | None,
+        neighbours: Neighbours,
+        layer: Layer,
+    ) -> tuple[torch.Tensor, ...]:
         if senders is None:
             senders = weights.new_ones(1, 1, layer.channels)
             sender = np.zeros_like(neighbours.sender)
@@ -54,7 +62,7 @@ class NeighbourSum(torch.autograd.Function):
         return tuple(_by_degree(torch.from_numpy(out), layer, neighbours.n_receivers))
 
     @staticmethod
-    def backward(ctx, *upstream):
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         arrays, sender, paths, n = ctx.rest
         weights, coupled, senders = arrays
         rows = [g.reshape(-1, senders.shape[2]) for g in upstream]
@@ -78,7 +86,8 @@ class NeighbourSum(torch.autograd.Function):
 
 def _path_table(layer: Layer, n_receivers: int) -> np.ndarray:
     """The paths as ``loops.sum_messages`` reads them."""
-    before, base = 0, {}
+    before = 0
+    base: dict[int, int] = {}
     for l3, count in layer.paths_to.items():
         base[l3] = before * n_receivers
         before += (2 * l3 + 1) * count
@@ -98,7 +107,7 @@ def _path_table(layer: Layer, n_receivers: int) -> np.ndarray:
     )
 
 
-def _by_degree(rows: torch.Tensor, layer: Layer, n_receivers: int):
+def _by_degree(rows: torch.Tensor, layer: Layer, n_receivers: int) -> Iterator[torch.Tensor]:
     start = 0
     for l3, count in layer.paths_to.items():
         stop = start + n_receivers * (2 * l3 + 1) * count
@@ -114,7 +123,9 @@ class SymmetricPolynomial(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: torch.Tensor, p: Polynomial, ranges: Sequence[tuple[int, int]]):
+    def forward(
+        ctx: Any, x: torch.Tensor, p: Polynomial, ranges: Sequence[tuple[int, int]]
+    ) -> torch.Tensor:
         element = np.repeat(np.arange(len(ranges)), [stop - start for start, stop in ranges])
         tensors = (x, p.index, p.coefficients)
         arrays = [element, *(t.detach().contiguous().numpy() for t in tensors)]
@@ -124,9 +135,9 @@ class SymmetricPolynomial(torch.autograd.Function):
         return torch.from_numpy(value)
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         slope = np.empty_like(ctx.arrays[1])
-        shared = (*ctx.arrays, upstream.contiguous().numpy(), slope)
+        shared = (*ctx.arrays, upstream[0].contiguous().numpy(), slope)
         _share(len(slope), lambda part, first, last: loops.polynomial_slope(first, last, *shared))
         return torch.from_numpy(slope), None, None
 

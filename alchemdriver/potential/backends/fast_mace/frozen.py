@@ -15,6 +15,11 @@ from functools import cached_property, partial
 import mace  # noqa: F401  must come before e3nn
 import torch
 from e3nn import o3
+from mace.modules import MACE
+from mace.modules.blocks import EquivariantProductBasisBlock, InteractionBlock
+from mace.modules.symmetric_contraction import Contraction
+
+from ...precision import default_dtype
 
 __all__ = ["Frozen", "Layer", "Path", "Polynomial", "freeze"]
 
@@ -95,15 +100,13 @@ class Frozen:
     layers: tuple[Layer, ...]
 
 
-def freeze(model: torch.nn.Module, numbers: Sequence[int]) -> Frozen:
+def freeze(model: MACE, numbers: Sequence[int]) -> Frozen:
     """*model* for the elements *numbers*; it must have passed ``support.reason_against``."""
     known = [int(z) for z in model.atomic_numbers]
     rows = [known.index(z) for z in numbers]
     weight = model.node_embedding.linear.weight
     attributes = torch.eye(len(known), dtype=weight.dtype, device=weight.device)[rows]
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(weight.dtype)
-    try:
+    with default_dtype(weight.dtype):
         layers = []
         for n, (block, product) in enumerate(zip(model.interactions, model.products, strict=True)):
             last = n == len(model.interactions) - 1
@@ -113,12 +116,16 @@ def freeze(model: torch.nn.Module, numbers: Sequence[int]) -> Frozen:
                 readout = model.readouts[n]
             layers.append(_layer(block, product, readout, attributes, rows))
         embedding = model.node_embedding(attributes)
-    finally:
-        torch.set_default_dtype(before)
     return Frozen(tuple(numbers), attributes, embedding, tuple(layers))
 
 
-def _layer(block, product, readout, attributes: torch.Tensor, rows: list[int]) -> Layer:
+def _layer(
+    block: InteractionBlock,
+    product: EquivariantProductBasisBlock,
+    readout: torch.nn.Module | None,
+    attributes: torch.Tensor,
+    rows: list[int],
+) -> Layer:
     features_in = o3.Irreps(block.node_feats_irreps)
     middle = block.conv_tp.irreps_out
     target = o3.Irreps(block.irreps_out)
@@ -173,7 +180,9 @@ def _unit_rows(irreps: o3.Irreps, like: torch.Tensor) -> tuple[torch.Tensor, tor
     return units, torch.tensor(degree, device=like.device)
 
 
-def _by_degree(out: torch.Tensor, degree: torch.Tensor, irreps: o3.Irreps):
+def _by_degree(
+    out: torch.Tensor, degree: torch.Tensor, irreps: o3.Irreps
+) -> dict[int, torch.Tensor]:
     """Answers *out* to unit vectors of *degree*, as {l: matrix [channels in, channels out]}."""
     return {
         ir.l: out[degree == ir.l][:, part].reshape(-1, mul, ir.dim)[:, :, 0].contiguous()
@@ -182,12 +191,19 @@ def _by_degree(out: torch.Tensor, degree: torch.Tensor, irreps: o3.Irreps):
     }
 
 
-def _linear(module, irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> dict[int, torch.Tensor]:
+def _linear(
+    module: o3.Linear, irreps_in: o3.Irreps, irreps_out: o3.Irreps
+) -> dict[int, torch.Tensor]:
     units, degree = _unit_rows(o3.Irreps(irreps_in), next(module.parameters()))
     return _by_degree(module(units), degree, o3.Irreps(irreps_out))
 
 
-def _selected(module, attributes, irreps_in, irreps_out) -> dict[int, torch.Tensor]:
+def _selected(
+    module: o3.FullyConnectedTensorProduct,
+    attributes: torch.Tensor,
+    irreps_in: o3.Irreps,
+    irreps_out: o3.Irreps,
+) -> dict[int, torch.Tensor]:
     """A tensor product with the one-hot element as {l: [Z, channels in, channels out]}."""
     units, degree = _unit_rows(irreps_in, attributes)
     of_element = [
@@ -200,14 +216,16 @@ def _selected(module, attributes, irreps_in, irreps_out) -> dict[int, torch.Tens
 # --- convolution ----------------------------------------------------------------------------
 
 
-def _paths(product) -> tuple[tuple[Path, ...], torch.Tensor, dict[int, list[torch.Tensor]]]:
+def _paths(
+    product: o3.TensorProduct,
+) -> tuple[tuple[Path, ...], torch.Tensor, dict[int, list[torch.Tensor]]]:
     """Paths of a tensor product, ``Layer.coupling``, and for every l3 a factor [1] of each path.
 
     A path from scalars couples by a number, which goes into the matrix after it.
     """
     in1, in2, out = product.irreps_in1, product.irreps_in2, product.irreps_out
     paths, blocks, n_columns = [], [], 0
-    factors: dict[int, list] = {ell: [] for ell in sorted({ir.l for _, ir in out})}
+    factors: dict[int, list[torch.Tensor]] = {ell: [] for ell in sorted({ir.l for _, ir in out})}
     by_place = sorted(enumerate(product.instructions), key=lambda item: item[1].i_out)
     for slot, i in by_place:
         l1, l2, l3 = in1[i.i_in1].ir.l, in2[i.i_in2].ir.l, out[i.i_out].ir.l
@@ -224,7 +242,7 @@ def _paths(product) -> tuple[tuple[Path, ...], torch.Tensor, dict[int, list[torc
     return tuple(paths), torch.cat(blocks, dim=1), factors
 
 
-def _coupling(product, slot: int) -> torch.Tensor:
+def _coupling(product: o3.TensorProduct, slot: int) -> torch.Tensor:
     """What one path makes of unit vectors in its first channel: [2l2+1, (2l1+1)(2l3+1)]."""
     i = product.instructions[slot]
     in1, in2 = product.irreps_in1, product.irreps_in2
@@ -237,14 +255,14 @@ def _coupling(product, slot: int) -> torch.Tensor:
         y[row, in2.slices()[i.i_in2].start + b] = 1.0
     channels = in1[i.i_in1].mul
     w[:, slot * channels] = 1.0
-    answer = product(x, y, w)[:, product.irreps_out.slices()[i.i_out]]
+    answer: torch.Tensor = product(x, y, w)[:, product.irreps_out.slices()[i.i_out]]
     return answer[:, :d3].reshape(d2, d1 * d3).contiguous()
 
 
 # --- contraction ----------------------------------------------------------------------------
 
 
-def _polynomial(contraction, degree: int, rows: list[int]) -> Polynomial:
+def _polynomial(contraction: Contraction, degree: int, rows: list[int]) -> Polynomial:
     """U and the weights of the elements *rows* contracted to monomials, in float64."""
     order = contraction.correlation
     weights = {order: contraction.weights_max}
@@ -267,5 +285,5 @@ def _polynomial(contraction, degree: int, rows: list[int]) -> Polynomial:
         used = summed.abs().amax(dim=(-2, -1)) > 4.0 * torch.finfo(dtype).eps * summed.abs().max()
         coefficients.append(summed[used])
         index.append(torch.nn.functional.pad(monomial[used], (0, 3 - n), value=width))
-    coefficients = torch.cat(coefficients).transpose(0, 1).to(dtype)
-    return Polynomial(degree, width, torch.cat(index), coefficients.contiguous())
+    of_element = torch.cat(coefficients).transpose(0, 1).to(dtype)
+    return Polynomial(degree, width, torch.cat(index), of_element.contiguous())

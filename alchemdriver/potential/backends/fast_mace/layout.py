@@ -34,7 +34,7 @@ class GroupSites:
 
     @property
     def n_states(self) -> int:
-        return self.nodes.shape[1]
+        return int(self.nodes.shape[1])
 
 
 class Layout:

@@ -6,15 +6,19 @@ lock.  The innermost loop is always the one over channels, which is contiguous a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numba
 import numpy as np
+from numpy import ndarray
 
 __all__ = ["group", "polynomial", "polynomial_slope", "sum_messages", "sum_messages_slope"]
 
 
-def _compiled(function):
+def _compiled(function: Callable[..., Any]) -> Any:
     # sums may be reordered and multiplications fused; infinities and NaN keep their meaning
-    options = {
+    options: dict[str, Any] = {
         "nogil": True,
         "error_model": "numpy",
         "fastmath": {"contract", "reassoc", "nsz"},
@@ -26,7 +30,7 @@ def _compiled(function):
 
 
 @_compiled
-def group(keys, n_keys):
+def group(keys: ndarray, n_keys: int) -> tuple[ndarray, ndarray]:
     """(starts [n_keys+1], order [E]): order[starts[k]:starts[k+1]] are the places of k in keys."""
     starts = np.zeros(n_keys + 1, np.int64)
     for key in keys:
@@ -42,7 +46,7 @@ def group(keys, n_keys):
 
 
 @_compiled
-def _weigh(w, u, out):
+def _weigh(w: ndarray, u: ndarray, out: ndarray) -> None:
     """out [S·C] = w [C] times u [S·C], state by state."""
     channels = len(w)
     for s in range(len(u) // channels):
@@ -61,8 +65,19 @@ def _weigh(w, u, out):
 
 @_compiled
 def sum_messages(
-    first, last, starts, order, radial, harmonic, sender, weights, coupled, senders, paths, out
-):
+    first: int,
+    last: int,
+    starts: ndarray,
+    order: ndarray,
+    radial: ndarray,
+    harmonic: ndarray,
+    sender: ndarray,
+    weights: ndarray,
+    coupled: ndarray,
+    senders: ndarray,
+    paths: ndarray,
+    out: ndarray,
+) -> None:
     """out += Σ over the edges of receivers first … last-1 of w ⊙ (Y ⊗ u), eq. 6."""
     channels = weights.shape[1] // len(paths)
     weighted = np.empty(senders.shape[2], weights.dtype)
@@ -84,22 +99,22 @@ def sum_messages(
 
 @_compiled
 def sum_messages_slope(
-    first,
-    last,
-    starts,
-    order,
-    receiver,
-    harmonic,
-    sender,
-    weights,
-    coupled,
-    senders,
-    paths,
-    upstream,
-    to_weights,
-    to_edges,
-    to_senders,
-):
+    first: int,
+    last: int,
+    starts: ndarray,
+    order: ndarray,
+    receiver: ndarray,
+    harmonic: ndarray,
+    sender: ndarray,
+    weights: ndarray,
+    coupled: ndarray,
+    senders: ndarray,
+    paths: ndarray,
+    upstream: ndarray,
+    to_weights: ndarray,
+    to_edges: ndarray,
+    to_senders: ndarray,
+) -> None:
     """Gradients of :func:`sum_messages`, edge by edge of the radial rows first … last-1.
 
     upstream is laid out like out.  to_weights [R, slots·C] is added to, to_edges [E, Q], along the
@@ -160,7 +175,15 @@ def sum_messages_slope(
 
 
 @_compiled
-def polynomial(first, last, element, x, index, coefficients, value):
+def polynomial(
+    first: int,
+    last: int,
+    element: ndarray,
+    x: ndarray,
+    index: ndarray,
+    coefficients: ndarray,
+    value: ndarray,
+) -> None:
     """value [n, W, C] += Σ over monomials, nodes first … last-1."""
     _, width, channels = x.shape
     here = np.ones((width + 1, channels), x.dtype)
@@ -175,7 +198,16 @@ def polynomial(first, last, element, x, index, coefficients, value):
 
 
 @_compiled
-def polynomial_slope(first, last, element, x, index, coefficients, upstream, slope):
+def polynomial_slope(
+    first: int,
+    last: int,
+    element: ndarray,
+    x: ndarray,
+    index: ndarray,
+    coefficients: ndarray,
+    upstream: ndarray,
+    slope: ndarray,
+) -> None:
     """slope [n, D, C]: upstream [n, W, C] times the gradient of :func:`polynomial`."""
     _, width, channels = x.shape
     here = np.ones((width + 1, channels), x.dtype)

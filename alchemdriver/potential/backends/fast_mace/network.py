@@ -6,11 +6,13 @@ Features are {ell: [n, 2l+1, C]}.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import torch
+from mace.modules import MACE
 
+from ...precision import default_dtype
 from . import cpu_kernels, torch_kernels
 from .frozen import Frozen, Layer
 from .graph import Graph, GroupEdges, NodePairs
@@ -29,7 +31,7 @@ class Network:
     repulsion are called as they are; head: index of the readouts' column.
     """
 
-    def __init__(self, model: torch.nn.Module, frozen: Frozen, layout: Layout, head: int):
+    def __init__(self, model: MACE, frozen: Frozen, layout: Layout, head: int):
         self.model = model
         self.frozen = frozen
         self.layout = layout
@@ -68,7 +70,9 @@ class Network:
         energies = lam.new_zeros(len(lam))
         return energies.index_add(0, self._structure, lam_node * node_energy)  # eq. 7
 
-    def _node_energy(self, graph: Graph, vectors, lengths, lam_node) -> torch.Tensor:
+    def _node_energy(
+        self, graph: Graph, vectors: torch.Tensor, lengths: torch.Tensor, lam_node: torch.Tensor
+    ) -> torch.Tensor:
         """R(h_(i,α)) of every node [n]; the layers of eqs. 6 and 14b."""
         basis, cutoff = self._radial_basis(graph, lengths)
         along = self.model.spherical_harmonics(vectors)  # [P, lm]
@@ -76,7 +80,7 @@ class Network:
         lam_split = lam_node[self._split].to(vectors.dtype)
 
         features = {0: self.frozen.embedding[self._element].unsqueeze(1)}
-        energy = 0.0
+        energies: list[torch.Tensor] = []
         for depth, layer in enumerate(self.frozen.layers):
             weights = layer.radial(basis)  # [R, slots·C]
             weights = weights if cutoff is None else weights * cutoff
@@ -96,12 +100,14 @@ class Network:
                 }
             features = self._product(layer, messages, features)
             if layer.readout is not None:
-                energy = energy + self._readout(layer, features)
-        return energy
+                energies.append(self._readout(layer.readout, features))
+        return sum(energies[1:], start=energies[0])
 
     # --- edges ------------------------------------------------------------------------------
 
-    def _radial_basis(self, graph: Graph, lengths) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _radial_basis(
+        self, graph: Graph, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Radial basis [R, nb] and, where it is apart, cutoff [R, 1]."""
         attributes = ends = None
         if graph.rows is not None:
@@ -113,9 +119,14 @@ class Network:
                 ]
             )
             attributes = self.frozen.attributes
-        return self.model.radial_embedding(lengths, attributes, ends, self.model.atomic_numbers)
+        basis, cutoff = self.model.radial_embedding(
+            lengths, attributes, ends, self.model.atomic_numbers
+        )
+        return basis, cutoff
 
-    def _repulsion(self, close: NodePairs, lengths, lam) -> torch.Tensor:
+    def _repulsion(
+        self, close: NodePairs, lengths: torch.Tensor, lam: torch.Tensor
+    ) -> torch.Tensor:
         """ZBL energy of every node [n], float64, its edges weighted by ω (eqs. 5, 6).
 
         mace's module sums over the edges of a receiver; giving every edge a receiver of its own
@@ -126,17 +137,13 @@ class Network:
         n = len(pair)
         attributes = self.frozen.attributes[self._element[torch.cat([first, second])]]
         edge = torch.arange(n, device=pair.device)
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(lengths.dtype)  # products of numbers and integer tensors take it
-        try:
-            repulsion = self.model.pair_repulsion_fn(
+        with default_dtype(lengths.dtype):  # products of numbers and integer tensors take it
+            repulsion: torch.Tensor = self.model.pair_repulsion_fn(
                 lengths.index_select(0, pair),
                 attributes,
                 torch.stack([edge, edge + n]),
                 self.model.atomic_numbers,
             )[n:].double()
-        finally:
-            torch.set_default_dtype(before)
         structure = self._structure[first]
         energy = lam.new_zeros(self.layout.n_nodes)
         energy = energy.index_add(0, second, repulsion * lam[structure, self._index(close.forward)])
@@ -145,7 +152,14 @@ class Network:
     # --- messages ---------------------------------------------------------------------------
 
     def _messages(
-        self, layer: Layer, graph: Graph, weights, coupled, up, lam_split, species_only
+        self,
+        layer: Layer,
+        graph: Graph,
+        weights: torch.Tensor,
+        coupled: torch.Tensor,
+        up: torch.Tensor,
+        lam_split: torch.Tensor,
+        species_only: bool,
     ) -> Features:
         """Σ over neighbours of ω R(r) Y(r) h of every node, already mixed by ``layer.down``.
 
@@ -162,6 +176,7 @@ class Network:
         for group in graph.groups:
             nodes = self._index(group.sites.nodes).flatten()
             there = (nodes >= 0).nonzero()[:, 0]
+            parts: Iterable[Features]
             if species_only:
                 parts = self._species_messages(layer, group, weights, coupled)
             else:
@@ -172,7 +187,14 @@ class Network:
                     messages[l3] = messages[l3].index_add(0, nodes[there], mixed[there])
         return messages
 
-    def _sum(self, weights, coupled, senders, edges: Neighbours, layer: Layer) -> Features:
+    def _sum(
+        self,
+        weights: torch.Tensor,
+        coupled: torch.Tensor,
+        senders: torch.Tensor | None,
+        edges: Neighbours,
+        layer: Layer,
+    ) -> Features:
         """{l3: [receivers, 2l3+1, paths to l3 · S·C]}"""
         sums = self.kernels.NeighbourSum.apply(weights, coupled, senders, edges, layer)
         return dict(zip(layer.paths_to, sums, strict=True))
@@ -182,7 +204,14 @@ class Network:
         mixed = values.new_zeros(self.layout.n_mixtures, *values.shape[1:])
         return mixed.index_add(0, self._mixture, lam_split * values.index_select(0, self._split))
 
-    def _state_messages(self, layer: Layer, group: GroupEdges, weights, coupled, up) -> Features:
+    def _state_messages(
+        self,
+        layer: Layer,
+        group: GroupEdges,
+        weights: torch.Tensor,
+        coupled: torch.Tensor,
+        up: torch.Tensor,
+    ) -> Features:
         """Messages within the S states of a group of s sites, their features side by side.
 
         Returns {l3: [s, S, 2l3+1, paths·C]}.
@@ -198,8 +227,8 @@ class Network:
         }
 
     def _species_messages(
-        self, layer: Layer, group: GroupEdges, weights, coupled
-    ) -> Iterator[Features]:
+        self, layer: Layer, group: GroupEdges, weights: torch.Tensor, coupled: torch.Tensor
+    ) -> Iterable[Features]:
         """The same in the first layer, whose features are those of the species alone.
 
         Sites of a kind send the same, so their edges are summed once for all states and multiplied
@@ -217,7 +246,9 @@ class Network:
                 for l3, s in self._sum(weights, coupled, None, edges, layer).items()
             }
 
-    def _density(self, graph: Graph, density: torch.Tensor, lam_split) -> torch.Tensor:
+    def _density(
+        self, graph: Graph, density: torch.Tensor, lam_split: torch.Tensor
+    ) -> torch.Tensor:
         """Σ over neighbours of ω d(r) of every node [n]; density: [R]."""
         ones = density.new_ones(self.layout.n_nodes)
         sent = torch.cat([ones, self._mixtures(ones, lam_split)])
@@ -230,7 +261,9 @@ class Network:
             around = around.index_add(0, nodes[there], within[there])
         return around
 
-    def _density_sum(self, density, sent, edges: Neighbours) -> torch.Tensor:
+    def _density_sum(
+        self, density: torch.Tensor, sent: torch.Tensor, edges: Neighbours
+    ) -> torch.Tensor:
         """Σ over edges of density [R] times sent [senders, S]: [receivers, S]."""
         radial, sender = self._index(edges.radial), self._index(edges.sender)
         values = density.index_select(0, radial).unsqueeze(1) * sent.index_select(0, sender)
@@ -259,12 +292,13 @@ class Network:
         ]
         return torch.cat(parts)
 
-    def _readout(self, layer: Layer, features: Features) -> torch.Tensor:
+    def _readout(self, readout: torch.nn.Module, features: Features) -> torch.Tensor:
         flat = torch.cat(
             [features[ell].transpose(1, 2).flatten(1) for ell in sorted(features)], dim=1
         )
         heads = torch.full((len(flat),), self.head, device=flat.device)
-        return layer.readout(flat, heads)[:, self.head]
+        energies: torch.Tensor = readout(flat, heads)
+        return energies[:, self.head]
 
 
 def _matmul(values: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:

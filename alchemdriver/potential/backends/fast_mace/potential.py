@@ -7,7 +7,7 @@ docs/evaluator.md derives every step and has the table of symbols.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,7 +23,12 @@ from .neighbours import Pairs, find_pairs
 from .network import Network
 from .support import distance_only
 
+if TYPE_CHECKING:
+    from ..mace import MaceBackend
+
 __all__ = ["FastMacePotential"]
+
+_MOST_NETWORKS = 4  # numbers of structures in a batch that are kept
 
 
 class FastMacePotential(Potential):
@@ -34,13 +39,13 @@ class FastMacePotential(Potential):
     and constants are used.
     """
 
-    def __init__(self, backend, sites: AlchemicalSites):
+    def __init__(self, backend: MaceBackend, sites: AlchemicalSites):
         self.backend = backend
         self.sites = sites
         self._constant = backend.constant_energies(sites)  # [1+k] eV
         numbers = tuple(sorted(atomic_numbers[s] for s in sites.elements))
         self._frozen = freeze(backend.model, numbers)
-        self._network = lru_cache(maxsize=4)(self._make_network)
+        self._networks: dict[int, Network] = {}  # by the number of structures, last used at the end
         self._reach = 0.0  # Å, of the pair repulsion
         if hasattr(backend.model, "pair_repulsion_fn"):
             radii = backend.model.pair_repulsion_fn.covalent_radii[list(numbers)]
@@ -65,10 +70,12 @@ class FastMacePotential(Potential):
         ]
         if not checked:
             return []
-        positions, cells, weights = zip(*checked, strict=True)
-        return self._evaluate(np.stack(positions), np.stack(cells), pbc, weights[0])
+        x, h, lam = zip(*checked, strict=True)
+        return self._evaluate(np.stack(x), np.stack(h), pbc, lam[0])
 
-    def _evaluate(self, positions, cells, pbc, weights) -> list[PotentialEvaluation]:
+    def _evaluate(
+        self, positions: np.ndarray, cells: np.ndarray, pbc: Sequence[bool], weights: np.ndarray
+    ) -> list[PotentialEvaluation]:
         """B structures in one forward and one backward pass.
 
         The leaves are the vectors r of the pairs, from first to second atom, and λ of each
@@ -84,9 +91,9 @@ class FastMacePotential(Potential):
         graph = build_graph(layout, self.sites, pairs)
         energy = network.energies(graph, self._close(layout, pairs), vectors, lam)
         energy = energy * self.backend.scale
-        slope, gradient = self._gradients(energy.sum(), vectors, lam)
+        to_vectors, gradient = self._gradients(energy.sum(), vectors, lam)
 
-        slope = slope.cpu().numpy().astype(np.float64)  # [P, 3] eV/Å
+        slope = to_vectors.cpu().numpy().astype(np.float64)  # [P, 3] eV/Å
         energies = energy.detach().cpu().numpy() + self._constant @ weights
         gradients = gradient.cpu().numpy()[:, 1:] + self._constant[1:]
         forces = np.zeros((n_structures, self.sites.n_atoms, 3))
@@ -104,14 +111,27 @@ class FastMacePotential(Potential):
     def _lambda(self, weights: np.ndarray) -> torch.Tensor:
         return self._tensor(weights, torch.float64).requires_grad_()
 
-    def _gradients(self, energy, vectors, lam) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.autograd.grad(energy, [vectors, lam], materialize_grads=True)
+    def _gradients(
+        self, energy: torch.Tensor, vectors: torch.Tensor, lam: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        slope, gradient = torch.autograd.grad(energy, [vectors, lam], materialize_grads=True)
+        return slope, gradient
 
-    def _make_network(self, n_structures: int) -> Network:
-        layout = Layout(
-            self.sites, self._frozen.numbers, n_structures, distance_only(self.backend.model)
-        )
-        return Network(self.backend.model, self._frozen, layout, self.backend.head)
+    def __getstate__(self) -> dict[str, object]:
+        """To be pickled: networks follow from the rest."""
+        return self.__dict__ | {"_networks": {}}
+
+    def _network(self, n_structures: int) -> Network:
+        network = self._networks.pop(n_structures, None)
+        if network is None:
+            layout = Layout(
+                self.sites, self._frozen.numbers, n_structures, distance_only(self.backend.model)
+            )
+            network = Network(self.backend.model, self._frozen, layout, self.backend.head)
+        self._networks[n_structures] = network
+        if len(self._networks) > _MOST_NETWORKS:
+            del self._networks[next(iter(self._networks))]
+        return network
 
     def _close(self, layout: Layout, pairs: Pairs) -> NodePairs | None:
         if not self._reach:

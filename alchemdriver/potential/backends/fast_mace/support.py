@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import mace  # noqa: F401  must come before e3nn
-import torch
 from e3nn import o3
+from mace.modules import MACE
+from mace.modules.blocks import EquivariantProductBasisBlock, InteractionBlock
 
 __all__ = ["distance_only", "reason_against"]
 
@@ -19,12 +20,12 @@ _INTERACTIONS = {
 _HIGHEST_CORRELATION = 3
 
 
-def distance_only(model: torch.nn.Module) -> bool:
+def distance_only(model: MACE) -> bool:
     """Whether edge features depend on the distance alone, so that messages may be collapsed."""
     return not hasattr(model.radial_embedding, "distance_transform")
 
 
-def reason_against(model: torch.nn.Module) -> str | None:
+def reason_against(model: MACE) -> str | None:
     """None, or why *model* must run on stock modules, in a few words."""
     if hasattr(model, "joint_embedding"):
         return "it has a joint embedding"
@@ -35,7 +36,7 @@ def reason_against(model: torch.nn.Module) -> str | None:
     return None
 
 
-def _block(block) -> str | None:
+def _block(block: InteractionBlock) -> str | None:
     kind = type(block).__name__
     if kind not in _INTERACTIONS:
         return f"the edge weights of {kind} depend on features of sender and receiver"
@@ -62,7 +63,7 @@ def _block(block) -> str | None:
     return None
 
 
-def _product(product) -> str | None:
+def _product(product: EquivariantProductBasisBlock) -> str | None:
     if getattr(product, "use_agnostic_product", False):
         return "its products are agnostic of the element"
     contraction = product.symmetric_contractions

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -33,7 +34,14 @@ class NeighbourSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, weights, coupled, senders, neighbours: Neighbours, layer: Layer):
+    def forward(
+        ctx: Any,
+        weights: torch.Tensor,
+        coupled: torch.Tensor,
+        senders: torch.Tensor | None,
+        neighbours: Neighbours,
+        layer: Layer,
+    ) -> tuple[torch.Tensor, ...]:
         rows = _rows(neighbours, weights.device)
         width = layer.channels if senders is None else senders.shape[2]
         out = {
@@ -52,10 +60,10 @@ class NeighbourSum(torch.autograd.Function):
         return tuple(sums.flatten(2) for sums in out.values())
 
     @staticmethod
-    def backward(ctx, *upstream):
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         weights, coupled, senders = ctx.saved_tensors
         rows, layer = ctx.rest
-        upstream = {
+        arrived = {
             degree: g.view(len(g), 2 * degree + 1, count, -1).index_select(0, rows.receivers)
             for (degree, count), g in zip(layer.paths_to.items(), upstream, strict=True)
         }
@@ -67,13 +75,13 @@ class NeighbourSum(torch.autograd.Function):
             block = rows.block(start, stop, slots)
             w, y, u = _gather(block, weights, padded, layer, senders)
             dw, dy = torch.empty_like(w), torch.empty_like(y)
-            du = None if to_senders is None else torch.zeros_like(u)
+            du = None if to_senders is None or u is None else torch.zeros_like(u)
             for path in layer.paths:
-                g = upstream[path.l3][start:stop, :, path.place]  # [n, 2l3+1, S·C]
+                g = arrived[path.l3][start:stop, :, path.place]  # [n, 2l3+1, S·C]
                 along = torch.bmm(_weighted(path, w, u), g.mT)
                 dy[:, :, path.columns] = along.view(*dy.shape[:2], -1)
                 _unweighted(path, torch.bmm(_coupled(path, y), g), w, u, dw, du)
-            if du is not None:
+            if to_senders is not None and du is not None:
                 to_senders.index_add_(0, block.sender, du.view(-1, *senders.shape[1:]))
             to_weights.index_add_(0, block.radial, dw.view(-1, to_weights.shape[1]))
             to_coupled.index_add_(0, block.harmonic, dy.flatten(0, 1))
@@ -128,16 +136,19 @@ def _pad(neighbours: Neighbours, device: torch.device) -> _Rows:
     receiver = receiver[order]
     slot = np.arange(len(order)) - (np.cumsum(counts) - counts)[receiver]
     shape = (n_receivers, int(counts.max(initial=0)))
-    tables = []
-    for values, empty in (
-        (neighbours.radial, 0),
-        (neighbours.harmonic, neighbours.n_harmonic),
-        (neighbours.sender, 0),
-    ):
-        table = np.full(shape, empty)
-        table[place[receiver], slot] = values[order]
-        tables.append(torch.from_numpy(table).to(device))
-    return _Rows(torch.from_numpy(rows).to(device), *tables, counts[rows])
+
+    def table(values: np.ndarray, empty: int) -> torch.Tensor:
+        padded = np.full(shape, empty)
+        padded[place[receiver], slot] = values[order]
+        return torch.from_numpy(padded).to(device)
+
+    return _Rows(
+        receivers=torch.from_numpy(rows).to(device),
+        radial=table(neighbours.radial, 0),
+        harmonic=table(neighbours.harmonic, neighbours.n_harmonic),
+        sender=table(neighbours.sender, 0),
+        counts=counts[rows],
+    )
 
 
 def _blocks(
@@ -154,7 +165,13 @@ def _blocks(
         start = stop
 
 
-def _gather(block: _Block, weights, coupled, layer: Layer, senders):
+def _gather(
+    block: _Block,
+    weights: torch.Tensor,
+    coupled: torch.Tensor,
+    layer: Layer,
+    senders: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """w [n, D, slots, C], y [n, D, Q] and u [n, D, Σ 2l1+1, S, C] of one block."""
     w = weights.index_select(0, block.radial).view(*block.shape, -1, layer.channels)
     y = coupled.index_select(0, block.harmonic).view(*block.shape, -1)
@@ -178,7 +195,14 @@ def _weighted(path: Path, w: torch.Tensor, u: torch.Tensor | None) -> torch.Tens
     return (w[:, :, None, None] * u).flatten(3).flatten(1, 2)
 
 
-def _unweighted(path: Path, to_weighted, w, u, dw, du) -> None:
+def _unweighted(
+    path: Path,
+    to_weighted: torch.Tensor,
+    w: torch.Tensor,
+    u: torch.Tensor | None,
+    dw: torch.Tensor,
+    du: torch.Tensor | None,
+) -> None:
     """The gradient of :func:`_weighted`: written to a slot of dw, added to du where wanted."""
     if u is None:
         dw[:, :, path.slot] = to_weighted
@@ -201,7 +225,9 @@ class SymmetricPolynomial(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: torch.Tensor, p: Polynomial, ranges: Sequence[tuple[int, int]]):
+    def forward(
+        ctx: Any, x: torch.Tensor, p: Polynomial, ranges: Sequence[tuple[int, int]]
+    ) -> torch.Tensor:
         value = x.new_empty(len(x), 2 * p.degree + 1, x.shape[2])
         slope = x.new_empty(len(x), 2 * p.degree + 1, p.width, x.shape[2])
         matrix, first, second = p.matrices
@@ -219,6 +245,6 @@ class SymmetricPolynomial(torch.autograd.Function):
         return value
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (slope,) = ctx.saved_tensors
-        return (slope * upstream.unsqueeze(2)).sum(1), None, None
+        return (slope * upstream[0].unsqueeze(2)).sum(1), None, None

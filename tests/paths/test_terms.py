@@ -10,9 +10,10 @@ import pytest
 
 from alchemdriver.contract.springs import read_springs
 from alchemdriver.errors import InputError, ModelError, RunError
+from alchemdriver.paths.geometry import minimum_image
+from alchemdriver.paths.terms import Hamiltonian, Scaled, Springs, fading, growing
 from alchemdriver.potential.backends.harmonic import HarmonicBackend
-from alchemdriver.potential.geometry import minimum_image
-from alchemdriver.potential.hamiltonian import Hamiltonian, Scaled, Springs, build, fading, growing
+from alchemdriver.potential.hamiltonian import build
 from alchemdriver.records import Evaluation, Structure, Transformation
 
 CELL = np.array([[5.0, 0.0, 0.0], [2.3, 4.6, 0.0], [-1.9, 1.8, 5.2]])  # skewed, det > 0
@@ -44,7 +45,7 @@ def backend(anchors):
 
 SWAP = Transformation(SYMBOLS, ("Sn", "I", "Cs", "Sn", "I", "I"))
 VOID = Transformation(SYMBOLS, ("Pb", "I", "Cs", None, "I", "I"))
-EINSTEIN = Transformation(SYMBOLS, SYMBOLS, einstein=True)
+EINSTEIN = Transformation(SYMBOLS, SYMBOLS, "einstein->model")
 OPTIONS = {
     "alchemical": (SWAP, {}),
     "linear": (SWAP, {"interpolation": "linear"}),
@@ -56,7 +57,7 @@ OPTIONS = {
 
 def options(path, anchors):
     transformation, extra = OPTIONS[path]
-    if transformation.einstein:
+    if transformation.word == "einstein->model":
         # springs of their own, elsewhere than the backend's
         extra = {**extra, "springs": (anchors + 0.05, np.linspace(1.0, 6.0, 6))}
     return transformation, extra
@@ -313,7 +314,8 @@ def test_an_unknown_element_is_a_model_error(backend, structure):
 @pytest.fixture(scope="module")
 def mace():
     """A small MACE with random weights, its backend, and eight atoms of sheared salt."""
-    zoo = pytest.importorskip("mace_zoo")
+    from helpers import mace_zoo as zoo
+
     from alchemdriver.potential.backends.mace import MaceBackend
 
     model = zoo.make_model("Residual", "Residual")

@@ -1,0 +1,127 @@
+"""An i-PI input as a tree of dicts (xmltodict's): everything that is ever changed in one.
+
+Trees are changed in place; whoever needs the old one copies it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape, unescape
+
+import numpy as np
+import xmltodict
+
+from ..contract.parameters import split_parameters
+from ..contract.run_input import alchemical_forcefield
+from ..contract.xmltree import many, parse_xml, text_of
+from ..errors import InputError
+from .protocols import Protocol
+
+Tree = dict[str, Any]
+
+
+def template_of(protocol: Protocol) -> Tree:
+    """The ``<simulation>`` of the protocol's XML file."""
+    return parse_xml(protocol.template.read_text(encoding="utf-8"), protocol.name)
+
+
+def set_text(parent: Tree, tag: str, text: str) -> None:
+    """Replace an element's text, keeping its attributes."""
+    node = parent.get(tag)
+    if isinstance(node, dict):
+        node["#text"] = text
+    else:
+        parent[tag] = text
+
+
+def set_quantity(parent: Tree, tag: str, value: float, unit: str) -> None:
+    parent[tag] = {"@units": unit, "#text": repr(float(value))}
+
+
+def get_parameters(root: Tree) -> dict[str, str]:
+    """The ``<parameters>`` of the alchemical forcefield as they stand, unchecked."""
+    return split_parameters(text_of(alchemical_forcefield(root).get("parameters")))
+
+
+def set_parameters(root: Tree, parameters: Mapping[str, str]) -> None:
+    set_text(alchemical_forcefield(root), "parameters", _dictionary(parameters))
+
+
+def get_seed(root: Tree) -> int:
+    return int(text_of(root["prng"]["seed"]))
+
+
+def set_seed(root: Tree, seed: int) -> None:
+    root["prng"]["seed"] = str(seed)
+
+
+def set_masses(root: Tree, masses: np.ndarray | None) -> None:
+    """*masses* (N,) u for ``<initialize>``; None leaves the elements' own."""
+    initialize = root["system"]["initialize"]
+    initialize.pop("masses", None)
+    if masses is not None:
+        velocities = initialize.pop("velocities")  # i-PI draws them with the masses set so far
+        initialize["masses"] = {
+            "@mode": "manual",
+            "@units": "dalton",
+            "#text": "[" + ", ".join(repr(float(m)) for m in masses) + "]",
+        }
+        initialize["velocities"] = velocities
+
+
+def set_flexible(root: Tree) -> None:
+    """Let the barostat change the shape of the cell, and the comment on top say so."""
+    root["system"]["motion"]["dynamics"]["barostat"]["@mode"] = "flexible"
+    root["#comment"] = root["#comment"].replace("isotropic cell", "flexible cell")
+
+
+def add_trajectory(root: Tree, node: Tree) -> None:
+    output = root["output"]
+    output["trajectory"] = [*many(output.get("trajectory")), node]
+
+
+def write_xml(path: Path, root: Tree) -> None:
+    """Write a ``<simulation>`` tree, indented by two spaces."""
+    text = xmltodict.unparse({"simulation": root}, pretty=True, indent="  ")
+    # xmltodict escapes comments like text, which XML does not
+    text = re.sub("<!--(.*?)-->", lambda m: f"<!-- {unescape(m[1].strip())} -->", text, flags=re.S)
+    text = text.split("\n", 1)[1].rstrip() + "\n"  # i-PI wants no XML declaration
+    path.write_text(text, encoding="utf-8")
+
+
+# --- inputs on disk, which may be a user's -------------------------------------------------------
+
+
+def parameters_of(path: Path) -> dict[str, str]:
+    """The ``<parameters>`` of an input as they stand, unchecked."""
+    return get_parameters(parse_xml(path.read_text(encoding="utf-8"), str(path)))
+
+
+def edit_parameters(path: Path, changes: Mapping[str, str | None]) -> None:
+    """Change keys of the ``<parameters>`` of an input in place; None removes one.
+
+    Everything else of the file stays as its author wrote it, quotes and comments included, so it
+    is not written from a tree.  Raises InputError, with the file as it was, if the result does not
+    read back.
+    """
+    text = path.read_text(encoding="utf-8")
+    start = text.index("{", text.index("<parameters"))
+    end = text.index("}", start) + 1
+    old = split_parameters(unescape(text[start:end]))
+    new = {k: v for k, v in {**old, **changes}.items() if v is not None}
+    edited = text[:start] + escape(_dictionary(new)) + text[end:]
+    try:
+        same = get_parameters(parse_xml(edited, str(path))) == new
+    except InputError:
+        same = False
+    if not same:
+        given = ", ".join(f"{k}: {v}" for k, v in changes.items())
+        raise InputError(f"{path}: cannot change its <parameters>; write by hand: {given}")
+    path.write_text(edited, encoding="utf-8")
+
+
+def _dictionary(parameters: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{k}: {v}" for k, v in parameters.items()) + "}"
