@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..analysis.files.readers import Header
 from ..contract.run_input import RunInput
 
-_COLUMN = re.compile(r"#\s*(?:column|cols\.)\s+(\d+)(?:-(\d+))?\s+-->\s+(\w+)")
 _TAIL = 8192  # bytes; longer than any row
 
 
@@ -51,14 +50,11 @@ def last_row(path: Path) -> dict[str, str] | None:
             tail = f.read().decode(errors="replace")
     except OSError:
         return None
-    found = _COLUMN.findall(header)
-    columns = {name: int(first) - 1 for first, _, name in found}
-    width = max((int(last or first) for first, last, _ in found), default=0)
-    lines = tail[: tail.rfind("\n") + 1].splitlines()  # a line still being written is left out
-    if not lines or lines[-1].startswith("#"):
+    columns = Header()
+    for line in header.splitlines(keepends=True):
+        columns.add(line)
+    lines = tail[: tail.rfind("\n") + 1].splitlines(keepends=True)  # without one being written
+    values = columns.row(lines[-1]) if lines and not lines[-1].startswith("#") else None
+    if values is None or not columns.columns:
         return None
-    values = lines[-1].split()
-    if not columns or len(values) < width:
-        return None
-    values = values[-width:]  # a torn row may be glued to the front of a resumed one
-    return {name: values[i] for name, i in columns.items()}
+    return {name: values[where.start] for name, where in columns.columns.items()}

@@ -18,7 +18,8 @@ import numpy as np
 from ... import units
 from ...contract.run_input import RunInput
 from ...errors import AnalysisError
-from .readers import bead_paths, check_rows, last_branch, read_text
+from .readers import bead_paths, check_rows, last_branch
+from .xyz import whole_frames
 
 # i-PI's unit 'ase' is ase.units.Bohr per bohr, 1e-8 from its own angstrom
 _ANGSTROM = 1.0 / (ase.units.Bohr * units.ANGSTROM)
@@ -77,33 +78,24 @@ def _read_bead(
     path: Path, run: RunInput, stride: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """Steps (n,), positions (n, N, 3), cells (n, 3, 3), and the text of each frame."""
-    lines = read_text(path).split("\n")
     natoms, symbols = len(run.structure), run.structure.symbols
-    steps, where = [], []
-    for k, line in enumerate(lines):
-        match = _COMMENT.match(line)
-        if not match:
-            continue
-        after = k + natoms + 1
-        # whole only if the next frame's count, or the end of the file, follows the last atom
-        if after < len(lines) and lines[after].strip() in ("", str(natoms)):
-            steps.append(int(match[2]))
-            where.append(k)
-    kept = np.flatnonzero(last_branch(np.array(steps, dtype=np.int64)))
+    whole = list(whole_frames(path, natoms, _COMMENT))
+    steps = np.array([int(frame.comment[2]) for frame in whole], dtype=np.int64)
+    kept = np.flatnonzero(last_branch(steps))
     positions = np.empty((len(kept), natoms, 3))
     cells = np.empty((len(kept), 3, 3))
     texts = []
     for row, index in enumerate(kept):
-        k = where[index]
-        block = [line.split() for line in lines[k + 1 : k + 1 + natoms]]
-        if tuple(words[0] if words else "" for words in block) != symbols:
+        frame = whole[index]
+        words = frame.words
+        if tuple(w[0] if w else "" for w in words) != symbols:
             raise AnalysisError(f"{path}: step {steps[index]} holds other atoms than {run.path}")
         try:
-            positions[row] = [[float(x) for x in words[1:4]] for words in block]
-            cells[row] = np.array(_COMMENT.match(lines[k])[1].split(), dtype=float).reshape(3, 3)
+            positions[row] = [[float(x) for x in w[1:4]] for w in words]
+            cells[row] = np.array(frame.comment[1].split(), dtype=float).reshape(3, 3)
         except ValueError:
             raise AnalysisError(f"{path}: step {steps[index]} is not all numbers") from None
-        texts.append("\n".join(lines[k : k + 1 + natoms]))
-    kept_steps = np.array(steps, dtype=np.int64)[kept]
+        texts.append("\n".join([frame.comment.string, *frame.rows]))
+    kept_steps = steps[kept]
     check_rows(path, kept_steps, positions, stride)
     return kept_steps, positions * _ANGSTROM, cells * _ANGSTROM, texts

@@ -8,9 +8,10 @@ import numpy as np
 
 from ...contract.layout import KINETIC
 from ...contract.run_input import RunInput
-from .readers import check_rows, last_branch, read_text
+from .readers import check_rows, last_branch
+from .xyz import whole_frames
 
-_STEP = re.compile(r"Step:\s*(\d+)")
+_COMMENT = re.compile(rf"#(?=.*{KINETIC}\{{electronvolt\}}).*Step:\s*(\d+)")
 
 
 def read_kinetic(run: RunInput) -> tuple[np.ndarray, np.ndarray]:
@@ -20,23 +21,15 @@ def read_kinetic(run: RunInput) -> tuple[np.ndarray, np.ndarray]:
     AnalysisError for a missing file, a gap, or numbers that are none.
     """
     path = run.output(f"{KINETIC}.xyz")
-    lines = read_text(path).split("\n")[:-1]  # what has no line end is torn
     n = len(run.structure)
     steps, values = [], []
-    for start, line in enumerate(lines):
-        # a torn row may be glued to the front of the count, but not to the comment after it
-        match = _STEP.search(line) if line.startswith("#") else None
-        block = lines[start + 1 : start + 1 + n]
-        if match is None or f"{KINETIC}{{electronvolt}}" not in line or len(block) < n:
-            continue
-        rows = [row.split()[-3:] for row in block]
-        if any(row.startswith("#") or len(r) < 3 for row, r in zip(block, rows, strict=True)):
-            continue  # torn
+    for frame in whole_frames(path, n, _COMMENT):
         try:
-            values.append(np.array(rows, dtype=float).sum(axis=1))
+            rows = np.array([words[-3:] for words in frame.words], dtype=float).reshape(n, 3)
         except ValueError:
             continue  # torn within a number, or glued
-        steps.append(int(match[1]))
+        values.append(rows.sum(axis=1))
+        steps.append(int(frame.comment[1]))
     at = np.array(steps, dtype=np.int64)
     kept = last_branch(at)
     table = np.array(values).reshape(-1, n)[kept]

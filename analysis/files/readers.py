@@ -144,6 +144,36 @@ def check_rows(path: Path, steps: np.ndarray, values: np.ndarray, stride: int) -
 # --- property files -----------------------------------------------------------------------------
 
 
+class Header:
+    """The columns of a property file, as its own lines name them."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, slice] = {}  # by name without unit
+        self.units: dict[str, str] = {}  # by name; '' stands for atomic units or a pure number
+        self.width = 0
+
+    def add(self, line: str) -> None:
+        """Take in a line that begins with '#'."""
+        match = _HEADER.match(line)
+        if match is None or not line.endswith("\n"):
+            return
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last <= self.width:
+            return  # a header repeated by a resumed run
+        name = _NAME.match(match[3])
+        key = name[1] if name and name[1] not in self.columns else match[3]
+        self.columns[key] = slice(first - 1, last)
+        self.units[key] = (name[2] or "") if name else ""
+        self.width = last
+
+    def row(self, line: str) -> list[str] | None:
+        """The words of a line of numbers; None if it is torn."""
+        words = line.split()
+        if not words or not line.endswith("\n") or len(words) < self.width:
+            return None
+        return words[-self.width :]  # what is torn may be glued to the front of a resumed row
+
+
 def read_properties(path: Path, stride: int = 1) -> PropertySeries:
     """An i-PI property file; columns and units come from its own header.
 
@@ -152,27 +182,16 @@ def read_properties(path: Path, stride: int = 1) -> PropertySeries:
     """
     path = Path(path)
     text = read_text(path)
-    names: dict[str, slice] = {}
-    unit: dict[str, str] = {}
+    header = Header()
     rows: list[list[str]] = []
-    width = 0
     for line in text.splitlines(keepends=True):
         if line.startswith("#"):
-            match = _HEADER.match(line)
-            if match and line.endswith("\n"):
-                first, last = int(match[1]), int(match[2] or match[1])
-                name = _NAME.match(match[3])
-                if last <= width:
-                    continue  # a header repeated by a resumed run
-                key = name[1] if name and name[1] not in names else match[3]
-                names[key] = slice(first - 1, last)
-                unit[key] = (name[2] or "") if name else ""
-                width = last
+            header.add(line)
             continue
-        row = line.split()
-        if not row or not line.endswith("\n") or len(row) < width:
-            continue  # torn
-        rows.append(row[-width:])  # what is torn may be glued to the front of a resumed row
+        row = header.row(line)
+        if row is not None:
+            rows.append(row)
+    names, width = header.columns, header.width
     if not names:
         raise AnalysisError(f"{path} has no i-PI header ('# column 1 --> step …')")
     if "step" not in names:
@@ -192,7 +211,7 @@ def read_properties(path: Path, stride: int = 1) -> PropertySeries:
         name: table[:, where.start] if where.stop == where.start + 1 else table[:, where]
         for name, where in names.items()
     }
-    return PropertySeries(path, steps, columns, unit)
+    return PropertySeries(path, steps, columns, header.units)
 
 
 def _first_bad(rows: list[list[str]]) -> str:

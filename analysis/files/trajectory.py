@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from ase.geometry import cellpar_to_cell
 
 from ...contract.run_input import RunInput
 from ...errors import AnalysisError
-from .readers import bead_paths, last_branch, read_text
+from .readers import bead_paths, last_branch
+from .xyz import whole_frames
+
+_COMMENT = re.compile("#")
 
 
 @dataclass(frozen=True)
@@ -62,17 +66,15 @@ def read_trajectory(run: RunInput, bead: int = 0) -> Trajectory:
     path = bead_paths(found[0], run.beads)[bead]
     path = path.with_name(path.name + ".xyz")
     n = len(run.structure)
-    lines = read_text(path).split("\n")[:-1]  # what follows the last line end is torn or empty
-    comments = [k for k, line in enumerate(lines) if line.startswith("#")]
     steps, cells, positions = [], [], []
-    for k, following in zip(comments, [*comments[1:], len(lines) + 1], strict=True):
-        words = lines[k].split()
-        if following != k + n + 2 or "Step:" not in words:
+    for found_frame in whole_frames(path, n, _COMMENT):
+        words = found_frame.comment.string.split()
+        if "Step:" not in words:
             continue  # torn
         if "positions{angstrom}" not in words or "cell{angstrom}" not in words:
             raise AnalysisError(f"{path}: expected positions and cell in angstrom")
         try:
-            rows = [[float(x) for x in line.split()[1:4]] for line in lines[k + 1 : k + 1 + n]]
+            rows = [[float(x) for x in row[1:4]] for row in found_frame.words]
             frame = np.array(rows, dtype=float).reshape(n, 3)
             cell = cellpar_to_cell([float(x) for x in words[2:8]])
             step = int(words[words.index("Step:") + 1])
