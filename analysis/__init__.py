@@ -7,6 +7,7 @@ files ──readers──▶ series ──work──▶ works ──estimators�
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 __all__ = [
     "Correction",
@@ -50,7 +51,7 @@ _HOME = {
 }
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     # scipy.stats alone takes longer than the command line may need to start
     if name == "Correction":
         from ..paths.formulas import Correction

@@ -375,10 +375,11 @@ def _total(
 ) -> Total:
     """The estimate, as often as work counts, plus all terms."""
     estimate, terms = scaling.times(estimate, added.factor), added.terms
-    if any(t.value is None for t in terms):
+    values = [t.value for t in terms if t.value is not None]
+    if len(values) < len(terms):
         why = "no total: a term is missing"
         return Total(estimate.method, None, None, why, None, None, None, None)
-    value = estimate.value + sum(t.value for t in terms)
+    value = estimate.value + sum(values)
     se, kind = estimate.se, estimate.se_kind
     given = [t.se for t in terms if t.se is not None]
     if se is not None and given:
@@ -458,7 +459,7 @@ def _hold_warnings(run: SwitchingRun) -> Iterator[str]:
         yield f"{run.folder.name}: switches follow each other without a hold: set 'equilibrate'"
     short = [h for h in run.holds if h.short]
     if short:
-        worst = max(short, key=lambda h: h.correlation_time / h.duration)
+        worst = max(short, key=lambda h: (h.correlation_time or 0.0) / h.duration)
         yield (
             f"{run.folder.name}: {len(short)} of {len(run.holds)} holds are shorter than "
             f"{SHORT_HOLD:g} correlation times of ∂H/∂λ (worst: {worst.duration:.3g} ps, "
@@ -467,7 +468,7 @@ def _hold_warnings(run: SwitchingRun) -> Iterator[str]:
         )
     moving = [h for h in run.holds if h.drifts]
     if moving:
-        worst = max(moving, key=lambda h: abs(h.volume_drift))
+        worst = max(moving, key=lambda h: abs(h.volume_drift or 0.0))
         yield (
             f"{run.folder.name}: the volume still drifts in {len(moving)} of {len(run.holds)} "
             f"holds ({worst.volume_drift:+.3g} ± {worst.volume_drift_se:.2g} Å^3 between the "

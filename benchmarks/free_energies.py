@@ -14,6 +14,7 @@ from pathlib import Path
 
 from alchemdriver.analysis import analyze_workflow
 from alchemdriver.analysis.compare.workflow import WorkflowResult, to_document
+from alchemdriver.analysis.result import read_result
 from alchemdriver.contract import manifest
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.contract.xmltree import child, parse_xml, text_of
@@ -64,10 +65,13 @@ def as_run(found: WorkflowResult, name: str) -> dict:
 
 
 def works(path: Path) -> list[dict]:
-    data = json.loads(path.read_text())
     return [
-        {"seed": r["provenance"]["seed"], "forward": r["forward"], "backward": r["backward"]}
-        for r in data["replicas"]
+        {
+            "seed": r.provenance.seed,
+            "forward": r.forward.tolist(),
+            "backward": r.backward.tolist(),
+        }
+        for r in read_result(path).replicas
     ]
 
 

@@ -176,10 +176,11 @@ def dump(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def check(record: Any) -> None:
+def check(record: object) -> None:
     """Raises InputError where the values of *record* are not what its annotations say."""
     try:
-        for f in _fields_of(type(record)):
+        kind: type = type(record)
+        for f in _fields_of(kind):
             if f.instead is None:
                 _value(f.kind, dump(getattr(record, f.name)), f.key, True, {})
     except _Wrong as wrong:

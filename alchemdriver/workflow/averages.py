@@ -104,8 +104,10 @@ def check_holds(run: RunInput) -> float:
     sites = start.positions @ np.linalg.inv(start.cell)
     u = trajectory.displacements(sites, run.initial_masses)
     u[:, list(run.transformation.voids)] = 0.0
+    if run.schedule is None:
+        raise RunError(f"{run.path} has no schedule, so it has no holds")
     labels = [run.schedule.label(int(k)) for k in trajectory.steps]
-    cycle = trajectory.steps // (run.total_steps // run.parameters.cycles)
+    cycle = trajectory.steps // (run.total_steps // run.schedule.cycles)
     means, strain = [], 0.0
     for key in dict.fromkeys(zip(labels, cycle.tolist(), strict=True)):
         chosen = [k for k, x in enumerate(zip(labels, cycle.tolist(), strict=True)) if x == key]
@@ -137,7 +139,14 @@ def nearest_neighbour(cell: np.ndarray, fractional: np.ndarray) -> float:
     raise RunError("the structure has no two atoms near each other")
 
 
-def _check_phase(run, departures, cell, fractional, strain, part) -> None:
+def _check_phase(
+    run: RunInput,
+    departures: np.ndarray,  # [part, atom] Å
+    cell: np.ndarray,
+    fractional: np.ndarray,
+    strain: float,
+    part: str,
+) -> None:
     limit = OFF_SITE * nearest_neighbour(cell, fractional)
     if departures.max() > limit:
         which, atom = np.unravel_index(np.argmax(departures), departures.shape)

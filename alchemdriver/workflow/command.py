@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..contract.manifest import Workflow
+from ..contract.settings import Common
 from ..contract.text import parse_numbers, parse_potentials, parse_sites, parse_supercell
 from ..errors import InputError
 from ..prepare.protocols import Protocol
@@ -30,7 +31,7 @@ def prepare_stages(
             "formula_units", "route", "beads",
         )
     }  # fmt: skip
-    common = plan.Common(
+    common = Common(
         model=given["model"],
         temperatures_K=parse_numbers(given["temperature"], "temperature"),
         pressure_bar=given["pressure"],

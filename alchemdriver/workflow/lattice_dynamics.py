@@ -102,7 +102,8 @@ class LatticeDynamics:
         basis = _relative_motions(self.masses)
         weighted = basis.T @ (self.hessian / np.outer(root, root)) @ basis
         covariance = basis @ np.linalg.solve(weighted, basis.T) / np.outer(root, root)  # of x/kT
-        return 3.0 / np.diag(covariance).reshape(-1, 3).sum(axis=1)
+        constants: np.ndarray = 3.0 / np.diag(covariance).reshape(-1, 3).sum(axis=1)
+        return constants
 
 
 def lattice_dynamics(
@@ -213,7 +214,8 @@ def force_constants(
         rows = np.concatenate([_rows(forces, structure, i, displacement) for i in range(n)])
     else:
         rows = _rows_by_symmetry(forces, structure, displacement, symprec)
-    return 0.5 * (rows + rows.T)
+    symmetric: np.ndarray = 0.5 * (rows + rows.T)
+    return symmetric
 
 
 def _evaluate(forces: Forces, positions: np.ndarray) -> tuple[float, np.ndarray]:

@@ -349,7 +349,8 @@ def prepare_transmute(
                 f"transmute: expected a change of elements such as Pb->Sn, got '{alchemy}'"
             )
         crystals[label] = (structure, space_group(structure))
-        final = replace(structure, symbols=tuple(transformation.final))
+        symbols = tuple(s for s in transformation.final if s is not None)  # none is a void
+        final = replace(structure, symbols=symbols)
         finals[label] = (final, space_group(final))
 
     def build(plan: Plan) -> None:
@@ -417,7 +418,7 @@ def _check_same_reaction(phases: dict[str, Structure], alchemy: str) -> None:
         )
 
 
-def _changes(t: Transformation) -> list[tuple[str, str]]:
+def _changes(t: Transformation) -> list[tuple[str, str | None]]:
     return [(t.initial[i], t.final[i]) for i in t.changed]
 
 

@@ -55,4 +55,4 @@ def relax(folder: Path, device: str = "cpu") -> int:
         )
     relaxed = Structure(start.symbols, atoms.get_positions(), atoms.cell.array, start.pbc)
     write_xyz(folder / "relaxed.xyz", standard_orientation(relaxed)[0])
-    return steps + 1
+    return int(steps) + 1

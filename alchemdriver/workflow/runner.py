@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -166,11 +167,8 @@ def feed(workflow: Workflow, stage: Stage) -> None:
                     f"stage {stage.name} starts from {len(structure)} atoms, but "
                     f"{sources['einstein.extxyz']} without those removed has {len(constants)}"
                 )
-            _place(
-                path.parent / "einstein.extxyz",
-                lambda p, k=constants: write_springs(p, structure, k),
-                stage,
-            )
+            write = partial(write_springs, anchors=structure, constants=constants)
+            _place(path.parent / "einstein.extxyz", write, stage)
         if "tether" in sources:
             if not stage.removed:
                 raise InputError(f"stage {stage.name} takes a tether, but removes no atom")
@@ -183,26 +181,24 @@ def feed(workflow: Workflow, stage: Stage) -> None:
 def check_conditions(workflow: Workflow, stage: Stage, path: Path) -> None:
     """Raises InputError where an input was edited to another temperature or pressure than the
     workflow's: its stages would then add up to the free energy of no state at all."""
+    pressure = workflow.settings.pressure_bar
+    conditions: list[tuple[str, float | None, float]]
     if stage.does == "relax":
-        found = {"pressure_bar": read_settings(path).pressure_bar}
+        conditions = [("pressure", read_settings(path).pressure_bar, pressure)]
     else:
         try:
             run = read_input(path)
         except InputError as err:
             raise InputError(f"{path}: {str(err).removeprefix(f'{path}: ')}") from None
         check_frames(stage, run)
-        found = {"temperature": run.temperature}
+        conditions = [("temperature", run.temperature, stage.temperature or 0.0)]
         if run.ensemble not in ("nve", "nvt"):
-            found["pressure_bar"] = run.pressure
-    expected = {
-        "temperature": stage.temperature,
-        "pressure_bar": workflow.settings.pressure_bar,
-    }
-    for name, value in found.items():
-        if value is None or abs(value - expected[name]) > 1e-6 * max(1.0, abs(expected[name])):
+            conditions.append(("pressure", run.pressure, pressure))
+    for name, value, expected in conditions:
+        if value is None or abs(value - expected) > 1e-6 * max(1.0, abs(expected)):
             raise InputError(
-                f"{path}: {name.removesuffix('_bar')} is {value}, but the workflow is for "
-                f"{expected[name]:g}: prepare another workflow for other conditions"
+                f"{path}: {name} is {value}, but the workflow is for {expected:g}: prepare another "
+                "workflow for other conditions"
             )
 
 
@@ -213,9 +209,10 @@ def check_frames(stage: Stage, run: RunInput) -> None:
     if printed is None:
         raise InputError(f"{run.path} prints no positions, which stage {stage.name} needs")
     stride = printed[1]
-    if stage.does == "free energy" and run.parameters.equilibrate <= stride:
+    holds = run.parameters.equilibrate or 0
+    if stage.does == "free energy" and holds <= stride:
         raise InputError(
-            f"{run.path}: holds of {run.parameters.equilibrate} steps, but positions only every "
+            f"{run.path}: holds of {holds} steps, but positions only every "
             f"{stride}: whether the crystal keeps its structure could not be seen; hold longer, or "
             "print more often"
         )
@@ -277,7 +274,7 @@ def finish(workflow: Workflow, stage: Stage, evaluations: int) -> str:
         }
         line = f"mean cell {_cell(found.structure)}"
         if stage.does == "springs":
-            k = averages.spring_constants(run.temperature, found.mean_square_displacement)
+            k = averages.spring_constants(run.kelvin, found.mean_square_displacement)
             write_springs(folder / "einstein.extxyz", found.structure, k)
             kinds: dict[str, list[float]] = {s: [] for s in run.structure.symbols}
             for symbol, constant in zip(run.structure.symbols, k, strict=True):

@@ -40,7 +40,8 @@ class SpaceGroup:
 
     def _average_metric(self, metric: np.ndarray) -> np.ndarray:
         r = self.rotations.astype(float)
-        return np.einsum("nki,kl,nlj->ij", r, metric, r) / len(r)
+        averaged: np.ndarray = np.einsum("nki,kl,nlj->ij", r, metric, r) / len(r)
+        return averaged
 
     def mean_cell(self, cell: np.ndarray) -> np.ndarray:
         """The cell (3, 3) Å whose metric is the group average of *cell*'s; a along x, b in xy."""
@@ -85,13 +86,13 @@ def space_group(structure: Structure) -> SpaceGroup:
     wrapped = fractional - np.floor(fractional)
     wrapped[wrapped >= 1.0] = 0.0  # -1e-17 rounds to 1
     tree = cKDTree(wrapped, boxsize=1.0)
-    permutations = []
+    images = []
     for r, t in zip(rotations, found.translations, strict=True):
         image = fractional @ r.T + t
         image -= np.floor(image)
         image[image >= 1.0] = 0.0
-        permutations.append(tree.query(image)[1])
-    permutations = np.array(permutations)
+        images.append(tree.query(image)[1])
+    permutations = np.array(images)
     if (np.sort(permutations, axis=1) != np.arange(len(structure))).any():
         raise RunError(
             "spglib's operations do not map the structure onto itself: its symmetry is only "

@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...contract.stored import Count, Format, NotNegative
 from ...errors import AnalysisError
-from ..report.plots import _save
+from ..report.plots import save_figure
 from ..report.text import _table, meV, with_error
 from ..result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -83,11 +87,15 @@ def compare_beads(
     if reference is not None:
         correction = points[-1].value - reference.value
         correction_se = _both(points[-1].se, reference.se)
+    limit, limit_se, slope, chi2 = extrapolate(points)
     return QuantumResult(
         _method(results[0], method),
         points,
         reference,
-        *extrapolate(points),
+        limit,
+        limit_se,
+        slope,
+        chi2,
         correction,
         correction_se,
     )
@@ -103,16 +111,18 @@ def _point(result: Result, method: str | None) -> BeadPoint:
     if total is None or total.value is None:
         missing = "; ".join(t.source for t in result.terms if t.value is None) or f"no {name}"
         raise AnalysisError(f"{result.folder}: no total ({missing})")
-    if result.kind == "switching":
+    if result.pooled is not None:
         work = result.pooled.bar if name == "BAR" else result.pooled.eq11
-    else:
+    elif result.integral is not None:
         work = result.integral
+    else:
+        raise AnalysisError(f"{result.folder}: no integral over λ")
     mass = next((t for t in result.terms if t.name == "mass term"), None)
     return BeadPoint(
         beads=result.conditions.beads,
         potential=work.value,
         potential_se=work.se,
-        masses=0.0 if mass is None else mass.value,
+        masses=0.0 if mass is None or mass.value is None else mass.value,
         masses_se=None if mass is None else mass.se,
         value=total.value,
         se=total.se,
@@ -132,13 +142,16 @@ def _both(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else float(np.hypot(a, b))
 
 
-def extrapolate(points: Sequence[BeadPoint]) -> tuple:
+def extrapolate(
+    points: Sequence[BeadPoint],
+) -> tuple[float | None, float | None, float | None, float | None]:
     """F_∞, its SE, a, and χ² per degree of freedom, of a weighted fit in 1/P²; all None for fewer
     than three P."""
-    if len(points) < 3 or any(not p.se for p in points):
+    errors = [p.se for p in points if p.se]
+    if len(points) < 3 or len(errors) < len(points):
         return None, None, None, None
     design = np.stack([np.ones(len(points)), [p.beads**-2.0 for p in points]], axis=1)  # [k, 2]
-    y, weights = np.array([p.value for p in points]), np.array([p.se for p in points]) ** -2.0
+    y, weights = np.array([p.value for p in points]), np.array(errors) ** -2.0
     covariance = np.linalg.inv(design.T @ (weights[:, None] * design))
     fit = covariance @ (design.T @ (weights * y))
     chi2 = float(np.sum(weights * (y - design @ fit) ** 2) / (len(points) - 2))
@@ -153,7 +166,7 @@ def write_quantum(result: QuantumResult, folder: Path) -> Path:
     return path
 
 
-def bead_convergence(ax, result: QuantumResult):
+def bead_convergence(ax: Axes, result: QuantumResult) -> Axes:
     """Potential part, mass leg and total (meV) against 1/P², each from its classical value if that
     is known; the fit as a line."""
     zero = result.classical
@@ -171,7 +184,7 @@ def bead_convergence(ax, result: QuantumResult):
         ax.errorbar(x, y, bars, color=colour, marker=marker, ms=4, ls="", capsize=3, label=label)
         if name == "value" and result.limit is not None:
             ends = [0.0, max(x)]
-            line = [1e3 * (result.limit + result.slope * e - shift) for e in ends]
+            line = [1e3 * (result.limit + (result.slope or 0.0) * e - shift) for e in ends]
             ax.plot(ends, line, color=colour, lw=0.9, label=r"$F_\infty + a/P^2$")
     ax.set_xlim(left=-0.02 * max(x))
     ax.set_xlabel(r"$1/P^2$")
@@ -182,7 +195,7 @@ def bead_convergence(ax, result: QuantumResult):
 
 def save_quantum_plot(result: QuantumResult, folder: Path) -> Path:
     """``quantum.png`` in *folder*."""
-    return _save(Path(folder) / "quantum.png", bead_convergence, result)
+    return save_figure(Path(folder) / "quantum.png", lambda ax: bead_convergence(ax, result))
 
 
 def _bead_row(p: BeadPoint) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +19,9 @@ from ...units import kT
 from ..corrections.formulas import infinite_size
 from ..report.plots import REFERENCE, STYLE
 from .workflow import Row, analyze_workflow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SCHEMA = "alchemdriver-gathered/1"
 _COLUMNS = (
@@ -80,7 +85,7 @@ def extrapolations(rows: Sequence[Gathered]) -> list[Extrapolation]:
     near zero wave vector, which leaves + kT ln N, and the mass centre gives − 3/2 kT ln N
     (eqs. 18–20 at large N).  That term is known, so it is taken out of G before the fit.
     """
-    groups: dict[tuple, list[Gathered]] = {}
+    groups: dict[tuple[Any, ...], list[Gathered]] = {}
     for g in rows:
         r = g.row
         if r.quantity != "ΔΔG":  # of two phases, each of its own size
@@ -146,9 +151,7 @@ def write_plots(rows: Sequence[Gathered], out: Path) -> list[Path]:
     for quantity, name in (("G", "g.png"), ("G_v", "g_v.png")):
         if quantity in quantities:
             chosen = [g for g in rows if g.row.quantity == quantity]
-            written.append(
-                _save(out / name, 1, lambda axes, c=chosen: against_temperature(axes[0], c))
-            )
+            written.append(_save(out / name, 1, partial(_one_panel, rows=chosen)))
     if "ΔG" in quantities:
         two = "ΔΔG" in quantities
         written.append(_save(out / "ddg.png", 1 + two, lambda axes: _differences(axes, rows)))
@@ -162,17 +165,17 @@ def _times(rows: Sequence[Gathered], g: Gathered) -> int:
     return len({other.row.switch_ps for other in rows if _series(other) == _series(g)})
 
 
-def _series(g: Gathered) -> tuple:
+def _series(g: Gathered) -> tuple[Any, ...]:
     r = g.row
     return r.quantity, r.route, r.phase, r.temperature, r.natoms, r.pressure, r.system
 
 
-def against_temperature(ax, rows: Sequence[Gathered]):
+def against_temperature(ax: Axes, rows: Sequence[Gathered]) -> Axes:
     """Values per unit (eV, or meV where the spread is small) with SE; one line per route and
     phase and size.  Absolute G is drawn as it is: its slope is minus the entropy."""
     phases = list(dict.fromkeys(g.row.phase for g in rows))
     sizes = sorted({g.row.natoms for g in rows})
-    groups: dict[tuple, list[Gathered]] = {}
+    groups: dict[tuple[Any, ...], list[Gathered]] = {}
     for g in rows:
         key = (g.row.route, g.row.phase, g.row.natoms, g.row.pressure, g.row.system)
         groups.setdefault(key, []).append(g)
@@ -204,18 +207,22 @@ def against_temperature(ax, rows: Sequence[Gathered]):
     return ax
 
 
-def _differences(axes, rows: Sequence[Gathered]) -> None:
+def _one_panel(axes: Sequence[Axes], rows: Sequence[Gathered]) -> None:
+    against_temperature(axes[0], rows)
+
+
+def _differences(axes: Sequence[Axes], rows: Sequence[Gathered]) -> None:
     """The paper's Fig. 5b: ΔG of both phases above, ΔΔG below."""
     against_temperature(axes[0], [g for g in rows if g.row.quantity == "ΔG"])
     if len(axes) > 1:
         against_temperature(axes[1], [g for g in rows if g.row.quantity == "ΔΔG"])
 
 
-def convergence(axes, rows: Sequence[Gathered]):
+def convergence(axes: Sequence[Axes], rows: Sequence[Gathered]) -> None:
     """The paper's Fig. 4d: deviation from the longest switch above, dissipation below."""
     from matplotlib.ticker import LogLocator
 
-    groups: dict[tuple, list[Gathered]] = {}
+    groups: dict[tuple[Any, ...], list[Gathered]] = {}
     for g in rows:
         groups.setdefault(_series(g), []).append(g)
     for (quantity, route, phase, temperature, *_), members in groups.items():
@@ -223,7 +230,7 @@ def convergence(axes, rows: Sequence[Gathered]):
         marker, colour, line = _MARKS[route]
         times = [g.row.switch_ps for g in members]
         reference = members[-1].row.per_unit
-        style = {"color": colour, "marker": marker, "ls": line, "ms": 5}
+        style: dict[str, Any] = {"color": colour, "marker": marker, "ls": line, "ms": 5}
         name = quantity.replace("G_v", "$G_v$")
         label = f"{name}, {route}, {f'{phase}, ' if phase else ''}{temperature:g} K"
         axes[0].errorbar(
@@ -254,7 +261,7 @@ def convergence(axes, rows: Sequence[Gathered]):
     axes[0].legend(loc="best")
 
 
-def _save(path: Path, panels: int, draw) -> Path:
+def _save(path: Path, panels: int, draw: Callable[[Sequence[Axes]], object]) -> Path:
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -262,7 +269,7 @@ def _save(path: Path, panels: int, draw) -> Path:
     with rc_context(STYLE):
         figure = Figure(figsize=(4.8, 1.0 + 2.5 * panels))
         canvas = FigureCanvasAgg(figure)
-        draw(np.atleast_1d(figure.subplots(panels, 1, squeeze=False)[:, 0]))
+        draw(figure.subplots(panels, 1, squeeze=False)[:, 0].tolist())
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(path) as aside:
             canvas.print_figure(aside)

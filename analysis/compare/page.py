@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from html import escape
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +15,11 @@ from ...contract.files import write_text
 from ...errors import AnalysisError
 from ..report.plots import COLOURS, STYLE
 from ..result import FILE, read_result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .workflow import StageResult, WorkflowResult
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em;
@@ -25,7 +32,7 @@ figcaption { font-size: 13px; color: #444 } .warn { color: #9a3b00 } h2 { margin
 """
 
 
-def write_page(result, path: Path) -> Path:
+def write_page(result: WorkflowResult, path: Path) -> Path:
     """Write the page of a :class:`~alchemdriver.analysis.workflow.WorkflowResult`."""
     body = [
         f"<h1>{escape(result.kind)}: {escape(result.root.resolve().name)}</h1>",
@@ -57,7 +64,7 @@ def _table(head: list[str], rows: list[list[str]], numeric: set[int]) -> str:
     return f"<table><tr>{cells}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
-def _settings(result) -> str:
+def _settings(result: WorkflowResult) -> str:
     s = result.settings
     crystals = "; ".join(
         f"{label}: {c.atoms} atoms, {c.formula_units} formula units, {c.space_group}, "
@@ -72,7 +79,7 @@ def _settings(result) -> str:
     )
 
 
-def _rows(result) -> str:
+def _rows(result: WorkflowResult) -> str:
     rows = [
         [
             r.quantity,
@@ -99,7 +106,7 @@ def _rows(result) -> str:
     )
 
 
-def _agreements(result) -> str:
+def _agreements(result: WorkflowResult) -> str:
     if not result.agreements:
         return ""
     rows = [
@@ -118,7 +125,7 @@ def _agreements(result) -> str:
     return "<h2>Frenkel–Ladd minus alchemical</h2>" + _table(head, rows, {2, 3, 4, 5, 6})
 
 
-def _notes(result) -> str:
+def _notes(result: WorkflowResult) -> str:
     lines = [
         f"<li>configurational kT ln n at {escape(label)}: {1e3 * v:.2f} meV; lowers the free "
         "energy, not in the values above</li>"
@@ -129,7 +136,7 @@ def _notes(result) -> str:
     return f"<ul>{''.join(lines)}</ul>" if lines else ""
 
 
-def _stage(result, stage) -> str:
+def _stage(result: WorkflowResult, stage: StageResult) -> str:
     rows = [["work, BAR", f"{stage.work:+.6f}", "eq. 9"]]
     rows += [
         [t.name, "missing" if t.value is None else f"{t.value:+.6f}", t.source] for t in stage.terms
@@ -161,13 +168,16 @@ def _figure(png: bytes, caption: str) -> str:
     )
 
 
-def _convergence(result, stage) -> bytes:
+def _convergence(result: WorkflowResult, stage: StageResult) -> bytes:
     """Running BAR and eq. 11 (meV from the final BAR) against the time spent switching."""
     from ..estimators.switching import analyze_works
 
     found = read_result(result.root / stage.name / FILE)
     temperature = found.conditions.temperature
-    time, bar, eq11, se = [], [], [], []
+    time: list[float] = []
+    bar: list[float] = []
+    eq11: list[float] = []
+    se: list[float] = []
     # pair by pair, replica by replica, in the order in which replicas would have been added
     f = np.concatenate([r.forward for r in found.replicas])
     b = np.concatenate([r.backward for r in found.replicas])
@@ -181,7 +191,7 @@ def _convergence(result, stage) -> bytes:
         se.append(1e3 * (pairs.bar.se or 0.0))
         eq11.append(1e3 * (pairs.eq11.value - stage.work))
 
-    def draw(ax):
+    def draw(ax: Axes) -> None:
         ax.axhline(0.0, color="0.6", lw=0.8)
         ax.errorbar(time, bar, se, color=COLOURS["forward"], marker="o", ms=3, capsize=2)
         ax.plot(time, eq11, color=COLOURS["backward"], marker="s", ms=3, ls="--")
@@ -192,7 +202,7 @@ def _convergence(result, stage) -> bytes:
     return png(draw)
 
 
-def png(draw, size: tuple[float, float] = (4.6, 3.0)) -> bytes:
+def png(draw: Callable[[Axes], object], size: tuple[float, float] = (4.6, 3.0)) -> bytes:
     """What *draw* makes of one axis, as PNG bytes."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg

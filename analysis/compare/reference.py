@@ -28,7 +28,7 @@ def absolute(given: float | str | Path, run: RunInput, at: float | None = None) 
     else:
         if not np.isfinite(value):
             raise AnalysisError(f"reference: expected a finite number of eV, got {given}")
-        return Absolute(run.temperature, value, None, "given, eV per cell, without error")
+        return Absolute(run.kelvin, value, None, "given, eV per cell, without error")
     path = path / FILE if path.is_dir() else path
     if not path.is_file():
         raise AnalysisError(f"'{given}' is neither a number of eV nor a result.json")
@@ -48,17 +48,18 @@ def absolute(given: float | str | Path, run: RunInput, at: float | None = None) 
         raise AnalysisError(
             f"{path} is for {conditions.formula}, this run for {ours}: use the same cell"
         )
-    if pressure is not None and run.constant_pressure and abs(pressure - run.pressure) > 1e-6:
-        raise AnalysisError(f"{path} is at {pressure:g} bar, this run at {run.pressure:g} bar")
-    here = f"{run.pressure:g} bar" if run.constant_pressure else "constant volume"
+    own = run.pressure if run.constant_pressure else None
+    if pressure is not None and own is not None and abs(pressure - own) > 1e-6:
+        raise AnalysisError(f"{path} is at {pressure:g} bar, this run at {own:g} bar")
+    here = "constant volume" if own is None else f"{own:g} bar"
     for term in result.terms:
         if term.name == "P V" and here not in term.source:
             raise AnalysisError(
                 f"{path}: P V is for another pressure ({term.source}), this run is at {here}"
             )
-    known = {t.method: t for t in result.totals if t.value is not None}
-    method = next((m for m in _PREFERRED if m in known), None)
-    if method is None:
-        raise AnalysisError(f"{path} has no total: a term is missing there")
-    total = known[method]
-    return Absolute(temperature, total.value, total.se, f"{method} of {path}")
+    totals = {t.method: t for t in result.totals}
+    for method in _PREFERRED:
+        total = totals.get(method)
+        if total is not None and total.value is not None:
+            return Absolute(temperature, total.value, total.se, f"{method} of {path}")
+    raise AnalysisError(f"{path} has no total: a term is missing there")

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class Row:
     per: int  # atoms (G), formula units (ΔG) in the cell; 1 otherwise
     unit: str  # 'atom', 'formula unit', 'vacancy'
     evaluations: int  # of the model, all stages that it rests on, equilibration included
-    dissipation_kT: float | None
+    dissipation_kT: float
     natoms: int
     switch_ps: float  # of the stage that decides the error
     system: str  # model, composition and what is done to it: only equals are compared by size
@@ -263,8 +264,8 @@ def combined(coefficients: dict[str, float], errors: dict[str, float]) -> float:
 
 
 def _combined_sd(coefficients: dict[str, float], stages: dict[str, StageResult]) -> float | None:
-    found = {name: stages[name].sd for name in coefficients}
-    return None if None in found.values() else combined(coefficients, found)
+    found = {name: sd for name in coefficients if (sd := stages[name].sd) is not None}
+    return combined(coefficients, found) if len(found) == len(coefficients) else None
 
 
 def _system(workflow: Workflow, c: Calculation) -> str:
@@ -378,7 +379,7 @@ def _warnings(stages: dict[str, StageResult], agreements: tuple[Agreement, ...])
 # --- output -------------------------------------------------------------------------------------
 
 
-def to_document(result: WorkflowResult) -> dict:
+def to_document(result: WorkflowResult) -> dict[str, Any]:
     """The content of ``workflow_result.json``."""
     return {
         "schema": SCHEMA,

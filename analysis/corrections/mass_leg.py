@@ -107,7 +107,7 @@ def mass_leg(runs: Sequence[RunInput]) -> MassLeg:
     first = runs[0]
     ratio = np.log(first.final_masses / first.initial_masses).sum()
     return MassLeg(
-        tuple(points), value, se, _rule_error(s, means, value), -1.5 * kT(first.temperature) * ratio
+        tuple(points), value, se, _rule_error(s, means, value), -1.5 * kT(first.kelvin) * ratio
     )
 
 

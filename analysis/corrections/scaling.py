@@ -70,12 +70,13 @@ class Curve:
 
 def times(estimate: Estimate, factor: float) -> Estimate:
     """*estimate* of W as that of (T/T0) W."""
+    low, high = estimate.ci95 or (0.0, 0.0)
     return replace(
         estimate,
         value=estimate.value * factor,
         se=None if estimate.se is None else estimate.se * factor,
         sd=None if estimate.sd is None else estimate.sd * factor,
-        ci95=None if estimate.ci95 is None else tuple(x * factor for x in estimate.ci95),
+        ci95=None if estimate.ci95 is None else (low * factor, high * factor),
     )
 
 
@@ -119,9 +120,20 @@ def windows_curve(run: RunInput, found: Mbar, reference: Absolute | None) -> Cur
     )  # fmt: skip
 
 
-def _curve(run, lam, work, se, kind, se_replicas, dissipation, reference) -> Curve:
-    t0 = run.temperature
-    t = t0 / (1.0 + lam * (run.parameters.scale - 1.0))
+def _curve(
+    run: RunInput,
+    lam: np.ndarray,
+    work: np.ndarray,
+    se: np.ndarray | None,
+    kind: str,
+    se_replicas: np.ndarray | None,
+    dissipation: np.ndarray | None,
+    reference: Absolute | None,
+) -> Curve:
+    t0, scale = run.kelvin, run.parameters.scale
+    if scale is None:
+        raise AnalysisError(f"{run.path}: no 'scale' is given")
+    t = t0 / (1.0 + lam * (scale - 1.0))
     factor = t / t0
     values = factor * work + temperature_term(t, t0, len(run.structure))
     errors = None if se is None else factor * se
@@ -135,7 +147,7 @@ def _curve(run, lam, work, se, kind, se_replicas, dissipation, reference) -> Cur
             spread = None if spread is None else np.sqrt(spread**2 + own)
     return Curve(
         reference_temperature=t0,
-        scale=run.parameters.scale,
+        scale=scale,
         temperatures=t,
         lam=np.asarray(lam),
         values=values,
@@ -157,15 +169,17 @@ def thinned(curve: Curve) -> Curve:
     nearest = np.searchsorted(t[order], wanted).clip(0, len(t) - 1)
     rows = np.unique(np.concatenate([[0, len(t) - 1], order[nearest]]))
 
-    def cut(values):
+    def cut(values: np.ndarray | None) -> np.ndarray | None:
         return None if values is None else values[rows]
 
     return replace(
         curve,
-        **{
-            name: cut(getattr(curve, name))
-            for name in ("temperatures", "lam", "values", "se", "se_replicas", "dissipation")
-        },
+        temperatures=t[rows],
+        lam=curve.lam[rows],
+        values=curve.values[rows],
+        se=cut(curve.se),
+        se_replicas=cut(curve.se_replicas),
+        dissipation=cut(curve.dissipation),
     )
 
 
@@ -180,7 +194,7 @@ def compared(curve: Curve, against: Absolute, formula_units: int) -> Curve:
         )
     order = np.argsort(t)
 
-    def at(values):
+    def at(values: np.ndarray) -> float:
         return float(np.interp(against.temperature, t[order], values[order]))
 
     value, se = at(curve.values), None if curve.se is None else at(curve.se)

@@ -115,7 +115,8 @@ def relaxation(holds: Sequence[Hold]) -> tuple[float, float] | None:
     if not known:
         return None
     mean = float(np.mean([h.gradient_drift for h in known]))
-    return mean, float(np.sqrt(np.sum([h.gradient_drift_se**2 for h in known])) / len(known))
+    errors = [h.gradient_drift_se for h in known if h.gradient_drift_se is not None]
+    return mean, float(np.sqrt(np.sum([se**2 for se in errors])) / len(known))
 
 
 def volume_drift(volume: np.ndarray | None) -> tuple[float | None, float | None]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from scipy.special import logsumexp
@@ -25,6 +25,9 @@ from .fixed_lambda import Window
 from .quiet import quiet_pymbar
 from .reduced import Samples, linear_in_lambda, samples, states
 from .switching import POOR_OVERLAP, Estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEW_SAMPLES = 50
 ITERATIONS = 100
@@ -49,7 +52,7 @@ class Mbar:
     warnings: tuple[str, ...]
 
 
-def u_nk_frame(parts: Sequence[Samples], lams: Sequence[float], temperature: float):
+def u_nk_frame(parts: Sequence[Samples], lams: Sequence[float], temperature: float) -> pd.DataFrame:
     """Reduced potentials as alchemlyb wants them, in kT: index (time, lambda), one column per λ."""
     import pandas as pd
 
@@ -146,7 +149,8 @@ def log_weights(u: np.ndarray, f: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """ln W_nk (n, K) for u (n, K) and f (K,) in kT, counts (K,) samples of each state."""
     seen = counts > 0
     mixture = logsumexp(f[seen] - u[:, seen], b=counts[seen], axis=1)  # (n,)
-    return f - u - mixture[:, None]
+    logarithms: np.ndarray = f - u - mixture[:, None]
+    return logarithms
 
 
 def _warnings(

@@ -13,7 +13,7 @@ of the error of the rule itself, and only meaningful beyond its own statistical 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -47,7 +47,7 @@ class Quadrature:
         return abs(self.difference) > max(2.0 * self.difference_se, se)
 
 
-def quadrature(lams: Sequence[float]) -> Quadrature | None:
+def quadrature(lams: Collection[float]) -> Quadrature | None:
     """The rule of which *lams* (distinct, any order) are the nodes; None if they are of none."""
     nodes = np.array(sorted(lams))
     n = len(nodes)
@@ -74,7 +74,8 @@ def quadrature(lams: Sequence[float]) -> Quadrature | None:
 
 def _trapezoid(nodes: np.ndarray) -> np.ndarray:
     d = np.diff(nodes)
-    return 0.5 * (np.concatenate([[0.0], d]) + np.concatenate([d, [0.0]]))
+    weights: np.ndarray = 0.5 * (np.concatenate([[0.0], d]) + np.concatenate([d, [0.0]]))
+    return weights
 
 
 def _simpson(n: int) -> np.ndarray:
@@ -84,7 +85,7 @@ def _simpson(n: int) -> np.ndarray:
     return weights / (3.0 * (n - 1))
 
 
-def _on_every_other(rule, n: int) -> np.ndarray:
+def _on_every_other(rule: Callable[[int], np.ndarray], n: int) -> np.ndarray:
     weights = np.zeros(n)
     weights[::2] = rule((n + 1) // 2)
     return weights
@@ -122,11 +123,12 @@ def integrate(windows: Sequence[Window]) -> tuple[Estimate, Quadrature]:
     means = np.array([np.mean([m.value for m in group]) for group in groups])
     value = float(rule.weights @ means)
     difference = None if rule.embedded is None else value - float(rule.embedded @ means)
-    if any(m.se is None for group in groups for m in group):
+    known = [[m.se for m in group if m.se is not None] for group in groups]
+    if [len(group) for group in known] != [len(group) for group in groups]:
         none = "not estimated: a window has no error"
         estimate = Estimate("TI", value, None, none, None, none, None, none, len(lams))
         return estimate, replace(rule, difference=difference)
-    errors = np.array([np.sqrt(np.sum([m.se**2 for m in group])) / len(group) for group in groups])
+    errors = np.array([np.sqrt(np.sum([se**2 for se in group])) / len(group) for group in known])
     se = float(np.sqrt(np.sum((rule.weights * errors) ** 2)))
     kind = f"propagated over {len(lams)} values of λ; without the error of the rule ({rule.rule})"
     estimate = Estimate(

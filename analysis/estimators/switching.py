@@ -119,7 +119,8 @@ def mean_estimate(values: np.ndarray, method: str, over: str = "pairs") -> Estim
 
 def pair_estimates(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
     """ΔF of every pair, ½ (W_{i→f} − W_{f→i}), (n,) eV; eq. 11 before the average."""
-    return 0.5 * (np.asarray(forward, dtype=float) - np.asarray(backward, dtype=float))
+    pairs: np.ndarray = 0.5 * (np.asarray(forward, dtype=float) - np.asarray(backward, dtype=float))
+    return pairs
 
 
 def eq11(forward: np.ndarray, backward: np.ndarray) -> Estimate:
@@ -133,7 +134,8 @@ def eq11(forward: np.ndarray, backward: np.ndarray) -> Estimate:
 
 def dissipated(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
     """Dissipated energy of every pair, ½ (W_{i→f} + W_{f→i}), (n,) eV; eq. 10."""
-    return 0.5 * (np.asarray(forward, dtype=float) + np.asarray(backward, dtype=float))
+    pairs: np.ndarray = 0.5 * (np.asarray(forward, dtype=float) + np.asarray(backward, dtype=float))
+    return pairs
 
 
 # --- BAR ----------------------------------------------------------------------------------------
@@ -147,7 +149,7 @@ def solve_bar(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
     """
     low = np.minimum(forward.min(-1), (-backward).min(-1)) - 1.0
     high = np.maximum(forward.max(-1), (-backward).max(-1)) + 1.0
-    x = 0.5 * (forward.mean(-1) - backward.mean(-1))
+    x: np.ndarray = 0.5 * (forward.mean(-1) - backward.mean(-1))
     for _ in range(100):
         p = special.expit(x[..., None] - forward)
         q = special.expit(-x[..., None] - backward)
@@ -304,12 +306,12 @@ def analyze_works(
     )
     lengths = [n] if chains is None else list(chains)
     pairs = np.split(pair_estimates(forward, backward), np.cumsum(lengths)[:-1])
-    r = lag1(pairs)
+    r, opposite = lag1(pairs), cumulant(backward, temperature)
     diagnostics = Diagnostics(
         jarzynski_forward=jarzynski(forward, temperature),
         jarzynski_backward=-jarzynski(backward, temperature),
         cumulant_forward=cumulant(forward, temperature),
-        cumulant_backward=None if n < 2 else -cumulant(backward, temperature),
+        cumulant_backward=None if opposite is None else -opposite,
         sd_forward=None if n < 2 else float(forward.std(ddof=1)),
         sd_backward=None if n < 2 else float(backward.std(ddof=1)),
         variance_p=variance_p(forward, backward),
@@ -352,9 +354,10 @@ def _warnings(
             f"({1e3 * simple.se:.2f} meV)"
         )
     if d.variance_p is not None and d.variance_p < VARIANCE_TEST:
+        sds = f"{1e3 * (d.sd_forward or 0.0):.2f} and {1e3 * (d.sd_backward or 0.0):.2f} meV"
         yield (
-            f"forward and backward works scatter differently (SD {1e3 * d.sd_forward:.2f} and "
-            f"{1e3 * d.sd_backward:.2f} meV, F-test p = {d.variance_p:.1g}): not in linear response"
+            f"forward and backward works scatter differently (SD {sds}, F-test p = "
+            f"{d.variance_p:.1g}): not in linear response"
         )
     if d.overlap < POOR_OVERLAP:
         yield (

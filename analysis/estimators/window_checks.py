@@ -38,11 +38,12 @@ def window_warnings(
         yield "no TI: the λ are neither Gauss–Legendre nodes nor contain 0 and 1"
     elif rule.embedded is None:
         yield f"the error of the quadrature ({rule.rule}) is not estimated"
-    elif rule.matters(integral.se):
+    elif rule.matters(None if integral is None else integral.se):
+        off, noise = 1e3 * (rule.difference or 0.0), 1e3 * (rule.difference_se or 0.0)
         yield (
             f"the quadrature ({rule.rule}) and its embedded rule ({rule.embedded_rule}) differ by "
-            f"{1e3 * rule.difference:.2f} ± {1e3 * rule.difference_se:.2f} meV, more than the "
-            "error of TI: TI may carry an error of the rule, add windows"
+            f"{off:.2f} ± {noise:.2f} meV, more than the error of TI: TI may carry an error of the "
+            "rule, add windows"
         )
     seed, count = Counter(run.seed for run in inputs).most_common(1)[0]
     if count > 1:

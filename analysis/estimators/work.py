@@ -146,7 +146,8 @@ def switching_work(run: RunInput) -> SwitchingRun:
     gradients = read_gradients(run)
     mean, last = gradients.mean, int(gradients.steps[-1])
     properties = read_conserved(run)
-    switches, holds = [], {"hold0": [], "hold1": []}
+    switches: list[SwitchingWork] = []
+    holds: dict[str, list[tuple[np.ndarray, np.ndarray | None]]] = {"hold0": [], "hold1": []}
     for segment in run.schedule.segments():
         if segment.stop > last:
             break

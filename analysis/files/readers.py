@@ -84,7 +84,8 @@ class GradientSeries:
     @property
     def mean(self) -> np.ndarray:
         """Mean over beads, (n,) eV."""
-        return self.dHdlambda.mean(axis=1)
+        mean: np.ndarray = self.dHdlambda.mean(axis=1)
+        return mean
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -309,7 +310,7 @@ def check_lambda(run: RunInput, series: ExtrasSeries) -> None:
 def read_conserved(run: RunInput) -> PropertySeries | None:
     """The property file that holds 'conserved', or None if the input prints none."""
     for wanted in run.properties:
-        names = [_NAME.match(c)[1] for c in wanted.columns if _NAME.match(c)]
+        names = [match[1] for c in wanted.columns if (match := _NAME.match(c))]
         if "conserved" in names and "step" in names:
             return read_properties(run.output(wanted.filename), wanted.stride)
     return None

@@ -41,7 +41,8 @@ class Trajectory:
         u = fractional - reference
         u -= np.round(u - u[:1]) + np.round(u[:1])
         mu = masses / masses.sum()
-        return u - np.einsum("i,tia->ta", mu, u)[:, None, :]
+        relative: np.ndarray = u - np.einsum("i,tia->ta", mu, u)[:, None, :]
+        return relative
 
 
 def trajectory_file(run: RunInput) -> tuple[Path, int] | None:

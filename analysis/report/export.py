@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,8 +11,11 @@ from ...errors import AnalysisError
 from ...units import kT
 from ..estimators.fixed_lambda import Window
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def dhdl_frame(windows: Sequence[Window], *, decorrelate: bool = False):
+
+def dhdl_frame(windows: Sequence[Window], *, decorrelate: bool = False) -> pd.DataFrame:
     """A pandas DataFrame as ``alchemlyb.estimators.TI`` wants it, in units of kT.
 
     Index levels ``time`` (ps) and ``lambda``, one column ``dHdl``, attrs temperature (K) and

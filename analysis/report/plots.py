@@ -6,15 +6,21 @@ Ito's, which stay apart for colour-blind readers; smooth lines also differ in th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import sqrt
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ...contract.files import written_aside
 from ..corrections.scaling import Curve
 from ..estimators.fixed_lambda import Window
 from ..estimators.mbar import Mbar
-from ..estimators.work import SwitchingRun
+from ..estimators.work import SwitchingRun, SwitchingWork
 from ..result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLOURS = {"forward": "#0072B2", "backward": "#D55E00"}
 DASHES = {"forward": "-", "backward": (0, (5, 1.6))}
@@ -37,25 +43,25 @@ STYLE = {
 }
 
 
-def _switches(runs: Sequence[SwitchingRun]):
+def _switches(runs: Sequence[SwitchingRun]) -> list[SwitchingWork]:
     return [s for run in runs for s in run.switches]
 
 
-def _faint(n: int) -> float:
+def _faint(n: float) -> float:
     """Opacity of one of *n* lines that lie over each other."""
-    return max(0.15, min(1.0, 1.6 / n**0.5))
+    return max(0.15, min(1.0, 1.6 / sqrt(n)))
 
 
-def _legend(ax, **where) -> None:
+def _legend(ax: Axes, **where: Any) -> None:
     """A legend with each direction once, at full strength."""
     handles, labels = ax.get_legend_handles_labels()
     legend = ax.legend(handles, labels, **where)
     for handle in legend.legend_handles:
-        handle.set_alpha(1.0)
-        handle.set_linewidth(1.6)
+        if handle is not None:
+            handle.set(alpha=1.0, linewidth=1.6)
 
 
-def dhdl_vs_lambda(ax, runs: Sequence[SwitchingRun]):
+def dhdl_vs_lambda(ax: Axes, runs: Sequence[SwitchingRun]) -> Axes:
     """∂H/∂λ (eV) against λ for every switch of every pair."""
     switches = _switches(runs)
     named = set()
@@ -78,7 +84,7 @@ def dhdl_vs_lambda(ax, runs: Sequence[SwitchingRun]):
     return ax
 
 
-def cumulative_work(ax, runs: Sequence[SwitchingRun]):
+def cumulative_work(ax: Axes, runs: Sequence[SwitchingRun]) -> Axes:
     """Work done so far (eV) against λ; the way back is drawn as −W from where it began.
 
     A backward line starts at λ = 1 from minus its whole work, so that without dissipation it would
@@ -115,17 +121,20 @@ def cumulative_work(ax, runs: Sequence[SwitchingRun]):
     return ax
 
 
-def work_histogram(ax, result: Result):
+def work_histogram(ax: Axes, result: Result) -> Axes:
     """Works W and −W of the way back (meV from ΔF of eq. 11), with ΔF by eq. 11 and BAR."""
+    from matplotlib.ticker import MaxNLocator
     from numpy import concatenate, histogram_bin_edges
 
     pooled = result.pooled
+    assert pooled is not None  # of switches
     zero = pooled.eq11.value
     works = {
         "forward": concatenate([1e3 * (r.forward - zero) for r in result.replicas]),
         "backward": concatenate([1e3 * (-r.backward - zero) for r in result.replicas]),
     }
-    bins = histogram_bin_edges(concatenate(list(works.values())), bins=max(6, min(30, pooled.n)))
+    edges = histogram_bin_edges(concatenate(list(works.values())), bins=max(6, min(30, pooled.n)))
+    bins: list[float] = edges.tolist()
     names = {"forward": r"$W$ forward", "backward": r"$-W$ backward"}
     for direction, values in works.items():
         ax.hist(
@@ -143,12 +152,14 @@ def work_histogram(ax, result: Result):
     )
     ax.set_xlabel(r"work $-\ \Delta F$ (meV)")
     ax.set_ylabel("switches")
-    ax.yaxis.get_major_locator().set_params(integer=True)
+    locator = ax.yaxis.get_major_locator()
+    if isinstance(locator, MaxNLocator):
+        locator.set_params(integer=True)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, columnspacing=1.2)
     return ax
 
 
-def gradient_series(ax, windows: Sequence[Window]):
+def gradient_series(ax: Axes, windows: Sequence[Window]) -> Axes:
     """∂H/∂λ (eV) of fixed-λ runs against time (ps), equilibration in grey, mean as a line."""
     colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
     for k, w in enumerate(windows):
@@ -179,7 +190,7 @@ def gradient_series(ax, windows: Sequence[Window]):
     return ax
 
 
-def gradient_means(ax, windows: Sequence[Window]):
+def gradient_means(ax: Axes, windows: Sequence[Window]) -> Axes:
     """⟨∂H/∂λ⟩ (eV) with its standard error against λ."""
     ordered = sorted(windows, key=lambda w: w.lam)
     ax.errorbar(
@@ -198,7 +209,7 @@ def gradient_means(ax, windows: Sequence[Window]):
     return ax
 
 
-def overlap_matrix(ax, mbar: Mbar):
+def overlap_matrix(ax: Axes, mbar: Mbar) -> Axes:
     """MBAR's overlap matrix, windows numbered by λ; neighbours below the limit are red."""
     from ..estimators.switching import POOR_OVERLAP
 
@@ -224,7 +235,7 @@ def overlap_matrix(ax, mbar: Mbar):
     return ax
 
 
-def free_energy_of_temperature(ax, curve: Curve):
+def free_energy_of_temperature(ax: Axes, curve: Curve) -> Axes:
     """G(T) (eV, whole cell) of reversible scaling with its standard error, and the check point."""
     t = curve.temperatures
     ax.plot(t, curve.values, color=COLOURS["forward"], label="reversible scaling")
@@ -254,25 +265,25 @@ def free_energy_of_temperature(ax, curve: Curve):
 
 def save_plots(result: Result, folder: Path) -> list[Path]:
     """Draw what belongs to *result* as PNG files in *folder*; returns their paths."""
-    if result.kind == "switching":
-        drawings = {
-            "dhdl.png": (dhdl_vs_lambda, result.runs),
-            "work.png": (cumulative_work, result.runs),
-        }
+    drawings: dict[str, Callable[[Axes], Axes]] = {}
+    if result.pooled is not None:
+        drawings["dhdl.png"] = partial(dhdl_vs_lambda, runs=result.runs)
+        drawings["work.png"] = partial(cumulative_work, runs=result.runs)
         if result.pooled.n >= 3:
-            drawings["works.png"] = (work_histogram, result)
+            drawings["works.png"] = partial(work_histogram, result=result)
     else:
-        drawings = {"dhdl.png": (gradient_series, result.windows)}
+        drawings["dhdl.png"] = partial(gradient_series, windows=result.windows)
         if len({w.lam for w in result.windows}) > 1:
-            drawings["mean_dhdl.png"] = (gradient_means, result.windows)
+            drawings["mean_dhdl.png"] = partial(gradient_means, windows=result.windows)
         if result.mbar is not None:
-            drawings["overlap.png"] = (overlap_matrix, result.mbar)
+            drawings["overlap.png"] = partial(overlap_matrix, mbar=result.mbar)
     if result.scaling is not None:
-        drawings["free_energy.png"] = (free_energy_of_temperature, result.scaling)
-    return [_save(Path(folder) / name, *drawing) for name, drawing in drawings.items()]
+        drawings["free_energy.png"] = partial(free_energy_of_temperature, curve=result.scaling)
+    return [save_figure(Path(folder) / name, draw) for name, draw in drawings.items()]
 
 
-def _save(path: Path, draw, what) -> Path:
+def save_figure(path: Path, draw: Callable[[Axes], object]) -> Path:
+    """A figure of one axis, on which *draw* draws."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -280,7 +291,7 @@ def _save(path: Path, draw, what) -> Path:
     with rc_context(STYLE):  # no pyplot: nobody's backend or open figures are touched
         figure = Figure(figsize=(4.6, 3.2))
         canvas = FigureCanvasAgg(figure)
-        draw(figure.subplots(), what)
+        draw(figure.subplots())
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(path) as aside:
             canvas.print_figure(aside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import StringIO
 from math import floor, log10
+from typing import TYPE_CHECKING
 
 from ...paths.formulas import Correction
 from ..corrections.mass_leg import MassLeg
@@ -12,6 +13,10 @@ from ..estimators.fixed_lambda import Window
 from ..estimators.mbar import Mbar
 from ..estimators.switching import Estimate, WorkAnalysis
 from ..result import Result, Total
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 
 def meV(value: float | None, digits: int = 3) -> str:
@@ -33,7 +38,7 @@ def _count(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]]):
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     from rich import box
     from rich.table import Table
 
@@ -122,7 +127,7 @@ def summary(result: Result, width: int = 110) -> str:
         head = ["λ", "mean (meV)", "SE (meV)", "SD (meV)", "g", "equilibration", "error is"]
         rows = [_window_row(w) for w in result.windows]
         console.print(_table("⟨∂H/∂λ⟩", head, rows))
-    if result.integral is not None:
+    if result.integral is not None and result.quadrature is not None:
         i, rule = result.integral, result.quadrature
         console.print(f"TI: {with_error(i.value, i.se)}, {i.se_kind}")
         if rule.difference is not None:
@@ -145,7 +150,7 @@ def summary(result: Result, width: int = 110) -> str:
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip() + "\n"
 
 
-def _print_mbar(console, m: Mbar) -> None:
+def _print_mbar(console: Console, m: Mbar) -> None:
     rows = []
     for k, lam in enumerate(m.lambdas):
         overlap = "–"
@@ -167,7 +172,7 @@ def _print_mbar(console, m: Mbar) -> None:
     console.print(_table(f"MBAR, {m.source}", head, rows))
 
 
-def _print_scaling(console, curve: Curve) -> None:
+def _print_scaling(console: Console, curve: Curve) -> None:
     m = len(curve.temperatures)
     shown = sorted({round(k * (m - 1) / 8) for k in range(9)})
     rows = [
@@ -204,7 +209,7 @@ def leg_summary(leg: MassLeg, width: int = 110) -> str:
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip() + "\n"
 
 
-def _print_leg(console, leg: MassLeg) -> None:
+def _print_leg(console: Console, leg: MassLeg) -> None:
     head = ["s", "dF/ds (meV)", "SE (meV)", "g", "equilibration", "error is"]
     rows = [
         [
@@ -224,7 +229,7 @@ def _print_leg(console, leg: MassLeg) -> None:
     )
 
 
-def _print_switching(console, result: Result, a: WorkAnalysis) -> None:
+def _print_switching(console: Console, result: Result, a: WorkAnalysis) -> None:
     head = ["direction", "mean (meV)", "SD (meV)", "dissipated (meV, from BAR)"]
     console.print(_table(f"Work, {_count(a.n, 'pair')}", head, _works(a, result)))
     rows = [_estimate_row(a.eq11), _estimate_row(a.bar)]
@@ -243,8 +248,8 @@ def _print_switching(console, result: Result, a: WorkAnalysis) -> None:
             f"BAR bootstrap SE {meV(a.bar_bootstrap)} meV over {a.n} pairs, overlap "
             f"{a.diagnostics.overlap:.2f} of 0.5"
         )
-    r = a.diagnostics.lag1
-    chained = "too few to tell" if r is None else f"lag-1 autocorrelation {r:.2f}"
+    lag = a.diagnostics.lag1
+    chained = "too few to tell" if lag is None else f"lag-1 autocorrelation {lag:.2f}"
     console.print(f"independence of chained cycles: {chained}")
     for r in result.replicas:
         if r.first_law is not None:

@@ -83,7 +83,7 @@ def test_a_vacancy_has_both_routes_from_one_crystal(iron, tmp_path):
     text = path.inputs(workflow.root)[0].read_text()
     assert "alchemy: Fe[5]-&gt;void" in text
     assert len(read_xyz(workflow.root / "defect.xyz")) == 15
-    assert workflow.settings["configurations"] == 16
+    assert workflow.settings.configurations == 16
 
 
 def test_no_two_runs_share_a_seed(iron, tmp_path):
@@ -148,8 +148,8 @@ def test_partial_substitution_keeps_the_labelled_crystals_translations(perovskit
         "transmute", perovskite, tmp_path / "w", "--supercell", "2x2x2", "--alchemy", "Pb[1]->Sn",
         "--model", "demo", "--temperature", 500, "--pressure", 0, "--timestep", 8, *LENGTHS,
     )  # fmt: skip
-    assert workflow.settings["crystals"]["alpha"]["n_ws"] == 8
-    assert workflow.settings["configurations"] == {"alpha": 8}
+    assert workflow.settings.crystals["alpha"].n_ws == 8
+    assert workflow.settings.configurations == {"alpha": 8}
     stage = workflow.stage("alpha/500K/08-frenkel-ladd")
     einstein = SimpleNamespace(lambda_path=ALONE["einstein->model"])
     assert manifest.einstein_terms(workflow, stage, einstein) == {"n_ws": 8, "pressure": 0.0}
@@ -412,10 +412,10 @@ def test_a_manifest_that_does_not_fit_together_is_refused(vacancy):
     for old, new, says in (
         ("relaxed.xyz", "relaxd.xyz", "which none gives"),
         ('"does": "springs"', '"does": "spring"', "did you mean 'springs'?"),
-        (plan.manifest.SCHEMA, "other/7", "expected schema"),
-        ('"stages"', '"stags"', "is not a workflow"),
-        ('"replicas": 2', '"replicas": "x"', "is not a workflow"),
-        ('"crystals"', '"crystal"', "is not a workflow"),
+        (manifest.WORKFLOW.schema, "other/7", "expected schema"),
+        ('"stages"', '"stags"', "unknown key .did you mean 'stages'"),
+        ('"replicas": 2', '"replicas": "x"', "replicas: expected a whole number"),
+        ('"crystals"', '"crystal"', "did you mean 'crystals'"),
     ):
         path.write_text(good.replace(old, new))
         with pytest.raises(InputError, match=says):
