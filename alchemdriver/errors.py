@@ -3,7 +3,7 @@
     AlchemdriverError
     ├── InputError       an input file, key or argument is wrong
     ├── ModelError       a model is missing, unsupported or fails its exact limits
-    ├── ProtocolError    the peer on the socket said something it must not
+    ├── WireError        the peer on the socket said something it must not
     ├── RunError         a run cannot start, continue or be trusted
     ├── OutOfTime        the wall time that the user gave is over; all can go on later
     └── AnalysisError    output files do not contain what an estimate needs
@@ -28,7 +28,7 @@ class ModelError(AlchemdriverError):
     pass
 
 
-class ProtocolError(AlchemdriverError):
+class WireError(AlchemdriverError):
     pass
 
 

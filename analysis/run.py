@@ -18,6 +18,7 @@ from ..contract.run_input import RunInput, read_input
 from ..errors import AnalysisError, ModelError
 from ..paths import Given
 from ..paths.formulas import MASS_TERM, Correction
+from .compare.reference import absolute
 from .corrections import formulas as c
 from .corrections import scaling
 from .corrections.mass_leg import leg_of, leg_warnings
@@ -29,7 +30,6 @@ from .estimators.quadrature import integrate, quadrature
 from .estimators.switching import FEW_PAIRS, Estimate, WorkAnalysis, analyze_works, mean_estimate
 from .estimators.window_checks import mbar_warnings, window_warnings
 from .estimators.work import SwitchingRun, common_temperature, switching_work
-from .reference import absolute
 from .result import Conditions, Provenance, Replica, Result, Total, write_result
 
 _PACKAGES = {

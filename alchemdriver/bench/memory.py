@@ -90,7 +90,7 @@ def _start_counting(device: str) -> int:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     except (OSError, AttributeError) as err:
         raise RunError(f"bench: peak memory is measured on Linux only: {err}") from None
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 

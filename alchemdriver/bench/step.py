@@ -7,7 +7,6 @@ writing of files.
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import tempfile
@@ -22,8 +21,10 @@ from ..client import assembly
 from ..client.serve import serve
 from ..contract.address import address_of
 from ..contract.digest import digest
-from ..contract.run_input import read_input
+from ..contract.run_input import alchemical_forcefield, read_input
+from ..contract.xmltree import parse_xml
 from ..errors import RunError
+from ..prepare import tree
 from ..prepare.render import Settings
 from ..prepare.run_folder import prepare
 from ..records import Evaluation
@@ -116,12 +117,9 @@ def _write_input(folder: Path, model: str, dtype: str, mode: str) -> Path:
     settings = Settings(temperature=300.0, timestep=0.01, total_steps=STEPS)
     (target,) = prepare("nvt-fixed", system.structure, folder / "run", keys, settings)
     path = target / "input.xml"
-    text = (
-        path.read_text()
-        .replace("mode='unix'", f"mode='{mode}'")
-        .replace('mode="unix"', f'mode="{mode}"')
-    )
-    name = f"bench_{folder.name}"
-    text = re.sub("<address>.*?</address>", f"<address>{name}</address>", text)
-    path.write_text(re.sub("mode=.unix.", f'mode="{mode}"', text))
+    root = parse_xml(path.read_text(encoding="utf-8"))
+    socket = alchemical_forcefield(root)
+    socket["@mode"] = mode
+    tree.set_text(socket, "address", f"bench_{folder.name}")
+    tree.write_xml(path, root)
     return path

@@ -19,7 +19,7 @@ from ..contract.address import Address
 from ..errors import InputError, RunError
 from ..records import Evaluation
 from ..units import ANGSTROM, ELECTRONVOLT, EV_PER_ANGSTROM
-from . import protocol
+from . import wire
 from .shared_memory import Segments
 
 __all__ = ["Served", "connect", "serve"]
@@ -202,7 +202,7 @@ class _Worker:
         self._extras_of = extras_of
         self._on_reply = on_reply
 
-    def evaluate(self, data: protocol.PosData, lam: float, replica: int) -> list[Evaluation]:
+    def evaluate(self, data: wire.PosData, lam: float, replica: int) -> list[Evaluation]:
         """One result per structure.  i-PI fills a batch up by repeating its last structure; those
         repetitions are not computed again."""
         total = len(data.positions)
@@ -227,10 +227,10 @@ class _Worker:
             _check(result, self.n_atoms, place)
         return results + results[-1:] * (total - real)
 
-    def replies(self, results: list[Evaluation], lam: float) -> list[protocol.Reply]:
+    def replies(self, results: list[Evaluation], lam: float) -> list[wire.Reply]:
         return [self._convert(result, lam) for result in results]
 
-    def _convert(self, result: Evaluation, lam: float) -> protocol.Reply:
+    def _convert(self, result: Evaluation, lam: float) -> wire.Reply:
         extras: dict[str, object] = {
             "lambda": float(lam),
             "dHdlambda": float(result.dHdlambda) * ELECTRONVOLT,
@@ -240,12 +240,12 @@ class _Worker:
             if clash := extras.keys() & more.keys():
                 raise RunError(f"expected additional extras, got {sorted(clash)} again")
             extras |= more
-        return protocol.Reply(
+        return wire.Reply(
             energy=float(result.energy) * ELECTRONVOLT,
             forces=np.asarray(result.forces, dtype=np.float64) * EV_PER_ANGSTROM,
             # i-PI's strain acts on column vectors, ours on rows.  Both virials are −∂H/∂ε.
             virial=np.asarray(result.virial, dtype=np.float64).T * ELECTRONVOLT,
-            extras=protocol.encode_extras(extras),
+            extras=wire.encode_extras(extras),
         )
 
     def count(self, results: list[Evaluation], lam: float) -> None:
@@ -261,7 +261,7 @@ def _converse(sock: socket.socket, worker: _Worker, shared_memory: bool) -> str 
     i-PI asks a new client for its STATUS at once: TimeoutError if nothing comes.  After that,
     waiting for work has no limit.
     """
-    decoder = protocol.Decoder(worker.n_atoms, shared_memory)
+    decoder = wire.Decoder(worker.n_atoms, shared_memory)
     segments: Segments | None = None
     results: list[Evaluation] = []
     replica, lam = 0, 0.0
@@ -278,29 +278,29 @@ def _converse(sock: socket.socket, worker: _Worker, shared_memory: bool) -> str 
                 continue
 
             answer = b""
-            if isinstance(event, protocol.Status):
-                answer = protocol.encode_status(event.state)
-            elif isinstance(event, protocol.Init):
+            if isinstance(event, wire.Status):
+                answer = wire.encode_status(event.state)
+            elif isinstance(event, wire.Init):
                 replica, lam = event.replica, worker.lambda_of(event.parameters)
-            elif isinstance(event, protocol.PosData):
+            elif isinstance(event, wire.PosData):
                 results = worker.evaluate(event, lam, replica)
-            elif isinstance(event, protocol.SharedPosData):
+            elif isinstance(event, wire.SharedPosData):
                 if segments is None:
                     segments = Segments(event.names, event.batch_size, worker.n_atoms)
                 results = worker.evaluate(segments.read(), lam, replica)
-            elif isinstance(event, protocol.GetForce):
+            elif isinstance(event, wire.GetForce):
                 replies = worker.replies(results, lam)
                 if segments is None:
-                    answer = protocol.encode_forces(replies)
+                    answer = wire.encode_forces(replies)
                 else:
                     segments.write(replies)
-                    answer = protocol.encode_shared(replies)
+                    answer = wire.encode_shared(replies)
             else:
                 return "EXIT"
 
             if answer and not _send(sock, answer):
                 return "EXIT during a request" if _said_exit(sock, decoder) else None
-            if isinstance(event, protocol.GetForce):
+            if isinstance(event, wire.GetForce):
                 worker.count(results, lam)
                 results = []
     finally:
@@ -329,12 +329,12 @@ def _send(sock: socket.socket, data: bytes) -> bool:
     return True
 
 
-def _said_exit(sock: socket.socket, decoder: protocol.Decoder) -> bool:
+def _said_exit(sock: socket.socket, decoder: wire.Decoder) -> bool:
     """Whether a peer that no longer listens had said EXIT before it hung up."""
     sock.settimeout(1.0)
     while True:
         while (event := decoder.next_event()) is not None:
-            if isinstance(event, protocol.Exit):
+            if isinstance(event, wire.Exit):
                 return True
         try:
             data = _receive(sock)
@@ -345,7 +345,7 @@ def _said_exit(sock: socket.socket, decoder: protocol.Decoder) -> bool:
         decoder.feed(data)
 
 
-def _same(data: protocol.PosData, a: int, b: int) -> bool:
+def _same(data: wire.PosData, a: int, b: int) -> bool:
     return np.array_equal(data.positions[a], data.positions[b]) and np.array_equal(
         data.cells[a], data.cells[b]
     )

@@ -15,8 +15,8 @@ from multiprocessing import resource_tracker, shared_memory
 
 import numpy as np
 
-from ..errors import ProtocolError
-from .protocol import PosData, Reply
+from ..errors import WireError
+from .wire import PosData, Reply
 
 __all__ = ["KINDS", "Segments"]
 
@@ -24,7 +24,7 @@ KINDS = ("pos", "h", "ih", "pot", "force", "vir")  # in the order of their names
 
 
 class Segments:
-    """The six segments of one connection, attached.  Raises ProtocolError if one is missing or
+    """The six segments of one connection, attached.  Raises WireError if one is missing or
     smaller than *batch* structures of *n_atoms* need."""
 
     def __init__(self, names: Sequence[str], batch: int, n_atoms: int):
@@ -50,7 +50,7 @@ class Segments:
         try:
             memory = shared_memory.SharedMemory(name=name)
         except (OSError, ValueError):
-            raise ProtocolError(
+            raise WireError(
                 f"expected the shared memory '{name}' of i-PI: mode='shm' needs client and server "
                 "on one machine, with one /dev/shm"
             ) from None
@@ -60,7 +60,7 @@ class Segments:
         self._memory.append(memory)
         needed = int(np.prod(shape)) * 8
         if memory.size < needed:
-            raise ProtocolError(
+            raise WireError(
                 f"expected {needed} bytes of shared memory in '{name}', got {memory.size}"
             )
         return np.ndarray(shape, dtype=np.float64, buffer=memory.buf)

@@ -29,7 +29,7 @@ class Option:
     def about(self) -> str:
         from ..contract.parameters import KEYS  # numpy, which a list of protocols can do without
 
-        return self.help or KEYS[self.name]
+        return self.help or KEYS[self.name].about
 
 
 def model_names(incomplete: str) -> list[str]:

@@ -30,7 +30,11 @@ def read_structure(path: Path | str, supercell: tuple[int, int, int] = (1, 1, 1)
     except Exception as err:  # ASE's readers raise many kinds
         reason = (str(err).splitlines() or [type(err).__name__])[0]
         raise InputError(f"structure {path} cannot be read by ASE: {reason}") from None
-    if atoms.cell.rank != 3 and path.suffix == ".xyz" and "CELL" in path.read_text():
+    if (
+        atoms.cell.rank != 3
+        and path.suffix == ".xyz"
+        and "CELL" in path.read_text(encoding="utf-8", errors="replace")
+    ):
         ours = read_xyz(path)  # i-PI's own format, of which ASE reads all but the cell
         atoms = ase.Atoms(ours.symbols, ours.positions, cell=ours.cell, pbc=True)
     if min(supercell) < 1:

@@ -182,7 +182,14 @@ def test_what_cannot_be_scaled_is_refused(tmp_path, options, words):
 
 def test_protocol_wants_its_scale(tmp_path):
     with pytest.raises(InputError, match="needs a scale"):
-        rr.oscillator_run(tmp_path / "a", "scaling-nvt", equilibrate=1, switch=2, cycles=1)
+        rr.oscillator_run(
+            tmp_path / "a",
+            "scaling-nvt",
+            alchemy="model->scaled",
+            equilibrate=1,
+            switch=2,
+            cycles=1,
+        )
 
 
 # --- F(T) of oscillators in closed form ---------------------------------------------------------

@@ -75,6 +75,10 @@ def test_unfinished_run_keeps_complete_pairs_only(tmp_path):
     assert not run.complete
     assert (len(run.of("forward")), len(run.of("backward")), run.pairs) == (2, 1, 1)
     assert len(run.forward) == len(run.backward) == 1  # works of half a pair are not averaged over
+    write_outputs(path, np.ones(len(lam))[:-1])  # but for its very last step
+    run = work.switching_work(read_input(path))
+    assert not run.complete
+    assert run.pairs == 1
 
 
 def test_first_law_is_flat_when_conserved_follows_the_work(tmp_path):
@@ -104,9 +108,10 @@ def test_drift_is_per_time_not_per_step(tmp_path):
     ps = 2.5e-3 * np.arange(len(lam))
     work_done = work.cumulative_work(lam, np.ones(len(lam)))
     write_outputs(path, np.ones(len(lam)), conserved=work_done + 3e-3 * ps)
-    law = work.switching_work(read_input(path)).first_law
-    assert law.duration == pytest.approx(ps[-1])
-    assert law.drift == pytest.approx(1e-3, rel=1e-9)
+    run = work.switching_work(read_input(path))
+    assert run.first_law.duration == pytest.approx(ps[-1])
+    assert run.first_law.drift == pytest.approx(1e-3, rel=1e-9)
+    assert [h.duration for h in run.holds] == pytest.approx([5 * 2.5e-3] * 2)
 
 
 def test_mixed_temperatures_are_refused(tmp_path):

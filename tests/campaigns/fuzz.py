@@ -3,7 +3,7 @@
     python tests/fuzz.py [--cases 100000]
 
 Hypothesis mutates valid streams of i-PI (single, batched, shared memory) and valid inputs.  A case
-fails if it raises anything but ProtocolError (streams) or InputError (inputs), takes longer than
+fails if it raises anything but WireError (streams) or InputError (inputs), takes longer than
 two seconds, or if the decoder holds more than it was given.  ``test_fuzz.py`` runs a few hundred.
 """
 
@@ -22,11 +22,11 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alchemdriver.client import protocol
+from alchemdriver.client import wire
 from alchemdriver.contract.parameters import check_parameters, split_parameters
 from alchemdriver.contract.run_input import interpret
 from alchemdriver.contract.xmltree import parse_xml
-from alchemdriver.errors import InputError, ProtocolError
+from alchemdriver.errors import InputError, WireError
 from alchemdriver.prepare.protocols import PROTOCOLS, find
 
 N = 2  # atoms in the streams
@@ -153,18 +153,18 @@ def texts(draw, originals: list[str]) -> str:
 
 def check_stream(case: tuple[bool, list[bytes]]) -> None:
     shared, chunks = case
-    decoder = protocol.Decoder(N, shared_memory=shared)
+    decoder = wire.Decoder(N, shared_memory=shared)
     given_so_far = 0
     try:
         for chunk in chunks:
             decoder.feed(chunk)
             given_so_far += len(chunk)
             while (event := decoder.next_event()) is not None:
-                if isinstance(event, protocol.PosData):
+                if isinstance(event, wire.PosData):
                     assert event.positions.shape[1:] == (N, 3)
                     assert event.positions.nbytes <= given_so_far
             assert len(decoder._buffer) <= given_so_far
-    except ProtocolError as error:
+    except WireError as error:
         outcomes["stream refused"] += bool(str(error))
     else:
         outcomes["stream taken"] += 1
@@ -183,8 +183,8 @@ def check_input(text: str) -> None:
 def check_dictionary(text: str) -> None:
     try:
         check_parameters(split_parameters(text))
-        protocol.parse_parameters(text)
-    except (InputError, ProtocolError) as error:
+        wire.parse_parameters(text)
+    except (InputError, WireError) as error:
         outcomes["parameters refused"] += bool(str(error))
     else:
         outcomes["parameters taken"] += 1

@@ -8,8 +8,8 @@ import tracemalloc
 import pytest
 from campaigns import fuzz
 
-from alchemdriver.client.protocol import Decoder
-from alchemdriver.errors import ProtocolError
+from alchemdriver.client.wire import Decoder
+from alchemdriver.errors import WireError
 
 
 @pytest.mark.parametrize("name", fuzz.TARGETS)
@@ -40,7 +40,7 @@ def test_a_length_of_two_gigabytes_allocates_nothing(at, shared):
     decoder = Decoder(fuzz.N, shared_memory=shared)
     tracemalloc.start()
     decoder.feed(stream + bytes(1000))
-    with pytest.raises(ProtocolError):  # noqa: PT012  (the good message before it comes first)
+    with pytest.raises(WireError):  # noqa: PT012  (the good message before it comes first)
         while decoder.next_event() is not None:
             pass
     peak = tracemalloc.get_traced_memory()[1]

@@ -26,8 +26,8 @@ from helpers.sockets import (
 )
 
 from alchemdriver import units
-from alchemdriver.client import protocol
 from alchemdriver.client import serve as loop
+from alchemdriver.client import wire
 from alchemdriver.client.serve import Served, connect, serve
 from alchemdriver.errors import ModelError, RunError
 from alchemdriver.records import Evaluation
@@ -290,4 +290,4 @@ def test_stopping_ipi_with_a_signal_is_a_clean_end(where):
 
 def test_public_names():
     assert set(loop.__all__) == {"Served", "connect", "serve"}
-    assert protocol.Decoder(1).state is protocol.State.NEEDINIT
+    assert wire.Decoder(1).state is wire.State.NEEDINIT

@@ -22,7 +22,7 @@ from helpers.sockets import (
 
 from alchemdriver import units
 from alchemdriver.client.serve import Served, serve
-from alchemdriver.errors import InputError, ProtocolError, RunError
+from alchemdriver.errors import InputError, RunError, WireError
 from alchemdriver.records import Evaluation
 
 
@@ -31,7 +31,7 @@ def test_wrong_atom_count(where):
         result = in_thread(serve, peer.address, **(OPTIONS | {"n_atoms": 5}))
         peer.accept()
         peer.send(request())
-        with pytest.raises(ProtocolError, match="expected 5 atoms, i-PI announces 4"):
+        with pytest.raises(WireError, match="expected 5 atoms, i-PI announces 4"):
             result()
         assert peer.receive(1) == b""
 
@@ -115,7 +115,7 @@ def test_extras_can_be_extended(where):
 
 
 @pytest.mark.parametrize(
-    ("key", "error"), [("raw", ProtocolError), ("lambda", RunError), ("dHdlambda", RunError)]
+    ("key", "error"), [("raw", WireError), ("lambda", RunError), ("dHdlambda", RunError)]
 )
 def test_reserved_extras(where, key, error):
     with Peer(where / "s") as peer:

@@ -12,10 +12,10 @@ import pytest
 from helpers import real_runs as rr
 from server.test_serve import kill_children
 
-from alchemdriver.client import protocol
-from alchemdriver.client.protocol import Decoder, GetForce, SharedPosData
+from alchemdriver.client import wire
 from alchemdriver.client.shared_memory import Segments
-from alchemdriver.errors import ProtocolError
+from alchemdriver.client.wire import Decoder, GetForce, SharedPosData
+from alchemdriver.errors import WireError
 from alchemdriver.paths.terms import Hamiltonian, Scaled, Springs, fading, growing
 
 BEADS, N = 4, 3
@@ -129,7 +129,7 @@ def test_only_names_are_opened(names):
     decoder = Decoder(N, shared_memory=True)
     decoder.feed(init() + shared_posdata(names))
     decoder.next_event()
-    with pytest.raises(ProtocolError, match="name"):
+    with pytest.raises(WireError, match="name"):
         decoder.next_event()
 
 
@@ -137,19 +137,19 @@ def test_another_number_of_atoms_is_refused():
     decoder = Decoder(N, shared_memory=True)
     decoder.feed(init() + shared_posdata(NAMES, n=2**31 - 1))
     decoder.next_event()
-    with pytest.raises(ProtocolError, match=f"expected {N} atoms"):
+    with pytest.raises(WireError, match=f"expected {N} atoms"):
         decoder.next_event()
 
 
 def test_segments_that_are_missing_or_too_small():
-    with pytest.raises(ProtocolError, match="one machine"):
+    with pytest.raises(WireError, match="one machine"):
         Segments([f"{name}_nobody" for name in NAMES], 1, N)
     small = [
         shared_memory.SharedMemory(create=True, size=8, name=f"{name}_{os.getpid()}")
         for name in NAMES
     ]
     try:
-        with pytest.raises(ProtocolError, match=r"expected 72 bytes .* got 8"):
+        with pytest.raises(WireError, match=r"expected 72 bytes .* got 8"):
             Segments([s.name for s in small], 1, N)
     finally:
         # attaching took it from the list of what this process must remove
@@ -160,8 +160,8 @@ def test_segments_that_are_missing_or_too_small():
 
 
 def test_replies_without_numbers():
-    replies = [protocol.Reply(1.0, np.zeros((N, 3)), np.zeros((3, 3)), b"{}")] * 2
-    assert protocol.encode_shared(replies) == header("FORCEREADY") + 2 * (b"\2\0\0\0" + b"{}")
+    replies = [wire.Reply(1.0, np.zeros((N, 3)), np.zeros((3, 3)), b"{}")] * 2
+    assert wire.encode_shared(replies) == header("FORCEREADY") + 2 * (b"\2\0\0\0" + b"{}")
 
 
 # --- the Hamiltonian ----------------------------------------------------------------------------

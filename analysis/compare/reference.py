@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contract.run_input import RunInput
-from ..errors import AnalysisError
-from ..paths import Absolute
-from .corrections.formulas import formula
-from .result import FILE, read_result
+from ...contract.run_input import RunInput
+from ...errors import AnalysisError
+from ...paths import Absolute
+from ..corrections.formulas import formula
+from ..result import FILE, read_result
 
 _PREFERRED = ("BAR", "MBAR", "TI", "eq. 11")
 

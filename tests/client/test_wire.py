@@ -1,4 +1,4 @@
-"""The wire protocol: whole, byte by byte, in random chunks; hostile lengths; the state table."""
+"""The wire: whole, byte by byte, in random chunks; hostile lengths; the state table."""
 
 import itertools
 import json
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alchemdriver.client import protocol
-from alchemdriver.client.protocol import (
+from alchemdriver.client import wire
+from alchemdriver.client.wire import (
     TRANSITIONS,
     Decoder,
     Exit,
@@ -26,7 +26,7 @@ from alchemdriver.client.protocol import (
     encode_status,
     parse_parameters,
 )
-from alchemdriver.errors import ProtocolError
+from alchemdriver.errors import WireError
 
 N = 3
 CELL = np.array([[5.0, 0.0, 0.0], [1.0, 6.0, 0.0], [0.5, 0.25, 7.0]])  # rows
@@ -191,19 +191,19 @@ def test_atom_count_bomb(count):
     decoder = Decoder(N)
     decoder.feed(init() + posdata(count=count)[: 12 + 144 + 4])
     decoder.next_event()
-    with pytest.raises(ProtocolError, match=f"expected 3 atoms, i-PI announces {count}"):
+    with pytest.raises(WireError, match=f"expected 3 atoms, i-PI announces {count}"):
         decoder.next_event()
 
 
-@pytest.mark.parametrize("length", [2**31 - 1, protocol.MAX_INIT + 1, -1, -(2**31)])
+@pytest.mark.parametrize("length", [2**31 - 1, wire.MAX_INIT + 1, -1, -(2**31)])
 def test_init_length_bomb(length):
-    with pytest.raises(ProtocolError, match=f"got length {length}"):
+    with pytest.raises(WireError, match=f"got length {length}"):
         decode([init("", length=length)])
 
 
 @pytest.mark.parametrize("batch", ["2147483647", "0", "-1", "two", "", "1e9", "4097"])
 def test_batch_size_bomb(batch):
-    with pytest.raises(ProtocolError, match="batch_size of 1 to 4096"):
+    with pytest.raises(WireError, match="batch_size of 1 to 4096"):
         decode([init(f"batch_size:{batch}")])
 
 
@@ -212,7 +212,7 @@ def test_bombs_allocate_nothing():
     tracemalloc.start()
     try:
         for bomb in bombs:
-            with pytest.raises(ProtocolError):
+            with pytest.raises(WireError):
                 decode([bomb])
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
@@ -220,14 +220,14 @@ def test_bombs_allocate_nothing():
 
 
 def test_unknown_header_is_named():
-    with pytest.raises(ProtocolError, match=r"got the bytes b'HTTP/1.1 400'"):
+    with pytest.raises(WireError, match=r"got the bytes b'HTTP/1.1 400'"):
         decode([b"HTTP/1.1 400 Bad Request\r\n"])
 
 
 def test_headers_are_exact():
-    with pytest.raises(ProtocolError):
+    with pytest.raises(WireError):
         decode([b"status      "])
-    with pytest.raises(ProtocolError):
+    with pytest.raises(WireError):
         decode([b"STATUS\0\0\0\0\0\0"])
 
 
@@ -236,14 +236,14 @@ def test_shared_memory_without_the_mode_is_refused():
         struct.pack("=i", 20) + f"ipi_shm_1234_05_{k:4s}".encode()
         for k in ("pos", "h", "ih", "pot", "forc", "vir")
     )
-    with pytest.raises(ProtocolError, match="mode of <ffsocket>"):
+    with pytest.raises(WireError, match="mode of <ffsocket>"):
         decode([init() + header("POSDATA") + struct.pack("=i", N) + names + header("GETFORCE")])
 
 
 def test_non_ascii_parameters_are_refused():
     # i-PI sends len(characters) and then the UTF-8 bytes, which are more
     text = " model : ../modèle.model , "
-    with pytest.raises(ProtocolError, match="ASCII"):
+    with pytest.raises(WireError, match="ASCII"):
         decode([init(text, length=len(text))])
 
 
@@ -251,29 +251,29 @@ def test_error_is_final():
     decoder = Decoder(N)
     decoder.feed(b"garbage here")
     for _ in range(2):
-        with pytest.raises(ProtocolError, match="garbage here"):
+        with pytest.raises(WireError, match="garbage here"):
             decoder.next_event()
     decoder.feed(header("STATUS"))
-    with pytest.raises(ProtocolError, match="garbage here"):
+    with pytest.raises(WireError, match="garbage here"):
         decoder.next_event()
 
 
 def refused(chunks):
-    """The error of a broken stream, None if it passes; anything but ProtocolError escapes."""
+    """The error of a broken stream, None if it passes; anything but WireError escapes."""
     try:
         decode(chunks)
-    except ProtocolError as error:
+    except WireError as error:
         return str(error)
     return None
 
 
 @given(st.lists(st.binary(max_size=200), max_size=6))
-def test_garbage_raises_only_protocol_errors(chunks):
+def test_garbage_raises_only_wire_errors(chunks):
     assert "\n" not in (refused(chunks) or "")
 
 
 @given(st.binary(max_size=200))
-def test_garbage_after_a_good_header_raises_only_protocol_errors(data):
+def test_garbage_after_a_good_header_raises_only_wire_errors(data):
     assert "\n" not in (refused([header("INIT"), data]) or "")
     assert "\n" not in (refused([init(), header("POSDATA"), data]) or "")
 
@@ -282,7 +282,7 @@ MESSAGES = [header("STATUS"), init(), posdata(), header("GETFORCE"), header("EXI
 
 
 @given(st.integers(0, len(EXCHANGE) - 1), st.integers(1, 255))
-def test_one_flipped_byte_raises_only_protocol_errors(position, change):
+def test_one_flipped_byte_raises_only_wire_errors(position, change):
     broken = bytearray(EXCHANGE)
     broken[position] ^= change
     assert "\n" not in (refused([bytes(broken)]) or "")
@@ -304,7 +304,7 @@ def test_any_order_of_messages_follows_the_table(messages):
         assert decoder.next_event() is not None
     assert decoder.state is state
     if legal < len(messages) and state is not State.CLOSED:
-        with pytest.raises(ProtocolError, match=f"in state {state.value}, got {names[legal]}"):
+        with pytest.raises(WireError, match=f"in state {state.value}, got {names[legal]}"):
             decoder.next_event()
     else:
         assert decoder.next_event() is None
@@ -338,12 +338,12 @@ def test_value_may_be_empty_and_may_hold_colons():
 
 @pytest.mark.parametrize("text", ["lambda 0.3", "a : 1 , b", ": 1", "a : x,y"])
 def test_malformed_parameters(text):
-    with pytest.raises(ProtocolError, match="expected 'key : value'"):
+    with pytest.raises(WireError, match="expected 'key : value'"):
         parse_parameters(text)
 
 
 def test_repeated_parameter():
-    with pytest.raises(ProtocolError, match="'a' twice"):
+    with pytest.raises(WireError, match="'a' twice"):
         parse_parameters("a:1,b:2,a:1")
 
 
@@ -362,7 +362,7 @@ def test_status_answers():
     assert encode_status(State.NEEDINIT) == b"NEEDINIT    "
     assert encode_status(State.READY) == b"READY       "
     assert encode_status(State.HAVEDATA) == b"HAVEDATA    "
-    with pytest.raises(ProtocolError):
+    with pytest.raises(WireError):
         encode_status(State.CLOSED)
 
 
@@ -402,9 +402,9 @@ def test_single_precision_is_widened():
 
 
 def test_wrong_shapes_are_not_sent():
-    with pytest.raises(ProtocolError, match="shape"):
+    with pytest.raises(WireError, match="shape"):
         encode_forces([Reply(0.0, np.zeros(6), np.eye(3))])
-    with pytest.raises(ProtocolError, match="shape"):
+    with pytest.raises(WireError, match="shape"):
         encode_forces([Reply(0.0, np.zeros((2, 3)), np.zeros(6))])
 
 
@@ -414,15 +414,15 @@ def test_extras_keep_every_digit(value):
 
 
 def test_extras_refuse_raw():
-    with pytest.raises(ProtocolError, match="raw"):
+    with pytest.raises(WireError, match="raw"):
         encode_extras({"raw": 1})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), np.zeros(2), 1j])
 def test_extras_refuse_what_json_cannot_hold(value):
-    with pytest.raises(ProtocolError, match="JSON"):
+    with pytest.raises(WireError, match="JSON"):
         encode_extras({"x": value})
 
 
 def test_public_names():
-    assert all(hasattr(protocol, name) for name in protocol.__all__)
+    assert all(hasattr(wire, name) for name in wire.__all__)

@@ -1,4 +1,4 @@
-"""The i-PI wire protocol, client side: bytes in, events out.
+"""i-PI on the wire, client side: bytes in, events out.
 
 No socket and no physics here: `Decoder.feed` takes whatever a socket delivered, in chunks of any
 size, `Decoder.next_event` hands out one event at a time, and the ``encode_*`` functions return the
@@ -34,7 +34,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import ProtocolError
+from ..errors import WireError
 
 __all__ = [
     "Decoder",
@@ -120,7 +120,7 @@ class Exit:
 Event = Status | Init | PosData | SharedPosData | GetForce | Exit
 _Parsed = tuple[Event, int]  # an event and the bytes it took; None: some are missing
 
-# The whole state machine: state × message → next state.  What is not here is a protocol error.
+# The whole state machine: state × message → next state.  What is not here is an error of the wire.
 TRANSITIONS = {
     State.NEEDINIT: {
         "STATUS": State.NEEDINIT,
@@ -171,7 +171,7 @@ class Decoder:
     def next_event(self) -> Event | None:
         """The next complete event, or None if more bytes are needed (or EXIT has come)."""
         if self._error:
-            raise ProtocolError(self._error)
+            raise WireError(self._error)
         if self.state is State.CLOSED or len(self._buffer) < HEADER:
             return None
         header = bytes(self._buffer[:HEADER])
@@ -218,7 +218,7 @@ class Decoder:
             self._fail("expected ASCII in the INIT string: keep <parameters> free of other letters")
         try:
             parameters = parse_parameters(raw.decode("ascii"))
-        except ProtocolError as error:
+        except WireError as error:
             self._fail(str(error))
         batch = parameters.pop("batch_size", "1")
         if not (batch.isdigit() and 1 <= int(batch) <= MAX_BATCH):
@@ -283,7 +283,7 @@ class Decoder:
     def _fail(self, message: str) -> NoReturn:
         self._error = message  # the stream is out of step for good
         self._buffer.clear()
-        raise ProtocolError(message)
+        raise WireError(message)
 
 
 def parse_parameters(text: str) -> dict[str, str]:
@@ -299,9 +299,9 @@ def parse_parameters(text: str) -> dict[str, str]:
             continue
         key, colon, value = (part.strip() for part in entry.partition(":"))
         if not (key and colon):
-            raise ProtocolError(f"expected 'key : value' in the INIT string, got {entry.strip()!r}")
+            raise WireError(f"expected 'key : value' in the INIT string, got {entry.strip()!r}")
         if key in parameters:
-            raise ProtocolError(f"expected each INIT parameter once, got {key!r} twice")
+            raise WireError(f"expected each INIT parameter once, got {key!r} twice")
         parameters[key] = value
     return parameters
 
@@ -319,7 +319,7 @@ class Reply:
 def encode_status(state: State) -> bytes:
     """The answer to STATUS."""
     if state is State.CLOSED:
-        raise ProtocolError("expected no STATUS after EXIT")
+        raise WireError("expected no STATUS after EXIT")
     return _header(state.value)
 
 
@@ -350,15 +350,15 @@ def encode_shared(replies: Sequence[Reply]) -> bytes:
 def encode_extras(values: Mapping[str, object]) -> bytes:
     """One JSON object; floats keep all their digits.  i-PI reserves the key ``raw``."""
     if "raw" in values:
-        raise ProtocolError("expected extras without the key 'raw', which i-PI uses itself")
+        raise WireError("expected extras without the key 'raw', which i-PI uses itself")
     try:
         return json.dumps(dict(values), allow_nan=False).encode("utf-8")
     except (TypeError, ValueError) as error:
-        raise ProtocolError(f"expected extras that JSON can hold: {error}") from None
+        raise WireError(f"expected extras that JSON can hold: {error}") from None
 
 
 def _doubles(values: ArrayLike, shape: tuple[int, ...] | None = None) -> bytes:
     array = np.asarray(values, dtype=np.float64)
     if shape is not None and array.shape != shape:
-        raise ProtocolError(f"expected an array of shape {shape} to send, got {array.shape}")
+        raise WireError(f"expected an array of shape {shape} to send, got {array.shape}")
     return array.tobytes()  # C order whatever the layout in memory
