@@ -18,6 +18,8 @@ RelaxedCell.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from ase.spacegroup.symmetrize import prep_symmetry, symmetrize_rank1, symmetrize_rank2
@@ -177,9 +179,10 @@ class _Relaxation(torch.autograd.Function):
             full = np.concatenate([by_strain.ravel(), by_displacement.ravel()])
             return basis @ full, by_weights
 
-        hessian = np.array(
-            [difference_quotient(lambda t, b=b: gradients(t * b)[0], _STEP) for b in basis]
-        )
+        def slope_along(direction: np.ndarray, t: float) -> np.ndarray:
+            return gradients(t * direction)[0]
+
+        hessian = np.array([difference_quotient(partial(slope_along, b), _STEP) for b in basis])
         w = _solve(0.5 * (hessian + hessian.T), basis @ downhill) @ basis
         size = np.abs(w).max()
         if size == 0.0:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Mixture", "check_composition", "parse_composition"]
 
+Weights = Sequence[float] | np.ndarray  # (k,) of all states of all sublattices
 _SITE = re.compile(r"^(?P<a>[A-Za-z]+)(?:\[(?P<set>[^\]]*)\])?$")
 # A composition read from text or rounded may miss 1 by its last digits, never by more.
 _SUM_TOLERANCE = 1e-9
@@ -89,7 +90,7 @@ class Mixture:
         ]
         return np.concatenate(checked)
 
-    def compositions(self, weights: np.ndarray) -> list[np.ndarray]:
+    def compositions(self, weights: Weights) -> list[np.ndarray]:
         """The inverse of :meth:`weights`."""
         return np.split(np.asarray(weights, dtype=float), np.cumsum(self.n_states)[:-1])
 
@@ -115,7 +116,7 @@ class Mixture:
                 atoms.symbols[i] = symbol
         return atoms
 
-    def describe(self, weights: np.ndarray) -> str:
+    def describe(self, weights: Weights) -> str:
         """``Ce 0.7 Zr 0.3``, sublattices separated by ``;``."""
         parts = []
         for names, values in zip(self.labels, self.compositions(weights), strict=True):

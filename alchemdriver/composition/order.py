@@ -25,6 +25,7 @@ from ..contract.files import read_text, write_json
 from ..contract.stored import Count, Positive, dump
 from ..contract.transformation import element
 from ..errors import InputError
+from ..potential.backends.base import Backend
 from .journal import Journal
 from .mixture import Mixture
 from .relaxation import Settings, relax, relax_atoms
@@ -79,7 +80,7 @@ def read_cases(path: Path) -> list[Case]:
     numbered = [(n, s) for n, s in enumerate(lines, 1) if s.strip() and not s.startswith("#")]
     if not numbered or [c.strip() for c in numbered[0][1].split(",")] != list(_COLUMNS):
         raise InputError(f"list {path}: expected a header {','.join(_COLUMNS)}")
-    cases = []
+    cases: list[Case] = []
     for n, line in numbered[1:]:
         where = f"list {path}, line {n}"
         row = [cell.strip() for cell in next(csv.reader([line]))]
@@ -113,7 +114,7 @@ class Entry:
 
 def study(
     cases: Sequence[Case],
-    backend,
+    backend: Backend,
     journal: Path,
     settings: Settings | None = None,
     mixed_cells: Sequence[int] = (1,),
@@ -164,7 +165,7 @@ def study(
     return results
 
 
-def study_header(backend, model_digest: str, settings: Settings, seed: int) -> dict:
+def study_header(backend: Backend, model_digest: str, settings: Settings, seed: int) -> dict:
     """What decides the energies of a study."""
     return {
         "alchemdriver": __version__,
@@ -286,7 +287,7 @@ def rank(
     return Ranking(
         tuple(c.name for c in known),
         energies,
-        tuple(c.label for c in known),
+        tuple(c.label or "" for c in known),
         np.array(roc, dtype=float),
         auc,
         p_value,

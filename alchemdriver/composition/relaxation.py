@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +15,9 @@ from ase.spacegroup.symmetrize import symmetrize_rank2
 from ase.stress import full_3x3_to_voigt_6_strain, voigt_6_to_full_3x3_strain
 
 from ..errors import InputError, RunError, did_you_mean
+from ..potential.backends.base import Backend
 from ..potential.calculator import AlchemicalCalculator
-from .mixture import Mixture
+from .mixture import Mixture, Weights
 
 __all__ = ["CELLS", "OPTIMISERS", "Relaxed", "Settings", "relax", "relax_atoms"]
 
@@ -44,7 +44,7 @@ class Settings:
     optimiser: str = "fire"  # FIRE as in the paper (ref. 67), or 'bfgs', which soft crystals need
     symprec: float = 1e-3  # Å, of the space group
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value, known in (
             ("cell", self.cell, CELLS),
             ("optimiser", self.optimiser, OPTIMISERS),
@@ -88,8 +88,8 @@ class Relaxed:
 
 def relax(
     mixture: Mixture,
-    weights: Sequence[float],
-    backend,
+    weights: Weights,
+    backend: Backend,
     settings: Settings | None = None,
     start: Atoms | None = None,
 ) -> Relaxed:
@@ -114,7 +114,7 @@ def relax(
     return Relaxed(
         atoms=atoms,
         weights=np.array(weights, dtype=float),
-        energy=float(results["energy"]),
+        energy=float(np.asarray(results["energy"])),
         weight_gradient=np.array(results["weight_gradient"]),
         stress=np.array(results["stress"]),
         force=force,
@@ -122,17 +122,17 @@ def relax(
     )
 
 
-def relax_atoms(atoms: Atoms, backend, settings: Settings | None = None) -> Atoms:
+def relax_atoms(atoms: Atoms, backend: Backend, settings: Settings | None = None) -> Atoms:
     """An ordinary crystal, relaxed; its energy (eV) is in ``info['energy']``."""
     atoms = atoms.copy()
     calculator = AlchemicalCalculator(atoms, [], [], model=backend)
     _minimise(atoms, calculator, atoms.copy(), settings or Settings(), str(atoms.symbols))
-    atoms.info["energy"] = float(calculator.results["energy"])
+    atoms.info["energy"] = float(np.asarray(calculator.results["energy"]))
     return atoms
 
 
 def _minimise(
-    atoms: Atoms, calculator, labelled: Atoms, settings: Settings, name: str
+    atoms: Atoms, calculator: AlchemicalCalculator, labelled: Atoms, settings: Settings, name: str
 ) -> tuple[float, int]:
     """Relax *atoms* in place and leave it bare; largest force left (eV/Å) and steps taken."""
     free = np.array(CELLS[settings.cell])

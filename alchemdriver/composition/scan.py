@@ -63,7 +63,7 @@ def simplex_grid(k: int, divisions: int) -> list[list[float]]:
 def scan(
     mixture: Mixture,
     weights: Sequence[Sequence[float]],
-    backend,
+    backend: Backend,
     settings: Settings | None = None,
     journal: Path | None = None,
     report: Callable[[Relaxed], None] = lambda relaxed: None,
@@ -164,20 +164,22 @@ def vegard(weights: np.ndarray, values: np.ndarray) -> np.ndarray | None:
 def table(found: Scan) -> str:
     """Composition, a, b, c, V and their deviations from Vegard's law, one line per point."""
     values = {name: found.column(name) for name in COLUMNS}
-    lines = {name: vegard(found.weights, values[name]) for name in COLUMNS}
+    lines = {
+        name: line for name in COLUMNS if (line := vegard(found.weights, values[name])) is not None
+    }
     names = [n for sublattice in found.mixture.labels for n in sublattice]
     head = [f"{n:>7s}" for n in names] + [f"{c:>9s}" for c in ("a/Å", "b/Å", "c/Å", "V/Å³")]
-    if lines["a"] is not None:
+    if lines:
         head += [f"{c:>8s}" for c in ("Δa", "Δb", "Δc", "ΔV")]
     head += [f"{'E/eV':>12s}", f"{'steps':>6s}"]
     rows = ["".join(head)]
     for n, point in enumerate(found.points):
         row = [f"{w:7.4f}" for w in point.weights]
         row += [f"{values[c][n]:9.4f}" for c in COLUMNS]
-        if lines["a"] is not None:
+        if lines:
             row += [f"{values[c][n] - lines[c][n]:8.4f}" for c in COLUMNS]
         row += [f"{point.energy:12.5f}", f"{point.steps:6d}"]
         rows.append("".join(row))
-    if lines["a"] is not None:
+    if lines:
         rows.append("Δ: deviation from Vegard's line between the pure states of this table")
     return "\n".join(rows)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError, ModelError
+from ..potential.backends.base import Backend
 from ..potential.sites import AlchemicalSites, ExpandedEdges
 from .mixture import Mixture
 
@@ -41,13 +42,13 @@ class Comparison:
         return self.energies[scheme] - self.energies["linear"]
 
 
-def compare(mixture: Mixture, backend, lam: Sequence[float]) -> Comparison:
+def compare(mixture: Mixture, backend: Backend, lam: Sequence[float]) -> Comparison:
     """Energies of all schemes at the mixture's own structure; one sublattice with two states.
 
     Raises InputError for another mixture, ModelError for a model whose embeddings cannot be mixed.
     """
     _require_two_states(mixture)
-    lam = np.asarray(lam, dtype=float)
+    at = np.asarray(lam, dtype=float)
     args = (mixture.atoms.positions, mixture.atoms.cell.array, (True,) * 3)
     asymmetric = mixture.potential(backend)
     # fast evaluators know the asymmetric scheme only
@@ -59,14 +60,14 @@ def compare(mixture: Mixture, backend, lam: Sequence[float]) -> Comparison:
         for a in (0, 1)
     ]
     energies: dict[str, list[float]] = {scheme: [] for scheme in SCHEMES}
-    for x in lam:
+    for x in at:
         w = np.array([1.0 - x, x])
         energies["asymmetric"].append(asymmetric.evaluate(*args, w).energy)
         energies["symmetric"].append(symmetric.evaluate(*args, np.concatenate([w, w**2])).energy)
         mixed = embedding_potential(mixture, backend, w)
         energies["embedding"].append(mixed.evaluate(*args, np.zeros(0)).energy)
         energies["linear"].append(float(w @ ends))
-    return Comparison(lam, {scheme: np.array(e) for scheme, e in energies.items()})
+    return Comparison(at, {scheme: np.array(e) for scheme, e in energies.items()})
 
 
 class SymmetricSites(AlchemicalSites):

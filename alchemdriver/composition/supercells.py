@@ -12,14 +12,14 @@ import spglib
 from ase import Atoms
 
 from ..errors import InputError, ModelError
-from .mixture import Mixture
+from .mixture import Mixture, Weights
 
 __all__ = ["Ordering", "atom_counts", "distinct_orderings", "primitive", "random_cells", "sqs"]
 
 _MOST_COLOURINGS = 200_000  # a 2×2×2 perovskite has 70
 
 
-def atom_counts(mixture: Mixture, weights: Sequence[float]) -> list[list[int]]:
+def atom_counts(mixture: Mixture, weights: Weights) -> list[list[int]]:
     """Atoms of each state per kind of site of each sublattice, [sublattice][state].
 
     Raises InputError if the composition does not give whole numbers of sites.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -174,7 +175,11 @@ def relative(found: ArrayLike, expected: ArrayLike) -> float:
     return float(np.abs(found - expected).max(initial=0.0)) / scale
 
 
-def difference_quotient(function: Callable[[float], float], step: float) -> float:
+Value = TypeVar("Value", float, np.ndarray)
+
+
+def difference_quotient(function: Callable[[float], Value], step: float) -> Value:
     """d function / dt at t = 0 to fourth order: (f₋₂ − 8 f₋₁ + 8 f₁ − f₂) / 12 h."""
     f = [function(n * step) for n in (-2, -1, 1, 2)]
-    return (f[0] - 8.0 * f[1] + 8.0 * f[2] - f[3]) / (12.0 * step)
+    quotient: Value = (f[0] - 8.0 * f[1] + 8.0 * f[2] - f[3]) / (12.0 * step)
+    return quotient
