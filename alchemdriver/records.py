@@ -15,6 +15,8 @@ class Structure:
     positions: np.ndarray  # (N, 3) Å
     cell: np.ndarray  # (3, 3) Å, rows are the lattice vectors
     pbc: tuple[bool, bool, bool] = (True, True, True)
+    masses: tuple[float, ...] | None = None  # u, N of them, where they are not the elements' own
+    held: tuple[int, ...] = ()  # 3 i + axis of every coordinate that must not move
 
     def __len__(self) -> int:
         return len(self.symbols)

@@ -17,7 +17,7 @@ from ..contract.text import parse_assignment, parse_counts, parse_supercell
 from ..errors import InputError, did_you_mean
 from ..potential.backends.base import Backend
 from ..potential.open import open_model
-from ..prepare.structure import read_structure
+from ..prepare.structure import whole_crystal
 from . import order, plots
 from .journal import Crystal, Journal
 from .mixture import Mixture, parse_composition
@@ -36,7 +36,7 @@ def read_mixture(structure: Path, alchemy: list[str], supercell: str) -> Mixture
 
     Raises InputError.
     """
-    found = read_structure(structure, parse_supercell(supercell))
+    found = whole_crystal(structure, parse_supercell(supercell))
     atoms = Atoms(found.symbols, found.positions, cell=found.cell, pbc=True)
     return Mixture.from_text(atoms, alchemy)
 

@@ -95,6 +95,8 @@ class RunInput:
     extras: tuple[ExtrasFile, ...]
     trajectories: tuple[TrajectoryFile, ...]
     checkpoints: tuple[str, ...]  # file names
+    motion: str  # i-PI's mode: 'dynamics', 'multi', …
+    start_is_whole: bool  # whether nothing but the xyz file gives positions and cell
     fixcom: bool  # as the input says; see fixes_centre_of_mass
     fixatoms: tuple[int, ...]  # atoms of which no coordinate moves
     fixatoms_dof: tuple[int, ...]  # 3 i + axis of each coordinate that does not move
@@ -138,6 +140,15 @@ class RunInput:
     def fixes_centre_of_mass(self) -> bool:
         """i-PI makes <fixcom> false where <fixatoms> holds any atom."""
         return self.fixcom and not (self.fixatoms or self.fixatoms_dof)
+
+    @property
+    def free_coordinates(self) -> np.ndarray:
+        """How many coordinates of each atom move, (N,)."""
+        held = {3 * i + axis for i in self.fixatoms for axis in range(3)} | {*self.fixatoms_dof}
+        free = np.full(len(self.structure), 3)
+        for k in held:
+            free[k // 3] -= 1
+        return free
 
     @property
     def held_atoms(self) -> frozenset[int]:
@@ -208,12 +219,32 @@ class Conditions:
     timestep: float | None  # fs
 
 
+def moves_by(system: dict[str, Any]) -> Any:
+    """The ``<motion>`` that decides the ensemble; of ``mode='multi'`` the one dynamics inside.
+
+    None if there is none.  Raises InputError for several: no single ensemble is sampled then.
+    """
+    found = many(child(system, "motion"))
+    if len(found) > 1:
+        raise InputError(f"expected one <motion>, found {len(found)}")
+    while found and child(found[0], "@mode") == "multi":
+        inner = many(child(found[0], "motion"))
+        moving = [m for m in inner if child(m, "@mode") in ("dynamics", "multi")]
+        if len(moving) > 1:
+            raise InputError(
+                f"<motion mode='multi'> with {len(moving)} dynamics: which ensemble is sampled "
+                "cannot be said; keep one"
+            )
+        found = moving or inner[:1]
+    return found[0] if found else None
+
+
 def conditions(system: dict[str, Any]) -> Conditions:
     """The conditions of a ``<system>``, of an input or a checkpoint.  InputError for bad ones."""
-    motion = many(child(system, "motion"))
-    dynamics = child(motion[0], "dynamics") if motion else None
+    motion = moves_by(system)
+    dynamics = child(motion, "dynamics")
     ensemble = child(system, "ensemble")
-    given = bool(motion) and isinstance(motion[0], dict) and "dynamics" in motion[0]
+    given = isinstance(motion, dict) and "dynamics" in motion
     return Conditions(
         child(dynamics, "@mode") or ("nve" if given else ""),  # i-PI's default, left out on writing
         positive(child(ensemble, "temperature"), "temperature", "temperature"),
@@ -229,7 +260,7 @@ def _read_masses(
     if parameters.masses_file:
         path = folder / parameters.masses_file
         try:
-            data = json.loads(path.read_text())
+            data = json.loads(path.read_text(encoding="utf-8"))
             initial, final = (np.array(data[k], dtype=float) for k in ("initial", "final"))
         except OSError as err:
             raise InputError(f"masses_file {path} cannot be read: {err.strerror}") from None
@@ -300,13 +331,21 @@ def _constraints(motion: object, n_atoms: int) -> dict[str, Any]:
     return found
 
 
+def _start_is_whole(initialize: Any) -> bool:
+    """Whether the xyz file alone says where atoms and cell are at step 0."""
+    others = ("positions", "cell")
+    return len(many(child(initialize, "file"))) == 1 and not any(
+        child(initialize, tag) is not None for tag in others
+    )
+
+
 def read_input(path: Path | str) -> RunInput:
     """Read and check an input.  Raises InputError with one line for anything that does not fit."""
     path = Path(path)
     if path.is_dir():
         path = path / "input.xml"
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as err:
         raise InputError(f"input {path} cannot be read: {err.strerror}") from None
     except UnicodeDecodeError:
@@ -331,7 +370,11 @@ def interpret(root: dict[str, Any], path: Path) -> RunInput:
     ]
     if len(files) != 1:
         raise InputError("expected one <file mode='xyz'> in <initialize>: it names the species")
-    structure = read_xyz(folder / text_of(files[0]))
+    structure = read_xyz(
+        folder / text_of(files[0]),
+        child(files[0], "@units") or "automatic",
+        child(files[0], "@cell_units") or "automatic",
+    )
     transformation = parse_alchemy(parameters.alchemy, structure.symbols)
     _check_what_paths_take(transformation, parameters)
     if parameters.springs and not (folder / parameters.springs).is_file():
@@ -344,7 +387,7 @@ def interpret(root: dict[str, Any], path: Path) -> RunInput:
     initial_masses, final_masses = _read_masses(transformation, parameters, folder)
 
     thermal = conditions(system)
-    motions = many(child(system, "motion"))
+    outer = many(child(system, "motion"))
     run = RunInput(
         path=path,
         parameters=parameters,
@@ -369,7 +412,9 @@ def interpret(root: dict[str, Any], path: Path) -> RunInput:
         seed=whole(child(root, "prng", "seed"), "<seed>", -12345),
         floatformat=root.get("@floatformat", "%16.8e"),
         **_outputs(root),
-        **_constraints(motions[0] if motions else None, len(structure)),
+        **_constraints(moves_by(system), len(structure)),
+        motion=(child(outer[0], "@mode") if outer else None) or "dynamics",
+        start_is_whole=_start_is_whole(child(system, "initialize")),
     )
     run.lambda_path.check(run)
     _check_switching(run)
@@ -387,7 +432,7 @@ def _check_switching(run: RunInput) -> None:
             f"<simulation floatformat='{run.floatformat}'>: a schedule needs '%24.16e', or a "
             "restart loses digits"
         )
-    if not run.ensemble:
+    if not run.ensemble or run.motion != "dynamics":
         raise InputError("a schedule needs <motion mode='dynamics'> with <dynamics mode=…>")
     gradient = [e for e in run.extras if e.key == "dHdlambda"]
     if not gradient or gradient[0].stride != 1:
@@ -448,7 +493,7 @@ def _check_forces(ff: dict[str, Any], system: dict[str, Any]) -> None:
             f"a schedule needs <force forcefield='{name}'> with <interpolate_extras>[dHdlambda]"
             "</interpolate_extras>, or weights and contraction miss the work"
         )
-    nmts = numbers(child(many(child(system, "motion"))[0], "dynamics", "nmts"))
+    nmts = numbers(child(moves_by(system), "dynamics", "nmts"))
     weights = [numbers(f.get("mts_weights")) for f in ours]
     outermost = nmts[:1] == [1.0] and all(w and not any(w[1:]) for w in weights)
     if any(n > 1 for n in nmts) and not outermost:

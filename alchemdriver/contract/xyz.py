@@ -7,6 +7,7 @@ i-PI wants a along x and b in the xy plane; :func:`standard_orientation` turns a
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,15 @@ def standard_orientation(structure: Structure) -> tuple[Structure, np.ndarray]:
     signs = np.sign(np.diag(r))
     q, r = q * signs, r * signs[:, None]
     cell = np.triu(r).T  # exact zeros above the diagonal
-    turned = Structure(structure.symbols, structure.positions @ q, cell, structure.pbc)
-    return turned, q
+    parts = [
+        k for k in structure.held if not {3 * (k // 3) + a for a in range(3)} <= {*structure.held}
+    ]
+    if parts and not np.allclose(q, np.eye(3), atol=1e-9):
+        raise InputError(
+            f"atom {parts[0] // 3} is held along some axes only, but i-PI's cell is turned against "
+            "these: give the cell with a along x and b in the xy plane"
+        )
+    return replace(structure, positions=structure.positions @ q, cell=cell), q
 
 
 def write_xyz(path: Path, structure: Structure) -> None:
@@ -48,8 +56,12 @@ def write_xyz(path: Path, structure: Structure) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
-def read_xyz(path: Path) -> Structure:
-    """First frame of an i-PI xyz file.  Raises InputError with the line that does not fit."""
+def read_xyz(path: Path, units: str = "automatic", cell_units: str = "automatic") -> Structure:
+    """First frame of an i-PI xyz file, in Å.  Raises InputError with the line that does not fit.
+
+    units, cell_units: the attributes of ``<file>``.  What neither they nor the comment line give is
+    in bohr for i-PI, which nobody means who writes ångström: it must be said.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as err:
@@ -73,6 +85,18 @@ def read_xyz(path: Path) -> Structure:
         if unit != "angstrom":
             raise InputError(
                 f"structure {path}: expected angstrom in the comment, got {unit}{what}"
+            )
+    for what, unit in (("positions", units), ("cell", cell_units)):
+        said = re.search(what + r"\{(\w+)\}", comment)
+        if unit not in ("automatic", "angstrom"):
+            raise InputError(
+                f"structure {path}: {what} are in {unit} by the <file> of the input: expected "
+                "angstrom"
+            )
+        if said is None and unit == "automatic":
+            raise InputError(
+                f"structure {path}: no unit of its {what}, which i-PI then takes as bohr: write "
+                "'cell{angstrom} positions{angstrom}' at the end of the comment line"
             )
     match = _CELL.search(comment)
     if not match:

@@ -31,8 +31,14 @@ class Linear(Path):
         if np.array_equal(run.initial_masses, run.final_masses):
             return []
         if run.beads == 1:
-            value = mass_term(run.kelvin, run.initial_masses, run.final_masses)
+            free = run.free_coordinates
+            value = mass_term(run.kelvin, run.initial_masses, run.final_masses, free)
             source = f"eq. 22, 3/2 kT Σ ln(m_i/m_f) over {len(run.structure)} atoms, classical"
+            if free.min() < 3:
+                source = (
+                    f"eq. 22, 1/2 kT Σ ln(m_i/m_f) over the {free.sum()} coordinates that move, "
+                    "classical"
+                )
             return [Correction(MASS_TERM, value, "eV", source)]
         replica = run.folder.name.startswith("replica-")
         name = run.folder.parent.name if replica else run.folder.name

@@ -34,6 +34,13 @@ class Einstein(Path):
     takes = "springs"
     absolute = True
 
+    def check(self, run: RunInput) -> None:
+        if run.held_atoms:
+            raise InputError(
+                f"{run.path}: <fixatoms> holds atoms, but eqs. 18 and 19 are for a crystal of "
+                "which every atom moves: run einstein->model without it"
+            )
+
     def check_ends(self, ends: Ends) -> None:
         super().check_ends(ends)
         if ends.springs is None:
@@ -68,11 +75,6 @@ class Einstein(Path):
 
     def corrections(self, run: RunInput, given: Given) -> list[Correction]:
         """F_E (eq. 18), the fixed centre of mass (eq. 19), P V if a pressure is given (eq. 20)."""
-        if run.fixatoms or run.fixatoms_dof:
-            raise AnalysisError(
-                f"{run.path}: <fixatoms> holds atoms, but eqs. 18 and 19 are for a crystal of "
-                "which every atom moves: run einstein->model without it"
-            )
         anchors, constants = run.springs()
         masses, t = run.initial_masses, run.kelvin
         volume = float(abs(np.linalg.det(run.structure.cell)))

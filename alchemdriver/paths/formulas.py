@@ -46,8 +46,12 @@ def positive(name: str, values: object) -> np.ndarray:
     return values
 
 
-def mass_term(temperature: float, initial: np.ndarray, final: np.ndarray) -> float:
-    """(3/2) kT Σ_i ln(m_i^(i) / m_i^(f)) over all N atoms, eV; eq. 22.
+def mass_term(
+    temperature: float, initial: np.ndarray, final: np.ndarray, free: np.ndarray | int = 3
+) -> float:
+    """½ kT Σ_i f_i ln(m_i^(i) / m_i^(f)), eV; eq. 22, where every atom has f = 3.
+
+    free: coordinates f_i (N,) of each atom that move; one that is held has no momentum.
 
     F_kin = −(3/2) kT Σ ln(2π m kT/h²) of the final minus the initial state: heavier final atoms
     lower it.  With momenta rescaled during the switch this is exactly the kinetic work, which is
@@ -55,7 +59,7 @@ def mass_term(temperature: float, initial: np.ndarray, final: np.ndarray) -> flo
     way it is added once.  Classical nuclei only.
     """
     initial, final = positive("masses", initial), positive("masses", final)
-    return float(1.5 * kT(temperature) * np.sum(np.log(initial / final)))
+    return float(1.5 * kT(temperature) * np.sum(np.divide(free, 3) * np.log(initial / final)))
 
 
 def frequency(constants: np.ndarray, masses: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import AnalysisError, InputError
+from ..errors import InputError
 from .base import Ends, Given, Path, Potentials, in_the_work, letter, rule
 from .formulas import Correction, einstein_crystal, removed_atoms_centre_of_mass
 from .terms import Scaled, Springs, Term, growing
@@ -41,6 +41,12 @@ class Void(Path):
 
     def check(self, run: RunInput) -> None:
         self.others.check(run)
+        held = sorted(run.held_atoms & set(run.transformation.voids))
+        if held:
+            raise InputError(
+                f"{run.path}: <fixatoms> holds atom {held[0]}, which goes to void: F_spring "
+                "(eq. 21) is that of an atom free to move on its tether"
+            )
 
     def check_ends(self, ends: Ends) -> None:
         super().check_ends(ends)
@@ -73,12 +79,6 @@ class Void(Path):
         """F_spring of eq. 21 taken off, and what the fixed centre of mass adds to it."""
         found = self.others.corrections(run, given)
         voids = list(run.transformation.voids)
-        held = sorted(run.held_atoms & set(voids))
-        if held:
-            raise AnalysisError(
-                f"{run.path}: <fixatoms> holds atom {held[0]}, which goes to void: F_spring "
-                "(eq. 21) is that of an atom free to move on its tether"
-            )
         k, t = run.parameters.tether, run.kelvin
         assert k is not None  # the input was read
         spring = einstein_crystal(t, np.full(len(voids), k), run.initial_masses[voids], run.beads)

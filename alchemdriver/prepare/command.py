@@ -12,7 +12,7 @@ from ..contract.text import parse_numbers, parse_supercell
 from .protocols import Protocol
 from .render import Settings
 from .run_folder import prepare
-from .structure import read_structure
+from .structure import notes, read_structure
 from .windows import nodes, prepare_windows
 
 
@@ -43,6 +43,7 @@ def prepare_runs(
     return [
         f"{len(atoms)} atoms, {len(folders)} run(s) in {folder}",
         describe(read_input(folders[0])),
+        *notes(atoms),
         f"start with: alchemdriver run {folder}",
     ]
 

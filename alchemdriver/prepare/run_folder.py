@@ -13,9 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from ase.data import atomic_masses, atomic_numbers
 
 from ..contract import run_input, shelf
 from ..contract.digest import digest
+from ..contract.files import write_json
 from ..contract.parameters import KEYS, check_parameters
 from ..contract.schedule import SHAPES
 from ..contract.transformation import parse_alchemy
@@ -27,6 +29,7 @@ from .protocols import Protocol, find
 from .render import Settings, check_settings, render
 from .tree import Tree
 
+MASSES = "masses.json"  # of a structure that brings its own
 _FILE_KEYS = ("springs", "masses_file")  # parameters that name files to be copied along
 # What decides the physics is never taken from a template unasked.
 _NEVER_FROM_A_TEMPLATE = ("pressure", "lambda", "scale")
@@ -59,6 +62,9 @@ def prepare(
     merged |= {key: source.name for key, source in sources.items() if key in KEYS}
     if "," in "".join(merged.values()):
         raise InputError("parameter values cannot contain commas: i-PI splits its dictionary there")
+    own_masses = structure.masses is not None and "masses_file" not in merged
+    if own_masses:
+        merged["masses_file"] = MASSES
     checked = check_parameters(merged)
     transformation = parse_alchemy(checked.alchemy, structure.symbols)
     check_elements(checked.model, transformation)
@@ -77,6 +83,9 @@ def prepare(
         for source in sources.values():
             (draft / source.name).symlink_to(source.resolve())
         write_xyz(draft / "start.xyz", structure)
+        if own_masses:
+            write_json(draft / MASSES, _masses_at_both_ends(structure, transformation))
+        tree.set_held(template, structure.held)
         try:
             root = _write_input(draft / "input.xml", template, merged, settings)
         except AlchemdriverError as err:
@@ -91,6 +100,17 @@ def prepare(
             tree.set_seed(root, seed + r)
             tree.write_xml(target / "input.xml", root)
     return targets
+
+
+def _masses_at_both_ends(structure: Structure, t: Transformation) -> dict[str, list[float]]:
+    """The file's masses; of an atom that changes, the final element's own at the other end."""
+    initial = list(structure.masses or ())
+    ends = zip(initial, t.initial, t.final, strict=True)
+    final = [
+        float(atomic_masses[atomic_numbers[b]]) if b is not None and b != a else m
+        for m, a, b in ends
+    ]
+    return {"initial": initial, "final": final}
 
 
 def _check_options(

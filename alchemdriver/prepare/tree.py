@@ -6,7 +6,7 @@ Trees are changed in place; whoever needs the old one copies it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, unescape
@@ -71,6 +71,19 @@ def set_masses(root: Tree, masses: np.ndarray | None) -> None:
             "#text": "[" + ", ".join(repr(float(m)) for m in masses) + "]",
         }
         initialize["velocities"] = velocities
+
+
+def set_held(root: Tree, held: Collection[int]) -> None:
+    """Coordinates 3 i + axis that do not move; with any of them i-PI frees the centre of mass."""
+    if not held:
+        return
+    motion = root["system"]["motion"]
+    whole = [k // 3 for k in held if k % 3 == 0 and {k + 1, k + 2} <= {*held}]
+    rest = [k for k in held if k // 3 not in whole]
+    motion["fixcom"] = "False"
+    for tag, numbers in (("fixatoms", whole), ("fixatoms_dof", rest)):
+        if numbers:
+            motion[tag] = "[" + ", ".join(map(str, numbers)) + "]"
 
 
 def set_flexible(root: Tree) -> None:

@@ -11,7 +11,7 @@ from ..contract.settings import Common
 from ..contract.text import parse_numbers, parse_potentials, parse_sites, parse_supercell
 from ..errors import InputError
 from ..prepare.protocols import Protocol
-from ..prepare.structure import read_structure
+from ..prepare.structure import whole_crystal
 from . import plan
 
 
@@ -38,7 +38,7 @@ def prepare_stages(
         timestep_fs=given["timestep"],
         **{new: given[old] for old, new in names.items() if old in given},
     )
-    atoms = read_structure(structure, parse_supercell(given["supercell"]))
+    atoms = whole_crystal(structure, parse_supercell(given["supercell"]))
     if protocol.name == "crystal":
         workflow = plan.prepare_crystal(atoms, folder, common)
     elif protocol.name == "vacancy":
@@ -56,7 +56,7 @@ def prepare_stages(
             second = given["second_phase"]
             if second.stem in phases:
                 raise InputError(f"both phases are called {second.stem}: rename a file")
-            phases[second.stem] = read_structure(second, parse_supercell(given["second_supercell"]))
+            phases[second.stem] = whole_crystal(second, parse_supercell(given["second_supercell"]))
         workflow = plan.prepare_transmute(phases, given["alchemy"], folder, common)
     return describe(workflow)
 
