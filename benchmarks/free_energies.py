@@ -3,7 +3,7 @@
     python benchmarks/free_energies.py NAME=FOLDER …      # adds or replaces the entry NAME
 
 Numbers are those of ``alchemdriver analyze FOLDER``, plus every work with the seed of its run.
-``tests/test_free_energies.py`` judges them afresh.
+``tests/whole/test_free_energies.py`` judges them afresh.
 """
 
 from __future__ import annotations

@@ -85,11 +85,11 @@ def rows(
                 }
 
 
-class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
+class _Count(TorchDispatchMode):
     """Operations, and bytes that they read and write; views move nothing."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.flops = self.moved = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import mace
 import torch
 
+from ..contract.files import write_json
 from ..errors import InputError, did_you_mean
 from . import drift, memory, profile, size, step, table
 from .cases import SYSTEMS
@@ -59,9 +60,7 @@ def run_bench(
             print(f"{part}: {_line(row)}", flush=True)
             result[part]["rows"].append(row)
             if out is not None:
-                out.write_text(
-                    json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-                )
+                write_json(out, result)
     print(f"ratios: median (quartiles) of {rounds} rounds, process time on a CPU")
 
 

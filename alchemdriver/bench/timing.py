@@ -82,7 +82,7 @@ def stock_calculator(backend: MaceBackend, model: torch.nn.Module | None = None)
     """mace's own ASE calculator of the same weights; torch's default dtype stays as it was."""
     from mace.calculators import MACECalculator
 
-    class Stock(MACECalculator):  # type: ignore[misc]  # untyped
+    class Stock(MACECalculator):
         def calculate(self, *args: Any, **kwargs: Any) -> None:
             before = torch.get_default_dtype()
             torch.set_default_dtype(backend.torch_dtype)  # mace converts arrays to it

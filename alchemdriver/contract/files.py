@@ -83,7 +83,10 @@ def _asides() -> Iterator[Callable[[Path, bool], Path]]:
 
     def place(path: Path, keep_previous: bool) -> Path:
         path = Path(path)
-        aside = path.with_name(f".{os.getpid()}-{next(_NUMBER)}.{path.name}")
+        # What is written again and again, by the one process that holds its folder's lock, has one
+        # name: a kill in the middle leaves one file behind, not one a kill.
+        own = "" if keep_previous else f"{os.getpid()}-{next(_NUMBER)}."
+        aside = path.with_name(f".{own}{path.name}")
         asides[path] = aside, keep_previous
         return aside
 

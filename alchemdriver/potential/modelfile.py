@@ -20,6 +20,7 @@ from mace.tools.scripts_utils import extract_config_mace_model
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from ..contract.files import json_text, write_files
 from ..errors import ModelError
 from .precision import default_dtype
 
@@ -54,16 +55,16 @@ def save_model(model: ScaleShiftMACE, stem: Path, metadata: dict[str, Any]) -> P
             "from its hyperparameters; save an unmodified ScaleShiftMACE"
         )
     weights_path = stem.with_name(stem.name + ".safetensors")
-    weights_path.write_bytes(save(weights))  # `save_file` would make it private to its owner
+    tensors = save(weights)
     content = {
         "format": FORMAT,
         "class": "ScaleShiftMACE",
         "hyperparameters": hyperparameters,
-        "weights": {"file": weights_path.name, "sha256": _sha256(weights_path.read_bytes())},
+        "weights": {"file": weights_path.name, "sha256": _sha256(tensors)},
         "metadata": metadata,
     }
     json_path = stem.with_name(stem.name + ".json")
-    json_path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_files({weights_path: tensors, json_path: json_text(content)})
     return json_path
 
 

@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape, unescape
 import numpy as np
 import xmltodict
 
+from ..contract.files import write_text
 from ..contract.parameters import split_parameters
 from ..contract.run_input import alchemical_forcefield
 from ..contract.xmltree import many, parse_xml, text_of
@@ -89,7 +90,7 @@ def write_xml(path: Path, root: Tree) -> None:
     # xmltodict escapes comments like text, which XML does not
     text = re.sub("<!--(.*?)-->", lambda m: f"<!-- {unescape(m[1].strip())} -->", text, flags=re.S)
     text = text.split("\n", 1)[1].rstrip() + "\n"  # i-PI wants no XML declaration
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 # --- inputs on disk, which may be a user's -------------------------------------------------------
@@ -120,7 +121,7 @@ def edit_parameters(path: Path, changes: Mapping[str, str | None]) -> None:
     if not same:
         given = ", ".join(f"{k}: {v}" for k, v in changes.items())
         raise InputError(f"{path}: cannot change its <parameters>; write by hand: {given}")
-    path.write_text(edited, encoding="utf-8")
+    write_text(path, edited)
 
 
 def _dictionary(parameters: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from ..contract.files import write_text
 from ..contract.parameters import CONDITIONS, KEYS, Parameters, check_parameters, split_parameters
 from ..contract.run_input import Conditions, RunInput, alchemical_forcefield, conditions
 from ..contract.xmltree import child, parse_xml, text_of
@@ -44,7 +45,7 @@ def make_safe(output: Output, simulation: Simulation) -> None:
         for other in simulation.outputs:
             _sync(other)
         text = get_identification_info_xml() + "\n" + output.status.write(name="simulation")
-        replace_keeping_previous(Path(name), text)
+        write_text(Path(name), text, keep_previous=True)
 
     output.write = write
 
@@ -85,18 +86,6 @@ def _sync(output: Output) -> None:
         if stream is not None and not stream.closed:
             stream.flush()
             os.fsync(stream.fileno())
-
-
-def replace_keeping_previous(path: Path, text: str) -> None:
-    """Write *text* to *path* so that at any moment one complete version exists."""
-    aside = path.with_name(path.name + ".writing")
-    with open(aside, "w", encoding="utf-8") as f:
-        f.write(text)
-        f.flush()
-        os.fsync(f.fileno())
-    if path.exists():
-        os.replace(path, path.with_name(path.name + ".previous"))
-    os.replace(aside, path)
 
 
 def latest(run: RunInput) -> Checkpoint | None:

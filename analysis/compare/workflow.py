@@ -331,7 +331,8 @@ def _agreements(rows: list[Row], stages: dict[str, StageResult]) -> Iterator[Agr
             )
             if same and fl.route == "Frenkel–Ladd" and path.route == "alchemical":
                 # what both rest on (the perfect crystal) is one number, not two independent ones
-                names = fl.coefficients.keys() | path.coefficients.keys()
+                # in a fixed order: the last digit of their sum depends on it
+                names = dict.fromkeys((*fl.coefficients, *path.coefficients))
                 difference = {
                     k: fl.coefficients.get(k, 0.0) - path.coefficients.get(k, 0.0) for k in names
                 }

@@ -1,0 +1,1 @@
+"""Long runs and fuzzers, each a script: `PYTHONPATH=tests python -m campaigns.NAME`."""

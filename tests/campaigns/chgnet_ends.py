@@ -1,6 +1,6 @@
 """Ends of figure S3 against stock CHGNet relaxed by ASE alone.
 
-    python tests/campaign_chgnet_ends.py FOLDER
+    python -m campaigns.chgnet_ends FOLDER
 
 FOLDER is that of examples/figure2_figureS3_solid_solutions.py.  Prints and writes
 benchmarks/chgnet_ends.json: lattice parameters of every pure compound, by the alchemical cell at
@@ -52,5 +52,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python tests/campaign_chgnet_ends.py FOLDER")
+        sys.exit("usage: python -m campaigns.chgnet_ends FOLDER")
     main(Path(sys.argv[1]))

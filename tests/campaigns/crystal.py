@@ -1,6 +1,6 @@
 """Frenkel–Ladd through real i-PI and real sockets against closed forms: one command.
 
-    python tests/campaign_crystal.py FOLDER [--jobs 2] [--output benchmarks/crystal.json]
+    python -m campaigns.crystal FOLDER [--jobs 2] [--output benchmarks/crystal.json]
 
 Runs every set of ``SETS`` (seeds fixed in advance) below FOLDER, resuming what is there, and writes
 every work, all settings, versions, seeds and the table of verdicts.  ``--table FILE`` prints the
@@ -229,7 +229,7 @@ def main() -> None:
         print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
     versions = analyze(folders[:1], write=False).versions
     content = {
-        "command": "python tests/campaign_crystal.py FOLDER",
+        "command": "python -m campaigns.crystal FOLDER",
         "units": "works, terms, totals and exact eV of the whole crystal, drift eV per atom and ps",
         "temperature_K": TEMPERATURE,
         "einstein_eV_per_A2": exact.EINSTEIN,

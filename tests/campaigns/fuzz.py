@@ -1,6 +1,6 @@
 """Broken bytes and broken XML by the hundred thousand: refused with one of our errors, never worse.
 
-    python tests/fuzz.py [--cases 100000]
+    python -m campaigns.fuzz [--cases 100000]
 
 Hypothesis mutates valid streams of i-PI (single, batched, shared memory) and valid inputs.  A case
 fails if it raises anything but WireError (streams) or InputError (inputs), takes longer than

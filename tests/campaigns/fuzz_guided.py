@@ -1,7 +1,7 @@
 """The cases of ``fuzz.py``, steered towards code that no case has reached: coverage-guided.
 
     pip install atheris                          # optional: not a dependency, Linux only
-    python tests/fuzz_guided.py [--cases 100000] [--corpus FOLDER]
+    python -m campaigns.fuzz_guided [--cases 100000] [--corpus FOLDER]
 
 atheris instruments our modules and mutates the bytes from which hypothesis builds a case, so valid
 streams and inputs remain the starting point.  What ``fuzz.py`` counts as a failure is one here,

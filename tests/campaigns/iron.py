@@ -1,8 +1,8 @@
 """bcc iron, 54 atoms, embedded model: Frenkel–Ladd against lattice dynamics and Gibbs–Helmholtz.
 
-    python tests/campaign_iron.py FOLDER  # runs what is missing, writes benchmarks/iron.json
-    python tests/campaign_iron.py FOLDER --parts cold  # without what needs 300 K
-    python tests/campaign_iron.py --table # prints the verdict of the committed numbers again
+    python -m campaigns.iron FOLDER  # runs what is missing, writes benchmarks/iron.json
+    python -m campaigns.iron FOLDER --parts cold  # without what needs 300 K
+    python -m campaigns.iron --table # prints the verdict of the committed numbers again
 
 Routes to F at the volume of zero pressure at 0 K, classical nuclei, centre of mass in V/N_WS:
 
@@ -241,7 +241,7 @@ def measure(folder: Path, parts: list[str]) -> dict:
         for target in targets:
             run(target)
     return {
-        "command": "python tests/campaign_iron.py FOLDER",
+        "command": "python -m campaigns.iron FOLDER",
         "units": "eV of the whole crystal, drift eV per atom and ps",
         "system": {
             "model": MODEL,

@@ -1,6 +1,6 @@
 """Does a client's memory grow?  A server that asks for the same system again and again.
 
-    python tests/memory.py [--evaluations 100000] [--model harmonic|demo]
+    python -m campaigns.memory [--evaluations 100000] [--model harmonic|demo]
 
 Prints the resident set of a real ``alchemdriver client`` process after a warm-up and at the end.
 ``test_memory.py`` runs a short version.

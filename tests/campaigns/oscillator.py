@@ -1,6 +1,6 @@
 """The driven oscillator through real i-PI and real sockets, against exact values: one command.
 
-    python tests/campaign_oscillator.py FOLDER [--jobs 2] [--output benchmarks/oscillator.json]
+    python -m campaigns.oscillator FOLDER [--jobs 2] [--output benchmarks/oscillator.json]
 
 Runs every set of ``SETS`` (seeds fixed in advance) below FOLDER, resuming what is there, and writes
 every work, all settings, versions, seeds and the table of verdicts.  ``--table FILE`` prints the
@@ -299,7 +299,7 @@ def main() -> None:
         print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
     versions = analyze(folders[:1], write=False).versions
     content = {
-        "command": "python tests/campaign_oscillator.py FOLDER",
+        "command": "python -m campaigns.oscillator FOLDER",
         "units": "works and terms eV, drift eV per atom and ps, max_deviation eV per atom",
         "system": {
             "atoms": ATOMS,

@@ -1,6 +1,6 @@
 """Oscillators with quantum nuclei through real i-PI and sockets, against exact values: one command.
 
-    python tests/campaign_quantum.py FOLDER [--output benchmarks/quantum_oscillator.json]
+    python -m campaigns.quantum FOLDER [--output benchmarks/quantum_oscillator.json]
 
 Runs every state of ``STATES`` and ``CONVERGENCE`` (seeds fixed in advance) that the output does not
 hold yet below FOLDER, resuming what is there: U by switching work at the mass of H, the masses by
@@ -156,7 +156,7 @@ def main() -> None:
             found[key].append(collect(folder / f"x{o.x:g}-p{o.beads}", o, SEEDS[o.x]))
             print(f"{o.x:g}, {o.beads} beads: {time.monotonic() - began:.0f} s", flush=True)
     content = {
-        "command": "python tests/campaign_quantum.py FOLDER",
+        "command": "python -m campaigns.quantum FOLDER",
         "units": "works and means eV, drift eV per atom and ps",
         "verdict": table(found["states"] + found["convergence"]),
         **found,

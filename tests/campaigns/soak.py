@@ -1,6 +1,6 @@
 """Runs under random kills, stops and hangs, until the time is over; the numbers must not notice.
 
-    python tests/soak.py FOLDER [--minutes 20] [--seed 1] [--output benchmarks/soak.json]
+    python -m campaigns.soak FOLDER [--minutes 20] [--seed 1] [--output benchmarks/soak.json]
 
 One round is one run (NVT, NPT, four beads, four beads at constant pressure in turn) under
 ``alchemdriver run``, disturbed every few seconds until it is done; then everything it printed is

@@ -1,6 +1,6 @@
 """Absolute free energies of a coupled harmonic crystal: real i-PI runs against closed forms.
 
-Short runs here; the full set is ``python tests/campaign_crystal.py``, whose committed works
+Short runs here; the full set is ``python -m campaigns.crystal``, whose committed works
 (``benchmarks/crystal.json``) are judged here afresh.  Seeds and limits were fixed before the runs.
 Each formula that could be wrong unnoticed is then made wrong, and a named test above must fail.
 """
@@ -236,7 +236,7 @@ def committed() -> dict:
 def test_committed_set_is_exact(committed, name):
     """Within 3 SE and 0.1 meV per atom."""
     if name not in committed:
-        pytest.skip(f"'{name}' is not committed yet: python tests/campaign_crystal.py FOLDER")
+        pytest.skip(f"'{name}' is not committed yet: python -m campaigns.crystal FOLDER")
     s, data = campaign.SETS[name], committed[name]
     assert campaign.settings(data) == s
     assert [r["seed"] for r in data["runs"]] == list(s.seeds)

@@ -1,4 +1,4 @@
-"""The committed iron campaign (``campaign_iron.py``), judged afresh from its works and means."""
+"""The committed iron campaign (``campaigns/iron.py``), judged afresh from its works and means."""
 
 import json
 
@@ -14,14 +14,14 @@ ATOMS = 2 * campaign.REPEAT**3
 @pytest.fixture(scope="module")
 def committed() -> dict:
     if not campaign.RESULT.is_file():
-        pytest.skip("no runs committed yet: python tests/campaign_iron.py FOLDER")
+        pytest.skip("no runs committed yet: python -m campaigns.iron FOLDER")
     return json.loads(campaign.RESULT.read_text())
 
 
 @pytest.fixture
 def hot(committed) -> dict:
     if not committed["energies"]:
-        pytest.skip("no runs at 300 K committed yet: python tests/campaign_iron.py FOLDER")
+        pytest.skip("no runs at 300 K committed yet: python -m campaigns.iron FOLDER")
     return committed
 
 

@@ -1,6 +1,6 @@
 """The driven oscillator through real i-PI and real sockets, against exact values.
 
-A few seeds run here every time; the full set is ``python tests/campaign_oscillator.py``, whose
+A few seeds run here every time; the full set is ``python -m campaigns.oscillator``, whose
 committed works (``benchmarks/oscillator.json``) are judged here afresh.  Seeds and limits were
 fixed before the runs, so nothing here is left to chance.
 """

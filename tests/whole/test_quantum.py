@@ -1,6 +1,6 @@
 """Path integrals through real i-PI against exact values: U, masses, einstein->model, contraction.
 
-A short set runs here every time; the full one is ``python tests/campaign_quantum.py``, whose
+A short set runs here every time; the full one is ``python -m campaigns.quantum``, whose
 committed numbers (``benchmarks/quantum_oscillator.json``) are judged here afresh.  Seeds and limits
 were fixed before the runs, so nothing here is left to chance.
 """

@@ -168,7 +168,11 @@ COMMON = ("--model", "demo-fe", "--temperature", 300, "--pressure", 1, "--timest
         ("crystal", COMMON[:4] + COMMON[6:], "crystal needs a pressure"),
         ("crystal", (*COMMON, "--alchemy", "Fe->Ni"), "--alchemy belongs to transmute"),
         ("crystal", (*COMMON, "--site", 0), "--site belongs to vacancy"),
-        ("crystal", (*COMMON, "--replicas", 0), "replicas: expected a whole number from 1 to 9999, got 0"),
+        (
+            "crystal",
+            (*COMMON, "--replicas", 0),
+            "replicas: expected a whole number from 1 to 9999, got 0",
+        ),
         ("crystal", (*COMMON, "--beads", 0), "beads: expected a whole number of at least 1, got 0"),
         ("transmute", (*COMMON, "--alchemy", "Fe->Ni", "--beads", 4), "needs a mass leg"),
         ("vacancy", COMMON, "vacancy needs the atoms to remove, e.g. --site 0"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matscipy.neighbours import neighbour_list  # type: ignore[import-untyped]
+from matscipy.neighbours import neighbour_list
 
 from ..geometry import periodic_box
 
