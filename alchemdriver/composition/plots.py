@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..analysis.report.plots import STYLE
+from ..contract.files import written_aside
 
 __all__ = [
     "against_vegard",
@@ -45,7 +46,8 @@ def save_row(path: Path, size: tuple[float, float], draws: Sequence[Callable]) -
         figure, axes = plt.subplots(1, len(draws), figsize=size, squeeze=False)
         for axis, draw in zip(axes[0], draws, strict=True):
             draw(axis)
-        figure.savefig(path)
+        with written_aside(path) as aside:
+            figure.savefig(aside)
         plt.close(figure)
     return path
 
