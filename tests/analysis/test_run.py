@@ -16,7 +16,7 @@ from alchemdriver import analysis, units
 from alchemdriver.cli import main
 from alchemdriver.contract import shelf
 from alchemdriver.contract.run_input import read_input
-from alchemdriver.errors import AnalysisError
+from alchemdriver.errors import AnalysisError, InputError
 from alchemdriver.paths import formulas as c
 from alchemdriver.paths.formulas import Correction
 from alchemdriver.units import kT
@@ -224,16 +224,28 @@ def test_held_atoms_unfix_the_centre_of_mass_as_in_i_pi(tmp_path, tag, atoms, te
     assert result.terms[0].value == pytest.approx(-c.einstein_crystal(T, [4.2], [63.546]))
 
 
+@pytest.mark.parametrize(
+    ("tag", "held", "free"),
+    [("fixatoms", "[0]", 9), ("fixatoms_dof", "[0, 1, 2]", 9), ("fixatoms_dof", "[4]", 11)],
+)
+def test_the_mass_term_is_that_of_coordinates_that_move(tmp_path, tag, held, free):
+    """½ kT ln(m_i/m_f) each: what is held has no momentum, whose free energy could change."""
+    folder = hold(replica(tmp_path / "r", [0.1], [-0.05]), held, tag)
+    (term,) = analysis.analyze(folder, write=False).terms
+    assert term.value == pytest.approx(0.5 * free * kT(T) * np.log(63.546 / 196.966569), rel=1e-6)
+    assert f"the {free} coordinates that move" in term.source
+
+
 @pytest.mark.parametrize(("tag", "atoms"), [("fixatoms", "[0, 2]"), ("fixatoms_dof", "[7]")])
 def test_a_held_atom_cannot_be_removed(tmp_path, tag, atoms):
     folder = replica(tmp_path / "r", [0.1], [-0.05], alchemy="Cu[2]->void, tether: 4.2")
-    with pytest.raises(AnalysisError, match="holds atom 2, which goes to void"):
+    with pytest.raises(InputError, match="holds atom 2, which goes to void"):
         analysis.analyze(hold(folder, atoms, tag), write=False)
 
 
 def test_held_atoms_in_an_einstein_crystal_are_refused(tmp_path):
     folder = hold(einstein_folder(tmp_path), "[3]")
-    with pytest.raises(AnalysisError, match="every atom moves: run einstein->model without it"):
+    with pytest.raises(InputError, match="every atom moves: run einstein->model without it"):
         analysis.analyze(folder, write=False)
 
 

@@ -85,9 +85,38 @@ def test_ipi_reads_the_same_numbers(tmp_path):
 
 def test_lengths_and_angles_are_read_too(tmp_path):
     path = tmp_path / "start.xyz"
-    path.write_text("1\n# CELL(abcABC): 4 5 6 90 90 120 positions{angstrom}\nCu 0 0 0\n")
+    path.write_text(
+        "1\n# CELL(abcABC): 4 5 6 90 90 120 cell{angstrom} positions{angstrom}\nCu 0 0 0\n"
+    )
     expected = [[4, 0, 0], [-2.5, 5 * np.sqrt(0.75), 0], [0, 0, 6]]  # gamma is between a and b
     np.testing.assert_allclose(read_xyz(path).cell, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("comment", "attributes", "says"),
+    [
+        ("", {}, "no unit of its positions, which i-PI then takes as bohr"),
+        ("", {"units": "angstrom"}, "no unit of its cell, which i-PI then takes as bohr"),
+        ("positions{angstrom}", {}, "no unit of its cell"),
+        ("cell{angstrom}", {}, "no unit of its positions"),
+        ("cell{angstrom} positions{angstrom}", {"units": "atomic_unit"}, "are in atomic_unit"),
+        ("cell{angstrom}", {"units": "angstrom", "cell_units": "nanometer"}, "are in nanometer"),
+        ("cell{atomic_unit} positions{angstrom}", {}, "expected angstrom in the comment"),
+    ],
+)
+def test_a_length_without_its_unit_is_not_guessed(tmp_path, comment, attributes, says):
+    """i-PI reads a cell of 12.6 without unit as 6.67 Å; nobody who writes 12.6 means that."""
+    path = tmp_path / "start.xyz"
+    path.write_text(f"1\n# CELL(abcABC): 12.6 12.6 12.6 90 90 90 {comment}\nCu 0 0 0\n")
+    with pytest.raises(InputError, match=says):
+        read_xyz(path, **attributes)
+
+
+def test_units_may_stand_in_the_input(tmp_path):
+    path = tmp_path / "start.xyz"
+    path.write_text("1\n# CELL(abcABC): 4 5 6 90 90 90\nCu 1 0 0\n")
+    found = read_xyz(path, units="angstrom", cell_units="angstrom")
+    assert found.cell[1, 1] == pytest.approx(5.0)
 
 
 def test_columns_of_h_are_the_lattice_vectors(tmp_path):

@@ -1,0 +1,137 @@
+"""What a structure file says beyond elements and places is used, or refused; never dropped."""
+
+from __future__ import annotations
+
+import json
+
+import ase
+import ase.io
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.constraints import FixAtoms, FixBondLength, FixCartesian, FixScaled
+from helpers import real_runs as rr
+
+from alchemdriver.contract.run_input import read_input
+from alchemdriver.errors import InputError
+from alchemdriver.prepare.structure import read_structure, whole_crystal
+
+SWITCH = ("--model", "demo", "--temperature", 300, "--timestep", 2, "--equilibrate", 5)
+SWITCH += ("--switch", 10, "--cycles", 1, "--alchemy", "Pb->Sn")
+CIF = """data_x
+_cell_length_a 6.3
+_cell_length_b 6.3
+_cell_length_c 6.3
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'P m -3 m'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+Cs1 Cs 0.5 0.5 0.5 1.0
+Pb1 Pb 0 0 0 {lead}
+{more}
+I1 I 0.5 0 0 {iodine}
+"""
+
+
+@pytest.fixture
+def perovskite():
+    return ase.Atoms(
+        "CsPbI3",
+        scaled_positions=[[0.5, 0.5, 0.5], [0, 0, 0], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]],
+        cell=[6.3] * 3,
+        pbc=True,
+    )
+
+
+def prepared(path, folder, *more):
+    done = rr.command("prepare", "switch-nvt", path, folder, *SWITCH, *more)
+    assert done.returncode == 0, done.stderr
+    return read_input(folder), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("lead", "more", "iodine", "says"),
+    [
+        ("0.6", "Sn1 Sn 0 0 0 0.4", "1.0", "0.6 Pb"),
+        ("1.0", "", "0.9", "0.9 I"),
+    ],
+)
+def test_sites_that_are_not_whole_atoms_are_refused(tmp_path, lead, more, iodine, says):
+    path = tmp_path / "x.cif"
+    path.write_text(CIF.format(lead=lead, more=more, iodine=iodine))
+    with pytest.raises(InputError, match=f"disordered.*{says}"):
+        read_structure(path)
+
+
+def test_whole_sites_of_a_cif_are_read(tmp_path):
+    path = tmp_path / "x.cif"
+    path.write_text(CIF.format(lead="1.0", more="", iodine="1.0"))
+    assert len(read_structure(path)) == 5
+
+
+def test_masses_of_the_file_are_run_and_corrected_with(perovskite, tmp_path):
+    perovskite.set_masses([132.9, 210.0, 129.0, 129.0, 129.0])
+    ase.io.write(tmp_path / "x.extxyz", perovskite, columns=["symbols", "positions", "masses"])
+    run, said = prepared(tmp_path / "x.extxyz", tmp_path / "a", "--supercell", "2x1x1")
+    assert "masses are those of the structure file" in said
+    np.testing.assert_allclose(run.initial_masses, [132.9, 210.0, 129.0, 129.0, 129.0] * 2)
+    # lead of 210 u becomes tin of natural abundance; what does not change keeps its mass
+    np.testing.assert_allclose(run.final_masses, [132.9, 118.71, 129.0, 129.0, 129.0] * 2)
+    with pytest.raises(InputError, match="masses of its own"):
+        whole_crystal(tmp_path / "x.extxyz")
+
+
+def test_a_masses_file_that_is_given_counts(perovskite, tmp_path):
+    perovskite.set_masses([132.9, 210.0, 129.0, 129.0, 129.0])
+    ase.io.write(tmp_path / "x.extxyz", perovskite, columns=["symbols", "positions", "masses"])
+    own = {"initial": [1.0] * 5, "final": [2.0] * 5}
+    (tmp_path / "own.json").write_text(json.dumps(own))
+    run, _ = prepared(tmp_path / "x.extxyz", tmp_path / "a", "--masses-file", tmp_path / "own.json")
+    assert run.initial_masses.tolist() == own["initial"]
+
+
+def test_elements_own_masses_need_no_file(perovskite, tmp_path):
+    ase.io.write(tmp_path / "x.extxyz", perovskite)
+    run, _ = prepared(tmp_path / "x.extxyz", tmp_path / "a")
+    assert run.parameters.masses_file is None
+
+
+def test_selective_dynamics_hold_atoms(perovskite, tmp_path):
+    perovskite.set_constraint(FixAtoms([1]))
+    ase.io.write(tmp_path / "POSCAR", perovskite, format="vasp")
+    run, said = prepared(tmp_path / "POSCAR", tmp_path / "a", "--supercell", "2x1x1")
+    assert run.fixatoms == (1, 6)
+    assert not run.fixes_centre_of_mass
+    assert "2 atoms are held" in said
+    with pytest.raises(InputError, match="holds atoms, but here all atoms move"):
+        whole_crystal(tmp_path / "POSCAR")
+
+
+@pytest.mark.parametrize("constraint", [FixScaled, FixCartesian])
+def test_single_coordinates_are_held(perovskite, tmp_path, constraint):
+    perovskite.set_constraint(constraint(2, (True, False, True)))
+    ase.io.write(tmp_path / "x.traj", perovskite)
+    run, _ = prepared(tmp_path / "x.traj", tmp_path / "a")
+    assert run.fixatoms_dof == (6, 8)
+
+
+def test_constraints_that_ipi_does_not_know_are_refused(perovskite, tmp_path):
+    perovskite.set_constraint(FixBondLength(0, 1))
+    ase.io.write(tmp_path / "x.traj", perovskite)
+    with pytest.raises(InputError, match=r"does not know \(FixBondLength"):
+        read_structure(tmp_path / "x.traj")
+
+
+def test_axes_that_turn_with_the_cell_are_not_held(tmp_path):
+    atoms = bulk("Cu")  # a in the yz plane: i-PI's orientation is another
+    atoms.set_constraint(FixCartesian(0, (True, False, False)))
+    ase.io.write(tmp_path / "x.traj", atoms)
+    with pytest.raises(InputError, match="held along some axes only"):
+        read_structure(tmp_path / "x.traj")
