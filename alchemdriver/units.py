@@ -1,6 +1,6 @@
 """Unit conversions, numerically identical to i-PI's own tables (``ipi.utils.units``).
 
-Inside alchemdriver: eV, Å, fs, u, K, GPa.  On the wire and in extras: atomic units.  Files and
+Inside alchemdriver: eV, Å, fs, u, K, bar.  On the wire and in extras: atomic units.  Files and
 the socket are written by i-PI with i-PI's constants, so ours must be the same numbers, not the
 same quantities from another CODATA release (1e-8 to 1e-6 apart, the bar 3e-5).
 ``tests/test_units.py`` compares.

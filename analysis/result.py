@@ -79,7 +79,7 @@ class Replica:
 
 @dataclass(frozen=True)
 class Total:
-    """Work estimate plus all terms: the number to quote, with the SE of the work estimate."""
+    """Work estimate plus all terms: the number to quote, with the SE of both."""
 
     method: str  # 'eq. 11', 'BAR', 'TI' or 'MBAR'
     value: float | None  # eV, whole cell; None: a term is missing
@@ -96,7 +96,7 @@ class Result:
     """Everything that ``analyze`` found.  Energies in eV unless a field says otherwise."""
 
     kind: Literal["switching", "fixed_lambda"]
-    labels: tuple[str, ...]  # 'exploratory', 'partial'
+    labels: tuple[str, ...]  # 'exploratory', 'partial', 'holds not verified'
     quantity: str  # what the totals are
     conditions: Conditions
     versions: dict[str, str | None]  # installed where the analysis ran

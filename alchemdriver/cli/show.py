@@ -26,7 +26,7 @@ from ..execute.supervisor import Resources, execute
 
 log = logging.getLogger(__name__)
 
-PHASES = {
+SEGMENTS = {
     "hold0": "hold λ=0",
     "forward": "λ 0→1",
     "hold1": "hold λ=1",
@@ -76,8 +76,8 @@ class Display:
 
 
 def describe(progress: Progress, rate: float) -> str:
-    """λ, phase, temperature, steps/s and time left, in one short line."""
-    parts = [f"λ={progress.lam:.3f}", PHASES[progress.phase]]
+    """λ, segment, temperature, steps/s and time left, in one short line."""
+    parts = [f"λ={progress.lam:.3f}", SEGMENTS[progress.segment]]
     if progress.temperature is not None:
         parts.append(f"{progress.temperature:4.0f} K")
     if rate > 0:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import logging
 import os
 import sys
@@ -29,7 +28,8 @@ from typing import Any
 
 from ase.data import chemical_symbols
 
-from ..errors import ModelError
+from ..errors import InputError, ModelError
+from .files import read_json as read_file
 
 __all__ = ["BUILT_IN", "FOUNDATION_ELEMENTS", "ModelCard", "ModelFamily", "read_json"]
 
@@ -85,11 +85,9 @@ class ModelFamily:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a model's JSON file.  Raises ModelError."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as err:
-        raise ModelError(f"model file {path} cannot be read: {err.strerror}") from None
-    except ValueError:
-        raise ModelError(f"model file {path} is not valid JSON") from None
+        content = read_file(path)
+    except InputError as err:
+        raise ModelError(f"model file {err}") from None
     if not isinstance(content, dict):
         raise ModelError(f"model file {path}: expected a JSON object")
     return content

@@ -101,7 +101,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Calculation:
-    """One free energy that stages add up to; see :mod:`alchemdriver.analysis.workflow`."""
+    """One free energy that stages add up to; see :mod:`alchemdriver.analysis.compare.workflow`."""
 
     quantity: Annotated[str, OneOf(tuple(_ADDED_UP))]
     route: Annotated[str, OneOf(("Frenkel–Ladd", "alchemical"))]

@@ -329,15 +329,21 @@ CONDITIONS: tuple[Key, ...] = (
         reported=lambda run: run.pressure if run.constant_pressure else None,
     ),
     Key("timestep", "of <dynamics>", unit="fs", resume=True, replicas=True, result="timestep"),
-    Key("beads", "of <initialize>", replicas=True, result="beads"),
+    Key("beads", "of <initialize>", resume=True, replicas=True, result="beads"),
     Key(
         "fixcom",
-        "whether the centre of mass is fixed",
+        "whether the centre of mass is fixed, which it never is where atoms are held",
+        field="fixes_centre_of_mass",
+        resume=True,
         replicas=True,
-        compared=lambda run: run.fixes_centre_of_mass,
     ),
-    Key("fixatoms", "atoms that do not move", replicas=True),
-    Key("fixatoms_dof", "coordinates that do not move", replicas=True),
+    Key(
+        "fixatoms",
+        "coordinates that do not move, by <fixatoms> or <fixatoms_dof>",
+        field="held",
+        resume=True,
+        replicas=True,
+    ),
 )
 
 

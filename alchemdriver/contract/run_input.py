@@ -8,7 +8,6 @@ imports torch or ipi.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from ..errors import InputError
 from ..paths import Ends, between
 from ..paths import Path as LambdaPath
 from ..records import Structure, Transformation
+from .files import read_json
 from .parameters import Parameters, check_parameters, split_parameters
 from .schedule import Schedule, shape
 from .springs import read_springs
@@ -97,9 +97,8 @@ class RunInput:
     checkpoints: tuple[str, ...]  # file names
     motion: str  # i-PI's mode: 'dynamics', 'multi', …
     start_is_whole: bool  # whether nothing but the xyz file gives positions and cell
-    fixcom: bool  # as the input says; see fixes_centre_of_mass
-    fixatoms: tuple[int, ...]  # atoms of which no coordinate moves
-    fixatoms_dof: tuple[int, ...]  # 3 i + axis of each coordinate that does not move
+    fixes_centre_of_mass: bool
+    held: tuple[int, ...]  # 3 i + axis of each coordinate that does not move
 
     @property
     def folder(self) -> Path:
@@ -137,23 +136,16 @@ class RunInput:
         return self.temperature
 
     @property
-    def fixes_centre_of_mass(self) -> bool:
-        """i-PI makes <fixcom> false where <fixatoms> holds any atom."""
-        return self.fixcom and not (self.fixatoms or self.fixatoms_dof)
-
-    @property
     def free_coordinates(self) -> np.ndarray:
         """How many coordinates of each atom move, (N,)."""
-        held = {3 * i + axis for i in self.fixatoms for axis in range(3)} | {*self.fixatoms_dof}
         free = np.full(len(self.structure), 3)
-        for k in held:
-            free[k // 3] -= 1
+        np.subtract.at(free, np.array(self.held, dtype=int) // 3, 1)
         return free
 
     @property
     def held_atoms(self) -> frozenset[int]:
         """Atoms of which at least one coordinate does not move."""
-        return frozenset(self.fixatoms) | {k // 3 for k in self.fixatoms_dof}
+        return frozenset(k // 3 for k in self.held)
 
     @property
     def interpolates_masses(self) -> bool:
@@ -217,6 +209,9 @@ class Conditions:
     temperature: float | None  # K
     pressure: float | None  # bar
     timestep: float | None  # fs
+    beads: int
+    fixes_centre_of_mass: bool
+    held: tuple[int, ...]  # 3 i + axis of each coordinate that does not move
 
 
 def moves_by(system: dict[str, Any]) -> Any:
@@ -250,7 +245,36 @@ def conditions(system: dict[str, Any]) -> Conditions:
         positive(child(ensemble, "temperature"), "temperature", "temperature"),
         quantity(child(ensemble, "pressure"), "pressure", "pressure"),
         positive(child(dynamics, "timestep"), "time", "timestep"),
+        _beads(system),
+        *_constraints(motion),
     )
+
+
+def _beads(system: dict[str, Any]) -> int:
+    """P of an input, or of a checkpoint, which holds the beads themselves."""
+    node = child(system, "beads", "@nbeads") or child(system, "initialize", "@nbeads")
+    return whole(node, "<initialize nbeads>", 1, least=1)
+
+
+def _constraints(motion: Any) -> tuple[bool, tuple[int, ...]]:
+    """Whether the centre of mass is fixed, and the coordinates that i-PI holds still.
+
+    With any of these i-PI frees the centre of mass, and writes whole atoms as coordinates.
+    """
+    fixcom = text_of(child(motion, "fixcom"), "true").lower()
+    if fixcom not in ("true", "false"):
+        raise InputError(f"<fixcom>: expected True or False, got '{fixcom}'")
+    listed: dict[str, list[int]] = {}
+    for tag in ("fixatoms", "fixatoms_dof"):
+        words = text_of(child(motion, tag)).strip("[] \t\n").replace(",", " ").split()
+        if not all(word.isdecimal() and len(word) < 10 for word in words):
+            raise InputError(
+                f"<{tag}>: expected a list of numbers such as [0, 1], got '{' '.join(words)}'"
+            )
+        listed[tag] = [int(word) for word in words]
+    held = {3 * i + axis for i in listed["fixatoms"] for axis in range(3)}
+    held |= {*listed["fixatoms_dof"]}
+    return fixcom == "true" and not held, tuple(sorted(held))
 
 
 def _read_masses(
@@ -259,11 +283,9 @@ def _read_masses(
     n = len(t.initial)
     if parameters.masses_file:
         path = folder / parameters.masses_file
+        data = read_json(path)
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
             initial, final = (np.array(data[k], dtype=float) for k in ("initial", "final"))
-        except OSError as err:
-            raise InputError(f"masses_file {path} cannot be read: {err.strerror}") from None
         except (ValueError, KeyError, TypeError, OverflowError):
             raise InputError(
                 f"masses_file {path}: expected JSON with 'initial' and 'final', {n} numbers each"
@@ -312,23 +334,6 @@ def _outputs(root: dict[str, Any]) -> dict[str, Any]:
             for node in many(child(root, "output", "checkpoint")) or [None]
         ),
     }
-
-
-def _constraints(motion: object, n_atoms: int) -> dict[str, Any]:
-    """What i-PI holds still, by field of RunInput."""
-    fixcom = text_of(child(motion, "fixcom"), "true").lower()
-    if fixcom not in ("true", "false"):
-        raise InputError(f"<fixcom>: expected True or False, got '{fixcom}'")
-    found: dict[str, Any] = {"fixcom": fixcom == "true"}
-    for tag, most in (("fixatoms", n_atoms), ("fixatoms_dof", 3 * n_atoms)):
-        words = text_of(child(motion, tag)).strip("[] \t\n").replace(",", " ").split()
-        if not all(word.isdigit() and len(word) < 10 and int(word) < most for word in words):
-            raise InputError(
-                f"<{tag}>: expected a list of numbers from 0 to {most - 1} such as [0, 1], got "
-                f"'{' '.join(words)}'"
-            )
-        found[tag] = tuple(int(word) for word in words)
-    return found
 
 
 def _start_is_whole(initialize: Any) -> bool:
@@ -407,15 +412,21 @@ def interpret(root: dict[str, Any], path: Path) -> RunInput:
         temperature=thermal.temperature,
         pressure=thermal.pressure,
         timestep=thermal.timestep,
-        beads=whole(child(system, "initialize", "@nbeads"), "<initialize nbeads>", 1, least=1),
+        beads=thermal.beads,
         total_steps=whole(root.get("total_steps"), "<total_steps>", 1000, least=1),
         seed=whole(child(root, "prng", "seed"), "<seed>", -12345),
         floatformat=root.get("@floatformat", "%16.8e"),
         **_outputs(root),
-        **_constraints(moves_by(system), len(structure)),
+        fixes_centre_of_mass=thermal.fixes_centre_of_mass,
+        held=thermal.held,
         motion=(child(outer[0], "@mode") if outer else None) or "dynamics",
         start_is_whole=_start_is_whole(child(system, "initialize")),
     )
+    if run.held and run.held[-1] >= 3 * len(structure):
+        raise InputError(
+            f"<fixatoms> names atom {run.held[-1] // 3}, but the structure has atoms 0 to "
+            f"{len(structure) - 1}"
+        )
     run.lambda_path.check(run)
     _check_switching(run)
     if schedule is not None:

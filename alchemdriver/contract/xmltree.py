@@ -91,9 +91,12 @@ def quantity(node: Any, dimension: str, name: str) -> float | None:
             f"<{name} units='{unit}'>: expected one of {known}{did_you_mean(unit, table)}"
         )
     try:
-        return float(text) * table[unit]
+        value = float(text) * table[unit]
     except ValueError:
         raise InputError(f"<{name}>: expected a number, got '{text}'") from None
+    if not np.isfinite(value):
+        raise InputError(f"<{name}>: expected a finite number, got '{text}'")
+    return value
 
 
 def positive(node: Any, dimension: str, name: str) -> float | None:

@@ -18,7 +18,7 @@ class Progress:
     step: int
     total: int
     lam: float
-    phase: str  # 'hold0', 'forward', 'hold1', 'backward', 'done' or 'fixed'
+    segment: str  # 'hold0', 'forward', 'hold1', 'backward', 'done' or 'fixed'
     temperature: float | None  # K, of the last row
 
 
@@ -35,8 +35,8 @@ def read_progress(run: RunInput) -> Progress | None:
                 temperature = float(row["temperature"]) if "temperature" in row else None
             except (KeyError, ValueError, OverflowError):
                 return None  # torn in a way that the next row will mend
-            phase = "fixed" if run.schedule is None else run.schedule.label(step)
-            return Progress(step, run.total_steps, run.lam_at(step), phase, temperature)
+            segment = "fixed" if run.schedule is None else run.schedule.label(step)
+            return Progress(step, run.total_steps, run.lam_at(step), segment, temperature)
     return None
 
 

@@ -9,7 +9,8 @@
 | reversible scaling | s(λ) U + (s(λ) − 1) P V, s = 1 + λ (scale − 1)      | ``scaled``      |
 | none               | U                                                   | ``plain``       |
 
-A new path is a new file and an entry in :data:`ALONE`.
+A new path is a new file and an entry in :data:`ALONE`, or in :data:`INTERPOLATIONS` where elements
+change.
 """
 
 from __future__ import annotations

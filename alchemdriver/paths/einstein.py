@@ -35,6 +35,12 @@ class Einstein(Path):
     absolute = True
 
     def check(self, run: RunInput) -> None:
+        """Constant volume, and every atom moves."""
+        if run.constant_pressure:
+            raise InputError(
+                "einstein->model belongs to constant volume (the Einstein crystal has no pressure "
+                "of its own): use an NVT protocol at the mean cell, and P V of eq. 20"
+            )
         if run.held_atoms:
             raise InputError(
                 f"{run.path}: <fixatoms> holds atoms, but eqs. 18 and 19 are for a crystal of "

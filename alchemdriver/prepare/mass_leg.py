@@ -8,7 +8,8 @@ along ln m_i(s) = (1 − s) ln m_i^(i) + s ln m_i^(f), s from 0 to 1:
 
 with the centroid-virial kinetic energy K_cv,i of atom i.  Along ln m the integrand is flat for
 classical nuclei and ∝ exp(−s/2 ln(m^(f)/m^(i))) for cold ones, so a few Gauss–Legendre points are
-exact to far below any statistical error.  ``analysis/mass_leg.py`` evaluates the integral.
+exact to far below any statistical error.  ``analysis/corrections/mass_leg.py`` evaluates the
+integral.
 """
 
 from __future__ import annotations

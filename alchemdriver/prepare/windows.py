@@ -8,7 +8,6 @@ from pathlib import Path
 from ..contract.nodes import gauss_legendre
 from ..contract.text import parse_numbers
 from ..errors import InputError
-from ..paths.einstein import EINSTEIN
 from ..records import Structure
 from .protocols import PROTOCOLS, find
 from .render import Settings
@@ -46,7 +45,7 @@ def prepare_windows(
     """Write ``folder/window-1`` … (``window-1-replica-1`` …), one fixed-λ run each.
 
     Every run has a seed of its own, counted up from that of *settings*.  Returns the folders.
-    Raises InputError as :func:`prepare.prepare` does, before anything is written.
+    Raises InputError as :func:`.run_folder.prepare` does, before anything is written.
     """
     settings = settings or Settings()
     folder = Path(folder)
@@ -56,11 +55,6 @@ def prepare_windows(
         raise InputError(f"expected one of {names}, got '{protocol}'")
     if "lambda" in parameters or "schedule" in parameters:
         raise InputError("windows take their λ from --windows or --lambdas, and no schedule")
-    if parameters.get("alchemy") == EINSTEIN and known.constant_pressure:
-        raise InputError(
-            "einstein->model belongs to constant volume (the Einstein crystal has no pressure of "
-            "its own): use windows-nvt at the mean cell, and P V of eq. 20"
-        )
     if replicas < 1:
         raise InputError(f"replicas: expected at least 1, got {replicas}")
     if (folder / "input.xml").exists() or any(folder.glob("*/input.xml")):

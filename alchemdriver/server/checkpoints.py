@@ -142,7 +142,7 @@ def _check_same(path: Path, stored: Parameters, kept: Conditions, run: RunInput)
     for condition in CONDITIONS:
         if not condition.resume:
             continue
-        there, here = getattr(kept, condition.name), getattr(run, condition.name)
+        there, here = getattr(kept, condition.attribute), getattr(run, condition.attribute)
         same = there == here
         if isinstance(there, float) and isinstance(here, float):
             same = math.isclose(there, here, rel_tol=1e-9)

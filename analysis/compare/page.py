@@ -33,7 +33,7 @@ figcaption { font-size: 13px; color: #444 } .warn { color: #9a3b00 } h2 { margin
 
 
 def write_page(result: WorkflowResult, path: Path) -> Path:
-    """Write the page of a :class:`~alchemdriver.analysis.workflow.WorkflowResult`."""
+    """Write the page of a :class:`~alchemdriver.analysis.compare.workflow.WorkflowResult`."""
     body = [
         f"<h1>{escape(result.kind)}: {escape(result.root.resolve().name)}</h1>",
         _settings(result),

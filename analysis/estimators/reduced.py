@@ -1,7 +1,7 @@
 """What every sample of a window would cost at the other λ: the input of MBAR.
 
 Where H is linear in λ, H(x, λ') − H(x, λ) = (λ' − λ) ∂H/∂λ needs no evaluation.  Elsewhere
-:mod:`alchemdriver.reevaluate` computes H(x, λ') and leaves it in ``reevaluated.npz`` beside the
+``execute.reevaluate`` computes H(x, λ') and leaves it in ``reevaluated.npz`` beside the
 trajectory; this module says which configurations are wanted and reads what is there.  A stored
 energy is found by the digest of the Hamiltonian and the text of its configuration, so that it can
 never be that of another model, another λ or another run.

@@ -99,7 +99,6 @@ OTHER_CONDITIONS = {
     "beads": 2,
     "fixcom": "False",
     "fixatoms": "[0]",
-    "fixatoms_dof": "[1]",
 }
 
 
@@ -111,6 +110,8 @@ def written(tmp_path):
     structure = Structure(("Cu",) * 4, fractions @ cell, cell)
 
     def write(name: str, parameters: dict, **changed) -> RunInput:
+        if "springs" in parameters:  # of constant volume
+            changed = {"ensemble": "nvt"} | changed
         folder = tmp_path / name
         folder.mkdir()
         write_xyz(folder / "start.xyz", structure)

@@ -28,7 +28,7 @@ def test_dynamics_inside_a_multi_motion_are_read_as_without_it(fixed):
     path.write_text(wrapped(text))
     inside = read_input(path)
     assert inside.motion == "multi"
-    for name in ("ensemble", "timestep", "temperature", "constant_pressure", "fixcom"):
+    for name in ("ensemble", "timestep", "temperature", "constant_pressure", "held"):
         assert getattr(inside, name) == getattr(plain, name)
     assert inside.ensemble == "nvt"
     assert inside.timestep == pytest.approx(2.0)

@@ -20,7 +20,7 @@ def test_last_complete_row(tmp_path):
     assert read_progress(run) is None
     path.write_text(HEADER + property_row(3, 3, 0.1) + property_row(4, 4, 0.2)[:-1])
     progress = read_progress(run)
-    assert (progress.step, progress.total, progress.phase) == (3, 14, "forward")
+    assert (progress.step, progress.total, progress.segment) == (3, 14, "forward")
 
 
 @pytest.mark.parametrize("header", [HEADER, VECTOR], ids=["plain", "vector last"])

@@ -107,7 +107,7 @@ def test_selective_dynamics_hold_atoms(perovskite, tmp_path):
     perovskite.set_constraint(FixAtoms([1]))
     ase.io.write(tmp_path / "POSCAR", perovskite, format="vasp")
     run, said = prepared(tmp_path / "POSCAR", tmp_path / "a", "--supercell", "2x1x1")
-    assert run.fixatoms == (1, 6)
+    assert run.held == (3, 4, 5, 18, 19, 20)
     assert not run.fixes_centre_of_mass
     assert "2 atoms are held" in said
     with pytest.raises(InputError, match="holds atoms, but here all atoms move"):
@@ -119,7 +119,7 @@ def test_single_coordinates_are_held(perovskite, tmp_path, constraint):
     perovskite.set_constraint(constraint(2, (True, False, True)))
     ase.io.write(tmp_path / "x.traj", perovskite)
     run, _ = prepared(tmp_path / "x.traj", tmp_path / "a")
-    assert run.fixatoms_dof == (6, 8)
+    assert run.held == (6, 8)
 
 
 def test_constraints_that_ipi_does_not_know_are_refused(perovskite, tmp_path):

@@ -20,6 +20,7 @@ from alchemdriver.analysis import analyze, switching_work
 from alchemdriver.analysis import run as analysis_run
 from alchemdriver.analysis.estimators.work import SwitchingRun
 from alchemdriver.contract.run_input import read_input
+from alchemdriver.paths import einstein
 from alchemdriver.paths import formulas as c
 
 T = campaign.TEMPERATURE
@@ -164,11 +165,11 @@ def wrong_sign(patch):
 
 def missing_n_ws(patch):
     right = c.centre_of_mass
-    patch.setattr(c, "centre_of_mass", lambda t, v, m, k, n_ws: right(t, v, m, k, 1))
+    patch.setattr(einstein, "centre_of_mass", lambda t, v, m, k, n_ws: right(t, v, m, k, 1))
 
 
 def missing_centre_of_mass(patch):
-    patch.setattr(c, "centre_of_mass", lambda *args: 0.0)
+    patch.setattr(einstein, "centre_of_mass", lambda *args: 0.0)
 
 
 def swapped_directions(patch):
