@@ -59,13 +59,15 @@ def read_structure(path: Path | str, supercell: tuple[int, int, int] = (1, 1, 1)
             "vacuum into the cell and set pbc to T T T"
         )
     _reject_disorder(atoms, path)
+    held, n = _held(atoms, path), len(atoms)
+    atoms.set_constraint()  # not all of them can be repeated by ASE
     atoms = atoms.repeat(supercell)
     structure = Structure(
         tuple(atoms.get_chemical_symbols()),
         atoms.positions.copy(),
         np.array(atoms.cell),
         masses=_own_masses(atoms, path),
-        held=_held(atoms, path),
+        held=tuple(k + 3 * n * copy for copy in range(len(atoms) // n) for k in held),
     )
     return standard_orientation(structure)[0]
 

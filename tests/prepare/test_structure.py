@@ -118,8 +118,8 @@ def test_selective_dynamics_hold_atoms(perovskite, tmp_path):
 def test_single_coordinates_are_held(perovskite, tmp_path, constraint):
     perovskite.set_constraint(constraint(2, (True, False, True)))
     ase.io.write(tmp_path / "x.traj", perovskite)
-    run, _ = prepared(tmp_path / "x.traj", tmp_path / "a")
-    assert run.held == (6, 8)
+    run, _ = prepared(tmp_path / "x.traj", tmp_path / "a", "--supercell", "1x2x1")
+    assert run.held == (6, 8, 21, 23)
 
 
 def test_constraints_that_ipi_does_not_know_are_refused(perovskite, tmp_path):
