@@ -49,7 +49,7 @@ def test_other_constraints_are_refused_on_resume(finished, old, new):
     assert old in text
     try:
         finished.write_text(text.replace(old, new))
-        with pytest.raises(RunError, match="fixcom|fixatoms"):
+        with pytest.raises(RunError, match=r"fixcom|fixatoms"):
             checkpoints.latest(read_input(finished))
     finally:
         finished.write_text(text)
