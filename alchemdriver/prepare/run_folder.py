@@ -136,8 +136,9 @@ def _check_options(
             continue
         if name == "lambda" and protocol.at_several_lambdas:
             continue
-        if why := protocol.foreign(name):
-            raise InputError(why)
+        raise InputError(
+            protocol.foreign(name) or f"'{name}' is not for prepare, which writes it by itself"
+        )
     for option in protocol.needs:
         if option.name in _NEVER_FROM_A_TEMPLATE and option.name not in given:
             raise InputError(protocol.missing(option))
