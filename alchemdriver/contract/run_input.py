@@ -283,7 +283,10 @@ def _read_masses(
     n = len(t.initial)
     if parameters.masses_file:
         path = folder / parameters.masses_file
-        data = read_json(path)
+        try:
+            data = read_json(path)
+        except InputError as err:
+            raise InputError(f"masses_file {err}") from None
         try:
             initial, final = (np.array(data[k], dtype=float) for k in ("initial", "final"))
         except (ValueError, KeyError, TypeError, OverflowError):

@@ -357,7 +357,10 @@ STRUCTURES = {
     "unknown species": (lambda t: t.replace("Cu ", "Xx "), "'Xx' is not an element"),
     "atom missing": (lambda t: t.rsplit("\n", 2)[0] + "\n", "expected 4 atoms, found 3"),
     "no cell": (lambda t: t.replace("CELL(H)", "KELL(H)"), "no CELL"),
-    "cell cut": (lambda t: re.sub(r"(CELL\(H\): \S+ \S+).*", r"\1", t), "numbers"),
+    "cell cut": (
+        lambda t: re.sub(r"(CELL\(H\): \S+ \S+).*", r"\1 cell{angstrom} positions{angstrom}", t),
+        "numbers",
+    ),
     "cell not numbers": (lambda t: re.sub(r"(CELL\(H\): )\S+", r"\g<1>8e", t), "cell"),
     "cell flat": (lambda t: re.sub(r"(CELL\(H\): )\S+", r"\g<1>0.0", t), "volume"),
     "cell not standard": (
@@ -420,7 +423,7 @@ def test_models_that_are_none(folder, refused):
         "text.model": "damaged",
         "foreign.model": "foreign.model",
         "dict.model": "not a whole model",
-        "cut.json": "not valid JSON",
+        "cut.json": "is not JSON",
     }.items():
         path = edit(folder, (r"model: [\w.]+", f"model: {name}"), name="fixed")
         refused("client", path, says=says)
