@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from .. import units
 from ..contract.run_input import RunInput
 from ..errors import InputError, RunError
 from .exact import settle
-from .ipi_types import Forcefield, Simulation
+from .ipi_types import Forcefield, Motion, Simulation
 from .masses import set_masses
 
 
@@ -77,6 +79,53 @@ class LambdaClock:
         """Evaluate forces and extras at the loaded step; the first half-kick uses them."""
         self.set(self.simulation.step)
         self.check_masses()
+        check_loaded(self.run, self.simulation)
         for system in self.simulation.syslist:
             system.forces.f  # noqa: B018  (a depend object: reading it evaluates)
             system.forces.extras  # noqa: B018
+
+
+def check_loaded(run: RunInput, simulation: Simulation) -> None:
+    """RunError where i-PI runs something else than *run* was understood as.
+
+    Everybody but i-PI goes by the contract's reading of the input: what that misses must not be
+    noticed when the numbers are published.  Positions and cell are compared at step 0, where the
+    xyz file alone gives them.
+    """
+    from ipi.utils.depend import dstrip
+
+    for system in simulation.syslist:
+        ensemble = system.ensemble
+        pairs = [("temperature", float(ensemble.temp) / units.KELVIN, run.temperature, "K")]
+        if run.constant_pressure:
+            pairs.append(("pressure", float(ensemble.pext) / units.BAR, run.pressure, "bar"))
+        for dt in time_steps(system.motion):
+            pairs.append(("time step", dt / units.FEMTOSECOND, run.timestep, "fs"))
+        for name, there, here, unit in pairs:
+            if here is not None and abs(there - here) > 1e-6 * max(1.0, abs(here)):
+                raise RunError(
+                    f"i-PI runs with a {name} of {there:.6g} {unit}, but {run.path.name} was "
+                    f"understood as {here:.6g} {unit}: give it once, in <ensemble> or <dynamics>"
+                )
+        if simulation.step > 0 or not run.start_is_whole:
+            continue
+        cell = dstrip(system.cell.h).T / units.ANGSTROM
+        positions = dstrip(system.beads.q)[0].reshape(-1, 3) / units.ANGSTROM
+        for name, found, expected in (
+            ("cell", cell, run.structure.cell),
+            ("positions", positions, run.structure.positions),
+        ):
+            off = float(np.abs(found - expected).max())
+            if off > 1e-5:
+                raise RunError(
+                    f"i-PI starts with other {name} than {run.path.name} was understood as (by "
+                    f"{off:.3g} Å): check the units of the structure file and of its <file>"
+                )
+
+
+def time_steps(motion: Motion) -> Iterator[float]:
+    """Δt (atomic units) of every dynamics in a motion, also inside a multi-motion."""
+    for sub in getattr(motion, "mlist", []):
+        yield from time_steps(sub)
+    if hasattr(motion, "integrator"):
+        yield float(motion.dt)
