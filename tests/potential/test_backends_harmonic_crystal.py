@@ -164,7 +164,7 @@ SPRING = {"elements": ["Al", "Ni"], "distance": 2.511, "parallel": 1.0, "isotrop
     ("change", "message"),
     [
         ({"energy": "low"}, "must be numbers"),
-        ({"energy": float("inf")}, "finite energy"),
+        ({"energy": float("inf")}, "Infinity is not a number"),
         ({"positions": [[0, 0]]}, "finite positions"),
         ({"cell": [[1, 0, 0], [0, 1, 0], [1, 1, 0]]}, "independent vectors"),
         ({"springs": []}, "at least one spring"),

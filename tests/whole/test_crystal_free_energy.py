@@ -165,11 +165,13 @@ def wrong_sign(patch):
 
 def missing_n_ws(patch):
     right = c.centre_of_mass
-    patch.setattr(einstein, "centre_of_mass", lambda t, v, m, k, n_ws: right(t, v, m, k, 1))
+    for where in (c, einstein):
+        patch.setattr(where, "centre_of_mass", lambda t, v, m, k, n_ws: right(t, v, m, k, 1))
 
 
 def missing_centre_of_mass(patch):
-    patch.setattr(einstein, "centre_of_mass", lambda *args: 0.0)
+    for where in (c, einstein):
+        patch.setattr(where, "centre_of_mass", lambda *args: 0.0)
 
 
 def swapped_directions(patch):
