@@ -4,7 +4,7 @@
 that i-PI sends it with the request for the forces at x(t_{k+1}).  With interpolated masses it also
 sets m(λ) and rescales the momenta.  Everything else is i-PI's own.
 
-Order within a run (design: forces at x(t_k) belong to λ(t_k)):
+Order within a run (forces at x(t_k) belong to λ(t_k)):
 
     load      λ(step) and m(step) are set; nothing is cached after loading an input or a checkpoint
     prime     forces and extras are evaluated at λ(step)

@@ -349,7 +349,7 @@ def _agreements(rows: list[Row], stages: dict[str, StageResult]) -> Iterator[Agr
 
 
 def _configurational(workflow: Workflow) -> dict[str, float]:
-    """kT ln n for every temperature (and phase); design: never inside a labelled free energy."""
+    """kT ln n for every temperature (and phase): never inside a free energy of labelled sites."""
     settings = workflow.settings
     if isinstance(settings, VacancySettings):
         by_phase = {"": settings.configurations}

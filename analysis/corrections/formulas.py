@@ -16,7 +16,7 @@ from ...units import kT
 def configurational(temperature: float, configurations: int) -> float:
     """kT ln n, eV: by how much n symmetry-equivalent labelled configurations lower G.
 
-    Reported beside a vacancy's free energy, never inside (design, 'Centre of mass').
+    Reported beside a vacancy's free energy, never inside: sites there are labelled.
     """
     return float(kT(temperature) * np.log(positive("configurations", configurations)[0]))
 
