@@ -146,14 +146,14 @@ PROTOCOLS = (
         "ΔG at constant pressure, isotropic cell, from the works",
         SWITCHING,
         (*_ALCHEMY, o.PRESSURE),
-        (*_SCHEDULE, o.SPRINGS, o.SCALE, *_CHANGE),
+        (*_SCHEDULE, o.SCALE, *_CHANGE),
     ),
     Protocol(
         "switch-npt-flexible",
         "ΔG at constant pressure, flexible cell, from the works",
         SWITCHING,
         (*_ALCHEMY, o.PRESSURE),
-        (*_SCHEDULE, o.SPRINGS, o.SCALE, *_CHANGE),
+        (*_SCHEDULE, o.SCALE, *_CHANGE),
     ),
     Protocol(
         "nvt-fixed",
@@ -205,7 +205,7 @@ PROTOCOLS = (
         "ΔG at constant pressure; then 'alchemdriver mass-leg'",
         QUANTUM,
         (*_ALCHEMY, o.PRESSURE),
-        (*_SCHEDULE, o.SPRINGS, *_CHANGE),
+        (*_SCHEDULE, *_CHANGE),
         path_integrals=True,
     ),
     Protocol(
@@ -221,7 +221,7 @@ PROTOCOLS = (
         "one λ at constant pressure",
         QUANTUM,
         (*_ALCHEMY, o.PRESSURE, o.LAMBDA),
-        (o.STEPS, o.SPRINGS, *_CHANGE),
+        (o.STEPS, *_CHANGE),
         path_integrals=True,
     ),
     Protocol(

@@ -124,7 +124,7 @@ def test_damaged_and_foreign_files(tmp_path, tiny_model):
     (tmp_path / "list.json").write_text("[1]")
     refused(ModelError, "expected a JSON object", "list.json", tmp_path)
     (tmp_path / "broken.json").write_text("{")
-    refused(ModelError, "not valid JSON", "broken.json", tmp_path)
+    refused(ModelError, "is not JSON", "broken.json", tmp_path)
     (tmp_path / "other.json").write_text("{}")
     refused(ModelError, "other.json", "other.json", tmp_path)
 

@@ -19,6 +19,7 @@ from alchemdriver.analysis.files.frames import read_frames
 from alchemdriver.analysis.files.readers import read_gradients
 from alchemdriver.contract.layout import find_runs
 from alchemdriver.contract.run_input import read_input
+from alchemdriver.contract.springs import write_springs
 from alchemdriver.errors import InputError, RunError
 from alchemdriver.execute.reevaluate import reevaluate
 from alchemdriver.prepare.render import Settings
@@ -241,9 +242,23 @@ def test_replicas_of_windows_have_distinct_seeds(tmp_path):
         prepare_windows(*args)
 
 
-def test_windows_npt_is_no_place_for_an_einstein_crystal(tmp_path):
-    with pytest.raises(InputError, match="constant volume"):
-        prepared(tmp_path / "w", [0, 1], 5, "windows-npt", alchemy="einstein->model", springs="x")
+@pytest.mark.parametrize("protocol", ["switch-npt", "switch-npt-flexible", "pimd-fixed-npt"])
+def test_constant_pressure_is_no_place_for_an_einstein_crystal(tmp_path, protocol):
+    """It has no pressure of its own; the options say so first, and whoever edits an input hears it
+    when the input is read."""
+    structure = rr.oscillators(tmp_path)
+    write_springs(tmp_path / "k.extxyz", structure, np.full(len(structure), 3.0))
+    own = {"alchemy": "einstein->model", "springs": str(tmp_path / "k.extxyz")}
+    with pytest.raises(InputError, match="springs belongs to"):
+        prepared(tmp_path / "w", [0, 1], 5, "windows-npt", **own)
+    lengths = {"lambda_": 0.5} if "fixed" in protocol else {"equilibrate": 5, "switch": 10}
+    with pytest.raises(InputError, match="springs belongs to"):
+        rr.oscillator_run(tmp_path / "a" / "x", protocol, **lengths, **own)
+    path = rr.oscillator_run(tmp_path / "b" / "x", "switch-nvt", equilibrate=5, switch=10, **own)
+    text = path.read_text().replace('<dynamics mode="nvt">', '<dynamics mode="npt">')
+    path.write_text(text)
+    with pytest.raises(InputError, match="belongs to constant volume"):
+        read_input(path)
 
 
 def test_many_windows_are_found_in_their_order(tmp_path):
