@@ -140,6 +140,7 @@ def _masses_in_digest(run: RunInput, model: str) -> dict[str, Any]:
 
 
 def _elements_in_digest(run: RunInput, model: str) -> dict[str, Any]:
+    # The first digests knew this path by a flag; later paths say their own word in Path.digest.
     t = run.transformation
     return {"initial": t.initial, "final": t.final, "einstein": t.word == EINSTEIN}
 
