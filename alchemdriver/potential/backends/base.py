@@ -92,6 +92,7 @@ class Backend(ABC):
     dtype: str  # 'float64' or 'float32': what its limits can be expected to hold to
     device_type: str = "cpu"  # 'cpu', 'cuda' or 'mps': where it computes
     evaluator: str = "stock"  # what computes its potentials
+    gives_stress: bool = True  # without it virials are zero, and constant pressure is refused
 
     @abstractmethod
     def potential(self, sites: AlchemicalSites) -> Potential:
