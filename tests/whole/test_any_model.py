@@ -75,11 +75,11 @@ def test_linear_mixture_of_elements(copper):
     """∂H/∂λ of the run is the difference of two evaluations with ASE; one atom vanishes."""
     change = ("--alchemy", "Cu[0]->Au Cu[5]->void", "--tether", 3, "--interpolation", "linear")
     found = prepare(
-        "windows-nvt", copper, *change, "--lambdas", "0.5", "--steps", 20, "--timestep", 2,
+        "windows-nvt", copper, *change, "--lambdas", "0.3 0.5", "--steps", 20, "--timestep", 2,
         "--temperature", 300, "--model", calc(copper.parent),
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
-    (path,) = copper.parent.glob("run/*/input.xml")
+    path = min(copper.parent.glob("run/*/input.xml"))
     done = rr.command("run", path.parent)
     assert done.returncode == 0, done.stderr
     run = read_input(path)
