@@ -25,6 +25,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from ase.data import chemical_symbols
@@ -83,6 +84,12 @@ class ModelFamily:
     files: Callable[[Path], Sequence[Path]] = _alone
     # whether its models know whole atoms only: no weighted graph between end states
     whole_atoms: bool = False
+    # "package.module:function" that says of a file whether its model has a stress; '' if all have
+    stress: str = ""
+
+    def gives_stress(self, path: Path) -> bool:
+        """Whether the model in *path* has a stress.  May open it: raises ModelError."""
+        return not self.stress or bool(resolve_name(self.stress)(path))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -348,7 +355,11 @@ BUILT_IN = (
         "chgnet", f"{_BACKENDS}.chgnet:open_named", cards=_chgnet_cards, fetch=_install_chgnet
     ),
     ModelFamily(
-        "ase", f"{_BACKENDS}.ase_calculator:open_file", suffixes=(".py",), whole_atoms=True
+        "ase",
+        f"{_BACKENDS}.ase_calculator:open_file",
+        suffixes=(".py",),
+        whole_atoms=True,
+        stress=f"{_BACKENDS}.ase_calculator:gives_stress",
     ),
     ModelFamily("emt", f"{_BACKENDS}.ase_calculator:open_emt", cards=_emt_cards, whole_atoms=True),
     ModelFamily("harmonic", f"{_BACKENDS}.harmonic:open_file", suffixes=(".json",)),

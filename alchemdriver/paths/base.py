@@ -33,8 +33,8 @@ class Ends:
     springs: tuple[np.ndarray, np.ndarray] | None = None  # anchors (N, 3) Å, constants (N,) eV/Å²
     tether: float | None = None  # eV/Å²
     scale: float | None = None  # s at λ = 1
-    other: str | None = None  # the model at λ = 1
     pressure: float | None = None  # bar; None at constant volume
+    other: str | None = None  # the model at λ = 1
 
 
 class Potentials(Protocol):

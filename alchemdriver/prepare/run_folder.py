@@ -24,8 +24,6 @@ from ..contract.schedule import SHAPES
 from ..contract.transformation import parse_alchemy
 from ..contract.xyz import write_xyz
 from ..errors import AlchemdriverError, InputError, did_you_mean
-from ..potential.checks import check_stress
-from ..potential.open import open_model
 from ..records import Structure, Transformation
 from . import tree
 from .protocols import Protocol, find
@@ -210,26 +208,28 @@ def _write_input(path: Path, template: Tree, merged: dict[str, str], settings: S
     if run.schedule is None or not run.interpolates_masses:
         meant = run.masses(run.parameters.lam) if run.interpolates_masses else run.held_masses
         masses = None if _ipi_masses_are(meant, run.structure.symbols) else meant
-    _check_whole_atoms(run)
+    _check_models(run)
     root = render(template, "start.xyz", {**merged, "digest": digest(run)}, settings, masses)
     tree.write_xml(path, root)
     run_input.read_input(path)
     return root
 
 
-def _check_whole_atoms(run: RunInput) -> None:
-    """What calculators cannot do that know whole atoms only.  Opens them if the cell moves."""
+def _check_models(run: RunInput) -> None:
+    """What ASE calculators cannot do; opens them if the cell moves."""
     p = run.parameters
     for name in filter(None, (p.model, p.other)):
-        if not shelf.find(name, run.folder).family.whole_atoms:
-            continue
-        if run.lambda_path.weighs_graph:
+        model = shelf.find(name, run.folder)
+        if model.family.whole_atoms and run.lambda_path.weighs_graph:
             raise InputError(
                 f"model '{name}' is an ASE calculator, which knows whole atoms only: there is no "
                 "weighted graph between its end states; use --interpolation linear"
             )
-        if run.constant_pressure:
-            check_stress(open_model(name, run.folder), constant_pressure=True)
+        if run.constant_pressure and not model.family.gives_stress(model.path):
+            raise InputError(
+                f"model '{name}' gives no stress, so the cell cannot move: use a protocol at "
+                "constant volume"
+            )
 
 
 def _ipi_masses_are(masses: np.ndarray, symbols: tuple[str, ...]) -> bool:

@@ -46,20 +46,21 @@ class AseBackend(Backend):
     something else.
     """
 
-    elements = frozenset(chemical_symbols[1:])  # the calculator refuses what it does not know
+    # the calculator refuses what it does not know
+    elements: frozenset[str] = frozenset(chemical_symbols[1:])
     cutoff = 0.0  # Å: not known
 
     def __init__(self, factory: Factory, name: str, device: str = "cpu", dtype: str = "float64"):
         self.name, self.dtype = name, dtype
         self.device_type = device.split(":")[0]
-        self._make = lambda: factory(device, dtype)
+        self._factory, self._asked = factory, (device, dtype)
         can = _implemented(self.calculator(), name)
         self.gives_stress = "stress" in can
 
     def calculator(self) -> Calculator:
         """A new calculator.  Raises ModelError for whatever the user's function raises."""
         try:
-            return self._make()
+            return self._factory(*self._asked)
         except Exception as err:
             raise ModelError(f"model '{self.name}': {_FUNCTION}() fails: {_reason(err)}") from err
 
@@ -115,7 +116,8 @@ class AsePotential(Potential):
             calculator.calculate(atoms, self._wanted, all_changes)
         except Exception as err:
             raise ModelError(f"model '{self._name}' fails: {_reason(err)}") from err
-        return calculator.results
+        results: dict[str, Any] = calculator.results
+        return results
 
     def _array(self, results: dict[str, Any], what: str, shape: tuple[int, ...]) -> np.ndarray:
         if results.get(what) is None:
@@ -141,6 +143,11 @@ def open_file(name: str, path: Path, device: str, dtype: str, evaluator: str) ->
             "ASE calculator"
         )
     return AseBackend(found, name, device, dtype)
+
+
+def gives_stress(path: Path) -> bool:
+    """Whether the calculator of the Python file *path* has a stress.  Runs the file."""
+    return open_file(path.name, path, "cpu", "float64", "auto").gives_stress
 
 
 def open_emt(name: str, path: Path, device: str, dtype: str, evaluator: str) -> AseBackend:
