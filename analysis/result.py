@@ -62,6 +62,7 @@ class Conditions:
     equilibrate: Index | None  # steps
     switch: Count | None  # steps
     cycles: Count | None
+    other: str | None = None  # the model at λ = 1 of 'model->other'
 
 
 @dataclass(frozen=True)

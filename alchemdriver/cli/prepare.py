@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ..errors import InputError, did_you_mean
-from ..prepare.options import MODEL, Option, model_names
+from ..prepare.options import MODEL, OTHER, Option, model_names
 from ..prepare.protocols import PROTOCOLS, Protocol, find
 
 Structure = Annotated[Path, typer.Argument(help="Anything ASE reads.", show_default=False)]
@@ -111,7 +111,7 @@ def _option(option: Option, mandatory: bool) -> inspect.Parameter:
         option.flag,
         help=option.about,
         min=option.least,
-        autocompletion=model_names if option is MODEL else None,
+        autocompletion=model_names if option in (MODEL, OTHER) else None,
     )
     name = option.name + "_" * iskeyword(option.name)  # lambda
     if mandatory:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..contract.run_input import RunInput
 from ..errors import InputError
 from ..paths.terms import Hamiltonian
-from ..potential.checks import check_evaluator, check_limits
+from ..potential.checks import check_evaluator, check_limits, check_stress
 from ..potential.hamiltonian import ModelTerms
 from ..potential.open import open_model
 
@@ -25,11 +25,15 @@ def hamiltonian_of(
     an element, or fails a limit.
     """
     p = run.parameters
-    backend = open_model(p.model, run.folder, device, dtype or p.dtype, evaluator)
-    check_evaluator(backend, run.transformation, run.structure)
+    names = [p.model] if p.other is None else [p.model, p.other]
+    backends = [open_model(n, run.folder, device, dtype or p.dtype, evaluator) for n in names]
+    for each in backends:
+        check_evaluator(each, run.transformation, run.structure)
+        check_stress(each, run.constant_pressure)
     path, ends = run.lambda_path, run.ends
     path.check_ends(ends)
-    terms = path.terms(ends, ModelTerms(backend, run.structure))
+    backend = backends[0]
+    terms = path.terms(ends, ModelTerms(backend, run.structure, *backends[1:]))
     if path.weighs_graph:
         worst = check_limits(backend, run.transformation, run.structure)
         log.info("exact limits hold to %.1e (relative) on this structure", worst)

@@ -11,7 +11,8 @@ Built in (:data:`BUILT_IN`; other packages add theirs, see :mod:`.shelf`):
   and kept in ``$XDG_CACHE_HOME/mace`` (default ``~/.cache/mace``), and ``.model`` files as mace's
   trainer writes them;
 * ``chgnet``: CHGNet, whose weights come with the optional package ``chgnet``;
-* ``harmonic``, ``harmonic-crystal``: analytic springs in a JSON file, for tests and teaching.
+* ``harmonic``, ``harmonic-crystal``: analytic springs in a JSON file, for tests and teaching;
+* ``ase``: a Python file that makes an ASE calculator, and ``emt``, ASE's own.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from ase.data import chemical_symbols
@@ -80,6 +82,14 @@ class ModelFamily:
     fetch: Callable[[ModelCard], Path] = _nowhere
     # all files that decide the numbers of the model in a file, that one first
     files: Callable[[Path], Sequence[Path]] = _alone
+    # whether its models know whole atoms only: no weighted graph between end states
+    whole_atoms: bool = False
+    # "package.module:function" that says of a file whether its model has a stress; '' if all have
+    stress: str = ""
+
+    def gives_stress(self, path: Path) -> bool:
+        """Whether the model in *path* has a stress.  May open it: raises ModelError."""
+        return not self.stress or bool(resolve_name(self.stress)(path))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -308,6 +318,20 @@ def _install_chgnet(card: ModelCard) -> Path:
     )
 
 
+# --- ASE calculators ------------------------------------------------------------------------
+
+_EMT_ELEMENTS = ("Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt")  # of the metals that it is fitted to
+
+
+def _emt_cards() -> list[ModelCard]:
+    spec = importlib.util.find_spec("ase.calculators.emt")
+    file = Path(spec.origin) if spec is not None and spec.origin is not None else None
+    size = file.stat().st_size if file else None
+    source = "https://wiki.fysik.dtu.dk/ase/ase/calculators/emt.html"
+    good_for = "fcc metals, fast and crude: teaching and tests; whole atoms only"
+    return [ModelCard("emt", _EMT_ELEMENTS, "LGPL", size, source, good_for, file)]
+
+
 # --- all ------------------------------------------------------------------------------------
 
 _BACKENDS = "alchemdriver.potential.backends"
@@ -330,6 +354,14 @@ BUILT_IN = (
     ModelFamily(
         "chgnet", f"{_BACKENDS}.chgnet:open_named", cards=_chgnet_cards, fetch=_install_chgnet
     ),
+    ModelFamily(
+        "ase",
+        f"{_BACKENDS}.ase_calculator:open_file",
+        suffixes=(".py",),
+        whole_atoms=True,
+        stress=f"{_BACKENDS}.ase_calculator:gives_stress",
+    ),
+    ModelFamily("emt", f"{_BACKENDS}.ase_calculator:open_emt", cards=_emt_cards, whole_atoms=True),
     ModelFamily("harmonic", f"{_BACKENDS}.harmonic:open_file", suffixes=(".json",)),
     ModelFamily("harmonic-crystal", f"{_BACKENDS}.harmonic_crystal:open_file", suffixes=(".json",)),
 )

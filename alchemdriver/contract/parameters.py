@@ -21,6 +21,7 @@ import numpy as np
 from ..errors import InputError, did_you_mean
 from ..paths import ALONE, INTERPOLATIONS
 from ..paths.einstein import EINSTEIN
+from . import shelf
 
 if TYPE_CHECKING:
     from .run_input import RunInput
@@ -152,6 +153,11 @@ def _springs_in_digest(run: RunInput, model: str) -> dict[str, Any]:
     return {"springs": hashlib.sha256((run.folder / name).read_bytes()).hexdigest()}
 
 
+def _other_in_digest(run: RunInput, model: str) -> dict[str, Any]:
+    name = run.parameters.other
+    return {} if name is None else {"other": shelf.model_digest(name, run.folder)}
+
+
 def _scale_in_digest(run: RunInput, model: str) -> dict[str, Any]:
     return {} if run.parameters.scale is None else {"scale": repr(run.parameters.scale)}
 
@@ -182,6 +188,15 @@ KEYS: dict[str, Key] = {
             replicas=True,
             compared=lambda run: run.transformation,
             result="alchemy",
+        ),
+        Key(
+            "other",
+            "the model at λ = 1 of 'model->other', named as 'model' is",
+            "`chgnet-0.3.0`",
+            digest=_other_in_digest,
+            resume=True,
+            replicas=True,
+            result="other",
         ),
         Key(
             "springs",
@@ -385,6 +400,7 @@ class Parameters:
     masses: str | None
     interpolation: str
     dtype: str
+    other: str | None
     springs: str | None
     tether: float | None  # eV/Å^2
     scale: float | None  # s at λ = 1, of model->scaled

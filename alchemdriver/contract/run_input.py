@@ -119,6 +119,7 @@ class RunInput:
             springs=None if p.springs is None else self.springs(),
             tether=p.tether,
             scale=p.scale,
+            other=p.other,
             pressure=self.pressure if self.constant_pressure else None,
         )
 
@@ -482,6 +483,7 @@ def _check_what_paths_take(t: Transformation, p: Parameters) -> None:
             *2 * ("'springs' (an extxyz file) and 'alchemy: einstein->model' go together",),
         ),
         ("scale", *2 * ("'scale' (T0/T at λ = 1) and 'alchemy: model->scaled' go together",)),
+        ("other", *2 * ("'other' (a model) and 'alchemy: model->other' go together",)),
     ):
         given = getattr(p, name) is not None
         if given != (taken == name):

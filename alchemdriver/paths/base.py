@@ -34,6 +34,7 @@ class Ends:
     tether: float | None = None  # eV/Å²
     scale: float | None = None  # s at λ = 1
     pressure: float | None = None  # bar; None at constant volume
+    other: str | None = None  # the model at λ = 1
 
 
 class Potentials(Protocol):
@@ -45,6 +46,10 @@ class Potentials(Protocol):
 
     def alchemical(self, transformation: Transformation) -> Term:
         """The weighted graph between both ends, eqs. 4–7."""
+        ...
+
+    def other(self, symbols: Sequence[str | None]) -> Term:
+        """As :meth:`plain`, of the model at λ = 1."""
         ...
 
 
@@ -153,6 +158,7 @@ _USED_BY = {
     "springs": "springs are only used by alchemy 'einstein->model': remove them",
     "tether": "tether is only used for atoms that go to void: remove it",
     "scale": "scale and alchemy 'model->scaled' go together",
+    "other": "other (a model) and alchemy 'model->other' go together",
 }
 
 

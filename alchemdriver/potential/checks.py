@@ -96,6 +96,18 @@ def _absolute_difference(a: PotentialEvaluation, b: PotentialEvaluation) -> floa
     )
 
 
+# --- stress ---------------------------------------------------------------------------------
+
+
+def check_stress(backend: Backend, constant_pressure: bool) -> None:
+    """Raise ModelError for a cell that should move under a model that gives no stress."""
+    if constant_pressure and not backend.gives_stress:
+        raise ModelError(
+            f"model '{backend.name}' gives no stress, so the cell cannot move: use a protocol at "
+            "constant volume"
+        )
+
+
 # --- the evaluator at start-up --------------------------------------------------------------
 
 _LARGEST_CHECK = 1000  # atoms; stock modules need ten times the memory of the fast evaluator

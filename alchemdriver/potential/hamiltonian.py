@@ -67,15 +67,26 @@ class PlainPotential:
 
 
 class ModelTerms:
-    """The potentials of *backend* for the atoms of *structure*, as a path asks for them."""
+    """The potentials of *backend* for the atoms of *structure*, as a path asks for them.
 
-    def __init__(self, backend: Backend, structure: Structure):
+    other: the model at λ = 1, of a path between two.
+    """
+
+    def __init__(self, backend: Backend, structure: Structure, other: Backend | None = None):
         self.backend = backend
         self.pbc = structure.pbc
+        self._other = other
 
     def plain(self, symbols: Sequence[str | None]) -> Term:
+        return self._plain(self.backend, symbols)
+
+    def other(self, symbols: Sequence[str | None]) -> Term:
+        assert self._other is not None  # the path checks its ends
+        return self._plain(self._other, symbols)
+
+    def _plain(self, backend: Backend, symbols: Sequence[str | None]) -> Term:
         sites = AlchemicalSites.plain(symbols)
-        return PlainPotential(self.backend.potential(sites), sites.n_weights, self.pbc)
+        return PlainPotential(backend.potential(sites), sites.n_weights, self.pbc)
 
     def alchemical(self, transformation: Transformation) -> Term:
         sites = AlchemicalSites.from_transformation(transformation)

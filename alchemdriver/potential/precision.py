@@ -1,4 +1,4 @@
-"""Torch's number types by their names, and its default one."""
+"""Torch's number types and devices by their names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from ..errors import InputError
 
-__all__ = ["default_dtype", "torch_dtype"]
+__all__ = ["default_dtype", "require_device", "torch_dtype"]
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
@@ -30,3 +30,23 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+def require_device(device: str, dtype: str) -> None:
+    """Raise InputError unless torch has *device* here, and *dtype* on it."""
+    try:
+        kind, index = torch.device(device).type, torch.device(device).index or 0
+    except (RuntimeError, TypeError):
+        kind, index = "", 0
+    if kind not in ("cpu", "cuda", "mps"):
+        raise InputError(f"device: expected cpu, cuda, cuda:N or mps, got '{device}'")
+    if kind == "cuda" and torch.cuda.device_count() <= index:
+        raise InputError(
+            f"device '{device}' is not available: torch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} CUDA devices; use device cpu"
+        )
+    if kind == "mps":
+        if not torch.backends.mps.is_available():
+            raise InputError("device 'mps' is not available here; use device cpu")
+        if dtype == "float64":
+            raise InputError("device 'mps' has no float64: use dtype float32, or device cpu")

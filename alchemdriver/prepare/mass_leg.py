@@ -37,7 +37,7 @@ _ROWS: tree.Tree = {
     "@format": "xyz",
     "#text": f"{KINETIC}{{electronvolt}}",
 }
-_FILES = ("model", "springs", "masses_file")  # parameters that may name files
+_FILES = ("model", "other", "springs", "masses_file")  # parameters that may name files
 _SWITCHING = ("schedule", "equilibrate", "switch", "cycles", "lambda", "masses", "digest")
 
 

@@ -56,6 +56,7 @@ ALCHEMY = Option("alchemy", str, "'Pb->Sn'", "e.g. 'Pb->Sn' or 'Fe[12]->void'", 
 MASSES = Option("masses", str, "fixed")
 INTERPOLATION = Option("interpolation", str, "linear")
 TETHER = Option("tether", float, "4.2")
+OTHER = Option("other", str, "chgnet-0.3.0")
 SPRINGS = Option("springs", Path, "einstein.extxyz")
 SCALE = Option("scale", float, "0.25", wanted="a scale T0/T")
 

@@ -119,7 +119,8 @@ STAGES = "Calculations in stages"
 _MODEL = (o.MODEL, o.TEMPERATURE)
 _ALCHEMY = (*_MODEL, o.ALCHEMY)
 _RUN = (o.SUPERCELL, o.TIMESTEP, o.MASSES_FILE, o.DTYPE, o.SEED, o.REPLICAS)
-_CHANGE = (o.TETHER, o.MASSES, o.INTERPOLATION, o.BEADS, *_RUN)  # of elements, or to void
+# of elements, to void, or of the model
+_CHANGE = (o.TETHER, o.MASSES, o.INTERPOLATION, o.OTHER, o.BEADS, *_RUN)
 _SCHEDULE = (o.EQUILIBRATE, o.SWITCH, o.CYCLES, o.SCHEDULE)
 _STAGES = (o.MODEL, o.TEMPERATURES, o.PRESSURE, o.TIMESTEP)
 _OF_STAGES = (

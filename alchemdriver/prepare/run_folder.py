@@ -19,6 +19,7 @@ from ..contract import run_input, shelf
 from ..contract.digest import digest
 from ..contract.files import write_json
 from ..contract.parameters import KEYS, check_parameters
+from ..contract.run_input import RunInput
 from ..contract.schedule import SHAPES
 from ..contract.transformation import parse_alchemy
 from ..contract.xyz import write_xyz
@@ -30,6 +31,7 @@ from .render import Settings, check_settings, render
 from .tree import Tree
 
 MASSES = "masses.json"  # of a structure that brings its own
+_MODELS = ("model", "other")  # parameters that name models
 _FILE_KEYS = ("springs", "masses_file")  # parameters that name files to be copied along
 # What decides the physics is never taken from a template unasked.
 _NEVER_FROM_A_TEMPLATE = ("pressure", "lambda", "scale")
@@ -67,7 +69,8 @@ def prepare(
         merged["masses_file"] = MASSES
     checked = check_parameters(merged)
     transformation = parse_alchemy(checked.alchemy, structure.symbols)
-    check_elements(checked.model, transformation)
+    for model in filter(None, (checked.model, checked.other)):
+        check_elements(model, transformation)
 
     folder = Path(folder)
     targets = [folder] if replicas == 1 else [folder / f"replica-{r + 1}" for r in range(replicas)]
@@ -147,19 +150,20 @@ def _check_options(
 def _sources(merged: dict[str, str], parameters: dict[str, str]) -> dict[str, Path]:
     """The files that parameters name, to be copied next to the input; names stay names."""
     sources = {key: Path(merged[key]) for key in _FILE_KEYS if key in merged}
-    if shelf.is_file(parameters.get("model", "")):
-        sources["model"] = Path(parameters["model"])
+    for key in _MODELS:
+        if shelf.is_file(parameters.get(key, "")):
+            sources[key] = Path(parameters[key])
     schedule = parameters.get("schedule")
     if schedule and schedule not in SHAPES and Path(schedule).is_file():
         sources["schedule"] = Path(schedule)
     for key, source in sources.items():
         if not source.is_file():
             raise InputError(f"{key}: file {source} does not exist")
-    if "model" in sources:  # a JSON model names its tensors, which must come along
-        for i, extra in enumerate(shelf.files_of(sources["model"])[1:]):
-            sources[f"model file {i + 2}"] = extra
+    for key in set(_MODELS) & set(sources):  # a JSON model names its tensors, which must come along
+        for i, extra in enumerate(shelf.files_of(sources[key])[1:]):
+            sources[f"{key} file {i + 2}"] = extra
             if not extra.is_file():
-                raise InputError(f"model: file {extra} does not exist")
+                raise InputError(f"{key}: file {extra} does not exist")
     names = ["input.xml", "start.xyz", *(source.name for source in sources.values())]
     for name in names:
         if names.count(name) > 1:
@@ -204,10 +208,28 @@ def _write_input(path: Path, template: Tree, merged: dict[str, str], settings: S
     if run.schedule is None or not run.interpolates_masses:
         meant = run.masses(run.parameters.lam) if run.interpolates_masses else run.held_masses
         masses = None if _ipi_masses_are(meant, run.structure.symbols) else meant
+    _check_models(run)
     root = render(template, "start.xyz", {**merged, "digest": digest(run)}, settings, masses)
     tree.write_xml(path, root)
     run_input.read_input(path)
     return root
+
+
+def _check_models(run: RunInput) -> None:
+    """What ASE calculators cannot do; opens them if the cell moves."""
+    p = run.parameters
+    for name in filter(None, (p.model, p.other)):
+        model = shelf.find(name, run.folder)
+        if model.family.whole_atoms and run.lambda_path.weighs_graph:
+            raise InputError(
+                f"model '{name}' is an ASE calculator, which knows whole atoms only: there is no "
+                "weighted graph between its end states; use --interpolation linear"
+            )
+        if run.constant_pressure and not model.family.gives_stress(model.path):
+            raise InputError(
+                f"model '{name}' gives no stress, so the cell cannot move: use a protocol at "
+                "constant volume"
+            )
 
 
 def _ipi_masses_are(masses: np.ndarray, symbols: tuple[str, ...]) -> bool:

@@ -56,6 +56,7 @@ class Plan:
         self.stages: list[Stage] = []
         self.calculations: list[Calculation] = []
         self._model = _bring_model(root, common.model)
+        self._whole_atoms = shelf.find(common.model).family.whole_atoms
         self._seed = common.seed
 
     # --- stages
@@ -115,6 +116,8 @@ class Plan:
         """Switch of elements, or of atoms to void on the springs' k; returns the stage's name."""
         takes = {"start.xyz": start}
         parameters = {"alchemy": alchemy, **self._switching()}
+        if self._whole_atoms:  # no other way between its end states
+            parameters["interpolation"] = "linear"
         if tether is not None:
             parameters["tether"] = repr(tether)
         elif springs is not None:

@@ -28,12 +28,14 @@ def relax(folder: Path, device: str = "cpu") -> int:
     from ase.optimize import FIRE
 
     from ..potential.calculator import AlchemicalCalculator
+    from ..potential.checks import check_stress
     from ..potential.open import open_model
 
     settings = read_settings(folder / "relax.json")
     start = read_xyz(folder / "start.xyz")
     atoms = ase.Atoms(start.symbols, start.positions, cell=start.cell, pbc=start.pbc)
     backend = open_model(settings.model, folder, device, settings.dtype)
+    check_stress(backend, constant_pressure=True)
     atoms.calc = AlchemicalCalculator(atoms, states=[], weights=[], model=backend)
     if settings.keep_symmetry:
         atoms.set_constraint(FixSymmetry(atoms, symprec=SYMPREC, verbose=False))

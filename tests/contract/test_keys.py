@@ -73,6 +73,9 @@ POINT = PLAIN | {"mass_point": "0.1"}
 CHANGES = {
     "model": (PLAIN, PLAIN | {"model": "demo-fe"}),
     "alchemy": (PLAIN, PLAIN | {"alchemy": "Cu[0]->Au"}),
+    "other": tuple(
+        PLAIN | {"alchemy": "model->other", "other": name} for name in ("demo-fe", "emt")
+    ),
     "springs": tuple(
         {"model": "demo", "alchemy": "einstein->model", "lambda": "0.5", "springs": name}
         for name in ("soft.extxyz", "stiff.extxyz")

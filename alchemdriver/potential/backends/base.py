@@ -23,7 +23,6 @@ __all__ = [
     "Backend",
     "Potential",
     "check_arguments",
-    "require_device",
     "require_elements",
     "require_finite",
 ]
@@ -92,6 +91,7 @@ class Backend(ABC):
     dtype: str  # 'float64' or 'float32': what its limits can be expected to hold to
     device_type: str = "cpu"  # 'cpu', 'cuda' or 'mps': where it computes
     evaluator: str = "stock"  # what computes its potentials
+    gives_stress: bool = True  # without it virials are zero, and constant pressure is refused
 
     @abstractmethod
     def potential(self, sites: AlchemicalSites) -> Potential:
@@ -110,28 +110,6 @@ class Backend(ABC):
         Raises ModelError where the evaluator is not ours to change.
         """
         raise ModelError(f"model '{self.name}': the {self.evaluator} evaluator is off: {reason}")
-
-
-def require_device(device: str, dtype: str) -> None:
-    """Raise InputError unless torch has *device* here, and *dtype* on it."""
-    import torch
-
-    try:
-        kind, index = torch.device(device).type, torch.device(device).index or 0
-    except (RuntimeError, TypeError):
-        kind, index = "", 0
-    if kind not in ("cpu", "cuda", "mps"):
-        raise InputError(f"device: expected cpu, cuda, cuda:N or mps, got '{device}'")
-    if kind == "cuda" and torch.cuda.device_count() <= index:
-        raise InputError(
-            f"device '{device}' is not available: torch {torch.__version__} sees "
-            f"{torch.cuda.device_count()} CUDA devices; use device cpu"
-        )
-    if kind == "mps":
-        if not torch.backends.mps.is_available():
-            raise InputError("device 'mps' is not available here; use device cpu")
-        if dtype == "float64":
-            raise InputError("device 'mps' has no float64: use dtype float32, or device cpu")
 
 
 def require_elements(name: str, known: Iterable[str], sites: AlchemicalSites) -> None:

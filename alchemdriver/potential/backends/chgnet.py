@@ -35,13 +35,12 @@ from numpy.typing import ArrayLike
 
 from ...errors import ModelError
 from ...records import PotentialEvaluation
-from ..precision import default_dtype, torch_dtype
+from ..precision import default_dtype, require_device, torch_dtype
 from ..sites import AlchemicalSites
 from .base import (
     Backend,
     Potential,
     check_arguments,
-    require_device,
     require_elements,
     require_finite,
 )

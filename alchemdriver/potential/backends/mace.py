@@ -34,14 +34,13 @@ from numpy.typing import ArrayLike
 from ...errors import InputError, ModelError, did_you_mean
 from ...records import PotentialEvaluation
 from ..modelfile import load_model, load_pickle
-from ..precision import default_dtype, torch_dtype
+from ..precision import default_dtype, require_device, torch_dtype
 from ..sites import AlchemicalSites
 from .base import (
     Arguments,
     Backend,
     Potential,
     check_arguments,
-    require_device,
     require_elements,
     require_finite,
 )
