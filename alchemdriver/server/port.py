@@ -142,7 +142,8 @@ class Port(InterfaceSocket):  # type: ignore[misc]
                 if events & selectors.EVENT_READ:
                     client.take_in()
             except Dropped as why:
-                self._drop(client, str(why))
+                # who knows the secret is honest, the line is not: it may connect again
+                self._drop(client, str(why), farewell=client.session is None)
             except OSError:
                 self._drop(client)
             else:
@@ -184,8 +185,9 @@ class Port(InterfaceSocket):  # type: ignore[misc]
         log.error(HUNG, client.process, limit)
         self._drop(client)
 
-    def _drop(self, client: Driver, why: str = "") -> None:
-        """Hang up on *client*; the work that it has is queued again."""
+    def _drop(self, client: Driver, why: str = "", *, farewell: bool = True) -> None:
+        """Hang up on *client*; the work that it has is queued again.  i-PI's *farewell*, EXIT,
+        tells it not to come back."""
         if why:
             self._complaints.add(why)
         for requests, owner, _ in self.jobs:
@@ -194,6 +196,7 @@ class Port(InterfaceSocket):  # type: ignore[misc]
         self.jobs = [job for job in self.jobs if job[1] is not client]
         self.clients = [other for other in self.clients if other is not client]
         self._selector.unregister(client)
-        with suppress(OSError):
-            client.shutdown()
+        if farewell:
+            with suppress(OSError):
+                client.shutdown()
         client.close()
