@@ -101,11 +101,17 @@ def find_secret(folder: Path, file: Path | None = None) -> bytes:
 def make_secret(folder: Path) -> bytes:
     """The secret of a server in *folder*; written to its file where there is none yet."""
     path = folder / FILE
-    if VARIABLE not in os.environ and not path.exists():
+    if VARIABLE in os.environ or path.exists():
+        return find_secret(folder)
+    try:
         with written_aside(path) as aside:
             descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with open(descriptor, "w", encoding="ascii") as f:
                 f.write(secrets.token_hex(32) + "\n")
+    except OSError as err:
+        raise InputError(
+            f"{path}: the run's secret cannot be written ({err.strerror}): set {VARIABLE}"
+        ) from None
     return find_secret(folder)
 
 

@@ -11,6 +11,7 @@ import os
 import queue
 import selectors
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from ipi.interfaces.sockets import SERVERTIMEOUT, InterfaceSocket, Status
@@ -36,16 +37,21 @@ class Port(InterfaceSocket):  # type: ignore[misc]
     """Takes the place of *stock*, before it is opened.
 
     keys: extras that the input prints or interpolates.  clock: None for a forcefield that is not
-    the alchemical one.  secret: what clients have to prove; None lets everybody in.
+    the alchemical one.  secret_of: called when the port is open, returns what clients have to
+    prove; None lets everybody in.
     """
 
     def __init__(
-        self, stock: Interface, keys: int, clock: LambdaClock | None, secret: bytes | None
+        self,
+        stock: Interface,
+        keys: int,
+        clock: LambdaClock | None,
+        secret_of: Callable[[], bytes] | None,
     ):
         super().__init__()
         vars(self).update(vars(stock))
         self.consolidate_messages = True  # a request is one message here, whatever the input says
-        self._keys, self._clock, self._secret = keys, clock, secret
+        self._keys, self._clock, self._secret_of = keys, clock, secret_of
         self._complaints = Complaints()
         self._selector = selectors.DefaultSelector()
 
@@ -57,7 +63,8 @@ class Port(InterfaceSocket):  # type: ignore[misc]
         self.house = House(
             self._complaints, self._keys, self.batch_size, self.exit_on_disconnect, self._clock
         )
-        self.door = Door(self.server, self._secret, self._complaints)
+        secret = None if self._secret_of is None else self._secret_of()
+        self.door = Door(self.server, secret, self._complaints)
         self.door.start()
 
     def close(self) -> None:

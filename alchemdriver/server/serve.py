@@ -81,7 +81,6 @@ def serve(
     warn_if_open(run)
     if restart is not None:
         checkpoints.load(source, run)
-    secret = make_secret(run.folder) if run.needs_secret else None
     os.chdir(run.folder)
 
     clock = LambdaClock(run)
@@ -89,7 +88,7 @@ def serve(
         (run.folder / "EXIT").unlink(missing_ok=True)  # of an earlier stop: it would end this run
         with open(source, encoding="utf-8") as xml:
             try:
-                load_exactly(xml, partial(before_binding, clock, secret), sockets_prefix=prefix)
+                load_exactly(xml, partial(before_binding, clock), sockets_prefix=prefix)
             except (OSError, RuntimeError) as err:
                 raise RunError(f"i-PI cannot listen on {where}: {err}") from None
             except (ValueError, KeyError, TypeError, NameError) as err:
@@ -106,16 +105,16 @@ def listens_on(run: RunInput, prefix: str) -> str:
     return str(Address.unix(prefix + run.socket.address, prefix=""))
 
 
-def before_binding(clock: LambdaClock, secret: bytes | None, simulation: Simulation) -> None:
+def before_binding(clock: LambdaClock, simulation: Simulation) -> None:
     """What must be so before i-PI binds *simulation*, opens its sockets and reads λ."""
     clock.attach(simulation)
     follow_input(simulation, clock.forcefield, clock.run)
-    guard_ports(simulation, clock, secret)
+    guard_ports(simulation, clock)
 
 
-def guard_ports(simulation: Simulation, clock: LambdaClock, secret: bytes | None) -> None:
+def guard_ports(simulation: Simulation, clock: LambdaClock) -> None:
     """Our :class:`~.port.Port` in the place of every socket interface; clients of the alchemical
-    one have to prove *secret*, if there is one."""
+    one have to prove the run's secret, if it needs one."""
     from ipi.engine.forcefields import FFSocket
 
     from .port import Port
@@ -129,14 +128,13 @@ def guard_ports(simulation: Simulation, clock: LambdaClock, secret: bytes | None
     }
     keys = len(printed | combined | {"lambda", "dHdlambda"})
     for forcefield in simulation.fflist.values():
-        if isinstance(forcefield, FFSocket):
-            alchemical = forcefield is clock.forcefield
-            forcefield.socket = Port(
-                forcefield.socket,
-                keys,
-                clock if alchemical else None,
-                secret if alchemical else None,
-            )
+        if not isinstance(forcefield, FFSocket):
+            continue
+        if forcefield is not clock.forcefield:
+            forcefield.socket = Port(forcefield.socket, keys, None, None)
+            continue
+        secret_of = partial(make_secret, clock.run.folder) if clock.run.needs_secret else None
+        forcefield.socket = Port(forcefield.socket, keys, clock, secret_of)
 
 
 def follow_input(simulation: Simulation, forcefield: Forcefield, run: RunInput) -> None:

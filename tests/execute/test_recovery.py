@@ -19,6 +19,7 @@ from helpers import real_runs as rr
 from alchemdriver.analysis import switching_work
 from alchemdriver.contract.address import Address
 from alchemdriver.contract.run_input import read_input
+from alchemdriver.contract.secret import FILE
 from alchemdriver.contract.text import parse_wall_time
 from alchemdriver.errors import InputError
 from alchemdriver.server import checkpoints
@@ -366,6 +367,18 @@ def over_tcp(folder: Path, port: int) -> None:
     edit(folder, 'mode="unix"', 'mode="inet"')
     there = f"<address>localhost</address><port>{port}</port>"
     edit(folder, "<address>alchemdriver</address>", there)
+
+
+def test_a_run_over_tcp_has_a_secret_and_the_same_numbers(folder, undisturbed):
+    """Nothing is typed; client and server find it in the folder, and print it nowhere."""
+    over_tcp(folder, faults.free_port())
+    done = rr.command("run", folder)
+    assert done.returncode == 0, done.stderr
+    assert faults.numbers(folder) == undisturbed[1]
+    secret = (folder / FILE).read_text().strip()
+    assert (folder / FILE).stat().st_mode & 0o777 == 0o600
+    logs = [path.read_text() for path in folder.glob("*.log")]
+    assert not any(secret in text for text in [done.stdout, done.stderr, *logs])
 
 
 def test_clients_through_a_tunnel_that_breaks(folder, undisturbed):

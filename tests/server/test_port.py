@@ -40,7 +40,8 @@ class Office:
         interface = InterfaceSocket("127.0.0.1", self.port, mode="inet", **options)
         pars = {"lambda": 0.3}
         self.forcefield = FFSocket(pars=pars, dopbc=False, interface=interface)
-        self.forcefield.socket = Port(interface, 4, None, secret)
+        secret_of = None if secret is None else lambda: secret
+        self.forcefield.socket = Port(interface, 4, None, secret_of)
         self.address = Address.tcp("127.0.0.1", self.port)
 
     def __enter__(self):
