@@ -142,6 +142,10 @@ def client(
     dtype: Dtype = None,
     patience: Annotated[float, typer.Option(help="Seconds to wait for a server.")] = 60.0,
     evaluator: Evaluator = "auto",
+    secret: Annotated[
+        Path | None,
+        typer.Option(help="File with the secret of a TCP server; default: beside the input."),
+    ] = None,
 ) -> None:
     """Compute energies, forces and ∂H/∂λ for a server, here or far away."""
     # torch's idle OpenMP threads would spin for a millisecond on the cores that the evaluator's own
@@ -152,6 +156,7 @@ def client(
     from ..contract.address import address_of
     from ..contract.digest import digest
     from ..contract.run_input import read_input
+    from ..contract.secret import find_secret
 
     if not patience >= 0:
         raise InputError(f"patience: expected 0 or more seconds, got {patience:g}")
@@ -165,6 +170,7 @@ def client(
         evaluate=hamiltonian.evaluate,
         evaluate_batch=hamiltonian.evaluate_batch,
         lambda_of=lambda_of,
+        secret_of=lambda: find_secret(run.folder, secret),
         patience=patience,
     )
     typer.echo(f"served {served.requests} requests ({served.reason})")

@@ -34,6 +34,8 @@ SEGMENTS = {
     "done": "done",
     "fixed": "fixed λ",
 }
+# names of folders, models and compositions are printed as they are: [red] and :fire: are letters
+LITERAL = {"markup": False, "emoji": False}
 PLAIN_EVERY = 10.0  # s between lines when the output is not a terminal
 
 
@@ -44,9 +46,9 @@ class Display:
         self.console = console
         self.live = console.is_terminal
         self.bars = Bars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.percentage:3.0f}%  {task.fields[state]}"),
+            TextColumn("{task.percentage:3.0f}%  {task.fields[state]}", markup=False),
             console=console,
             disable=not self.live,
         )
@@ -111,7 +113,7 @@ def run_and_analyze(targets: list[Path], options: Resources, start_from: str | N
     start_from: a stage of a workflow, to be run again with all that follow.  False if the wall
     time was over before all was done.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, **LITERAL)
     display = Display(console)
     staged = [target for target in targets if is_workflow(target)]
     runs = [path for target in targets if target not in staged for path in find_runs(target)]
@@ -232,11 +234,11 @@ def evaluate_windows(inputs: list[Path], device: str) -> None:
     runs = [read_input(path) for path in inputs]
     if any(run.schedule is not None or linear_in_lambda(run) for run in runs):
         return
-    console = Console(stderr=True)
+    console = Console(stderr=True, **LITERAL)
     bars = Bars(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total} configurations"),
+        TextColumn("{task.completed}/{task.total} configurations", markup=False),
         console=console,
         disable=not console.is_terminal,
     )
@@ -273,7 +275,7 @@ def gather_and_print(folders: list[Path], out: Path) -> None:
             with_error(r.per_unit, r.per_unit_se) + f" per {r.unit}",
             "–" if r.sd is None else f"{1e3 * r.sd / r.per:.2f}",
         )
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    Console(width=None if sys.stdout.isatty() else 160, **LITERAL).print(table)
     for e in g.extrapolations(rows):
         sizes = ", ".join(str(n) for n in e.sizes)
         print(
@@ -294,4 +296,4 @@ def print_models() -> None:
         size = "download" if card.size is None else f"{card.size / 1e6:.1f} MB"
         table.add_row(card.name, elements, card.licence, size, card.source, card.good_for)
     width = None if sys.stdout.isatty() else 160
-    Console(width=width).print(table)
+    Console(width=width, **LITERAL).print(table)

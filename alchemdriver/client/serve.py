@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..contract.address import Address
+from ..contract.secret import NONCE, Session
 from ..errors import InputError, RunError
 from ..records import Evaluation
 from ..units import ANGSTROM, ELECTRONVOLT, EV_PER_ANGSTROM
@@ -48,6 +50,7 @@ EvaluateBatch = Callable[[np.ndarray, np.ndarray, float], list[Evaluation]]
 LambdaOf = Callable[[dict[str, str]], float]
 ExtrasOf = Callable[[float, Evaluation], Mapping[str, object]]
 OnReply = Callable[[int, float, Evaluation], None]
+SecretOf = Callable[[], bytes]
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ def serve(
     evaluate_batch: EvaluateBatch | None = None,
     extras_of: ExtrasOf | None = None,
     on_reply: OnReply | None = None,
+    secret_of: SecretOf | None = None,
     patience: float = PATIENCE,
 ) -> Served:
     """Answer i-PI's requests until it sends EXIT.
@@ -139,7 +143,8 @@ def serve(
     (B, 3, 3) Å, λ)`` computes what i-PI sends as one batch; without it, ``evaluate`` is called B
     times.  ``extras_of(λ, evaluation)`` adds keys to the
     extras ``lambda`` and ``dHdlambda`` (atomic units, please).  ``on_reply(count, λ, evaluation)``
-    is called after each answered structure.
+    is called after each answered structure.  ``secret_of()`` is called when the server asks for the
+    run's secret, and returns it.
 
     A lost connection is taken up again; RunError if ``patience`` seconds pass without a server that
     has work.  Whatever ``evaluate`` or ``lambda_of`` raise closes the connection and is passed on.
@@ -153,7 +158,7 @@ def serve(
         since, before = time.monotonic(), worker.requests
         with sock:
             try:
-                reason = _converse(sock, worker, address.shared_memory)
+                reason = _converse(sock, worker, address, secret_of)
             except TimeoutError:
                 raise RunError(
                     f"{address} took the connection and said nothing for {_FIRST_WORD:g} s: "
@@ -255,13 +260,15 @@ class _Worker:
                 self._on_reply(self.requests, lam, result)
 
 
-def _converse(sock: socket.socket, worker: _Worker, shared_memory: bool) -> str | None:
+def _converse(
+    sock: socket.socket, worker: _Worker, address: Address, secret_of: SecretOf | None
+) -> str | None:
     """Hold one conversation.  Returns why it ended, None if the peer vanished without a word.
 
     i-PI asks a new client for its STATUS at once: TimeoutError if nothing comes.  After that,
     waiting for work has no limit.
     """
-    decoder = wire.Decoder(worker.n_atoms, shared_memory)
+    decoder = wire.Decoder(worker.n_atoms, address.shared_memory)
     segments: Segments | None = None
     results: list[Evaluation] = []
     replica, lam = 0, 0.0
@@ -295,6 +302,18 @@ def _converse(sock: socket.socket, worker: _Worker, shared_memory: bool) -> str 
                 else:
                     segments.write(replies)
                     answer = wire.encode_shared(replies)
+                if decoder.session is not None:
+                    answer += decoder.session.mac(answer)
+            elif isinstance(event, wire.Challenge):
+                if secret_of is None:
+                    raise InputError(f"the server at {address} asks for its run's secret")
+                nonce = secrets.token_bytes(NONCE)
+                decoder.session = Session(secret_of(), event.nonce, nonce)
+                answer = wire.encode_proof(nonce, decoder.session.proof)
+            elif isinstance(event, wire.Refused):
+                raise InputError(
+                    f"the server at {address} has another secret: copy that of its run folder"
+                )
             else:
                 return "EXIT"
 

@@ -17,6 +17,8 @@ i-PI sends POSDATA and GETFORCE in one go, or with STATUS/HAVEDATA between them 
 ``consolidate_messages`` option); the decoder does not care.  After GETFORCE this client asks for
 INIT again, so that every request carries its own parameters, λ among them.
 
+A server of this package may begin with CHALLENGE and 32 bytes, see :mod:`..contract.secret`.
+
 Traps on i-PI's side: it reads a reply header with a single ``recv``, so a reply must leave in one
 piece; an atom count other than its own, or extras that are not UTF-8, end its polling thread.
 """
@@ -34,20 +36,24 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..contract.secret import CHALLENGE, NONCE, PROOF, REFUSED, Session
 from ..errors import WireError
 
 __all__ = [
+    "Challenge",
     "Decoder",
     "Exit",
     "GetForce",
     "Init",
     "PosData",
+    "Refused",
     "Reply",
     "SharedPosData",
     "State",
     "Status",
     "encode_extras",
     "encode_forces",
+    "encode_proof",
     "encode_shared",
     "encode_status",
     "parse_parameters",
@@ -117,7 +123,19 @@ class Exit:
     """i-PI says goodbye."""
 
 
-Event = Status | Init | PosData | SharedPosData | GetForce | Exit
+@dataclass(frozen=True)
+class Challenge:
+    """The server wants the run's secret proved; answer with ``encode_proof``."""
+
+    nonce: bytes
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The server knows another secret, and hangs up."""
+
+
+Event = Status | Init | PosData | SharedPosData | GetForce | Exit | Challenge | Refused
 _Parsed = tuple[Event, int]  # an event and the bytes it took; None: some are missing
 
 # The whole state machine: state × message → next state.  What is not here is an error of the wire.
@@ -126,6 +144,8 @@ TRANSITIONS = {
         "STATUS": State.NEEDINIT,
         "INIT": State.READY,
         "EXIT": State.CLOSED,
+        "CHALLENGE": State.NEEDINIT,
+        "REFUSED": State.CLOSED,
     },
     State.READY: {
         "STATUS": State.READY,
@@ -145,6 +165,7 @@ def _header(name: str) -> bytes:
 
 
 _NAMES = {_header(name): name for name in ("STATUS", "INIT", "POSDATA", "GETFORCE", "EXIT")}
+_NAMES |= {CHALLENGE: "CHALLENGE", REFUSED: "REFUSED"}
 
 
 class Decoder:
@@ -152,8 +173,11 @@ class Decoder:
 
     Nothing is allocated on the word of a length field: the atom count must equal ``n_atoms``, an
     INIT string has a limit, and the buffer holds only bytes that did arrive.  With
-    ``shared_memory``, POSDATA brings names of segments instead of numbers.
+    ``shared_memory``, POSDATA brings names of segments instead of numbers.  A ``session`` that is
+    set after a Challenge hears all that follows it.
     """
+
+    session: Session | None = None
 
     def __init__(self, n_atoms: int, shared_memory: bool = False):
         self.n_atoms = n_atoms
@@ -192,14 +216,26 @@ class Decoder:
             parsed = Status(self.state), HEADER
         elif name == "GETFORCE":
             parsed = GetForce(), HEADER
+        elif name == "CHALLENGE":
+            parsed = self._parse_challenge()
+        elif name == "REFUSED":
+            parsed = Refused(), HEADER
         else:
             parsed = Exit(), HEADER
         if parsed is None:
             return None
         event, taken = parsed
+        if self.session is not None:
+            self.session.said(bytes(self._buffer[:taken]))
         del self._buffer[:taken]
         self.state = TRANSITIONS[self.state][name]
         return event
+
+    def _parse_challenge(self) -> _Parsed | None:
+        end = HEADER + NONCE
+        return (
+            (Challenge(bytes(self._buffer[HEADER:end])), end) if len(self._buffer) >= end else None
+        )
 
     def _parse_init(self) -> _Parsed | None:
         # header, int32 replica, int32 length, text
@@ -321,6 +357,11 @@ def encode_status(state: State) -> bytes:
     if state is State.CLOSED:
         raise WireError("expected no STATUS after EXIT")
     return _header(state.value)
+
+
+def encode_proof(nonce: bytes, proof: bytes) -> bytes:
+    """The answer to CHALLENGE: our nonce, and what only they can compute who know the secret."""
+    return PROOF + nonce + proof
 
 
 def encode_forces(replies: Sequence[Reply]) -> bytes:

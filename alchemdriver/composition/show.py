@@ -28,7 +28,7 @@ from .scan import Scan, compositions_along, scan, scan_header, table
 from .schemes import SCHEMES, compare, time_per_step
 from .supercells import random_cells, sqs
 
-_SHOW = Console(stderr=True)
+_SHOW = Console(stderr=True, markup=False, emoji=False)  # [red] and :fire: are letters of names
 
 
 def read_mixture(structure: Path, alchemy: list[str], supercell: str) -> Mixture:
@@ -279,7 +279,8 @@ def order_and_print(
     for case in cases:
         energies = [order.ordering_energy(results[case.name], r) for r in references]
         shown.add_row(case.name, case.label or "", *(f"{1e3 * e:.1f}" for e in energies))
-    Console(width=None if Console().is_terminal else 120).print(shown)
+    width = None if Console().is_terminal else 120
+    Console(width=width, markup=False, emoji=False).print(shown)
     rankings = {}
     if {"ordered", "disordered"} <= {c.label for c in cases}:
         rankings = {r: order.rank(results, cases, r) for r in references}

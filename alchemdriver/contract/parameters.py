@@ -308,6 +308,15 @@ KEYS: dict[str, Key] = {
             resume=True,
             replicas=True,
         ),
+        # nothing about the numbers of honest clients
+        Key(
+            "clients",
+            "whom a TCP port gives work: those that prove the run's secret, or any, stock i-PI "
+            "clients and strangers included",
+            "`proven`, `any`",
+            read=_one_of("proven", "any"),
+            default="proven",
+        ),
         Key(
             "digest",
             "written by prepare and run; what both ends must agree on",
@@ -407,6 +416,7 @@ class Parameters:
     digest: str | None
     masses_file: str | None
     mass_point: float | None  # 0 to 1
+    clients: str  # proven or any
 
 
 def split_parameters(text: str) -> dict[str, str]:

@@ -174,6 +174,12 @@ class RunInput:
         s = self.parameters.mass_point or 0.0
         return self.initial_masses ** (1.0 - s) * self.final_masses**s
 
+    @property
+    def needs_secret(self) -> bool:
+        """Whether clients have to prove the run's secret.  Unix sockets are files that nobody else
+        may open: they need none."""
+        return self.socket.mode == "inet" and self.parameters.clients == "proven"
+
     def lam_at(self, step: int) -> float:
         """λ at an i-PI step."""
         return self.parameters.lam if self.schedule is None else self.schedule.at(step)

@@ -24,8 +24,8 @@ from ..contract.run_input import RunInput, read_input
 from ..errors import InputError, OutOfTime, RunError
 from ..prepare.render import sign
 from ..server import checkpoints
-from ..server.drivers import hung_processes
 from ..server.lock import only_server
+from ..server.replies import hung_processes
 from ..server.serve import warn_if_open
 from .progress import Progress, read_progress
 

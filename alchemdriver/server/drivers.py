@@ -1,253 +1,279 @@
-"""i-PI's end of the sockets, guarded: what a client may send, and how long it may take.
+"""i-PI's end of a connection, which never waits for the other one.
 
-i-PI marks a request done before anything above sees the result, and some broken replies end its
-polling thread.  While :func:`checked_drivers` is active, its driver classes pass every reply
-through :func:`check_reply`; a bad one counts as a disconnect, so that i-PI hands the work to
-another client.  Clients that hang are logged by process id for the supervisor, which finds them
-with :func:`hung_processes`.
+i-PI's own classes build the messages and take replies apart.  Underneath, these subclasses put what
+is sent into an outbox, and hand over what was received when a reply is whole: no read or write
+blocks, and no silence changes i-PI's time-outs.  A request goes out in one piece::
+
+    [INIT] [STATUS]  POSDATA GETFORCE STATUS
+
+and in comes READY (after INIT), the reply with its MAC (where there is a secret) and the next
+status.  That is what i-PI asks as well, without its pauses.
 """
 
 from __future__ import annotations
 
+import hmac
 import logging
-import re
 import secrets
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Concatenate
+from typing import Any
 
-import numpy as np
+from ipi.interfaces.sockets import HDRLEN, MESSAGE, Disconnected, Driver, SHMDriver, Status
 
+from ..contract.secret import MAC
 from ..errors import RunError
 from .clock import LambdaClock
-from .ipi_types import Driver, Interface, Reply, Request
+from .greeting import NONSENSE, Complaints, Greeted
+from .ipi_types import Reply, Request
+from .replies import Dropped, check_reply, frame, most_extras
 
 log = logging.getLogger(__name__)
 
 SILENCE = 10.0  # s that a client may take to answer a question about its status
-_HUNG = "client process %d hung: no answer within %g s, its work is handed on"
-_HUNG_LINE = re.compile(rb"client process (\d+) hung")
+PACE = 1e5  # bytes/s that a message has to have beyond that
+_CHUNK = 1 << 18  # bytes per read
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
-def check_reply(result: Reply, lam: float, natoms: int, needs_gradient: bool) -> str | None:
-    """What is wrong with a client's [energy, forces, virial, extras]; None if nothing.
-
-    i-PI marks a request done, NaN included, before anything above sees it; this is the gate.
-    """
-    energy, forces, virial, extras = result
-    if len(forces) != 3 * natoms:
-        return f"forces for {len(forces) // 3} atoms, expected {natoms}"
-    if not (np.isfinite(energy) and np.isfinite(forces).all() and np.isfinite(virial).all()):
-        return "energy, forces or virial are not finite"
-    if not needs_gradient:
-        return None
-    for key in ("lambda", "dHdlambda"):
-        if not isinstance(extras.get(key), (int, float)) or not np.isfinite(extras[key]):
-            return f"extras without a finite '{key}': is this an alchemdriver client?"
-    if extras["lambda"] != lam:  # λ travels as repr(float) both ways: the echo is exact
-        return f"answered for lambda = {extras['lambda']!r}, asked for {lam!r}"
-    return None
+def patience(size: int) -> float:
+    """Seconds that a message of *size* bytes may take from its first byte to its last."""
+    return SILENCE + size / PACE
 
 
-def peer_pid(driver: Driver) -> int:
+def peer_pid(sock: socket.socket) -> int:
     """Process at the other end of a unix socket; 0 where the kernel does not say (TCP)."""
-    if driver.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
+    if sock.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
         return 0
     try:
-        sent = driver.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        sent = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     except OSError:  # closed meanwhile
         return 0
     return int(_CREDENTIALS.unpack(sent)[0])
 
 
-def hung_processes(lines: bytes) -> set[int]:
-    """The process ids of clients that hang, by what a server has logged."""
-    return {int(pid) for pid in _HUNG_LINE.findall(lines)}
-
-
-# --- replacing parts of i-PI --------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class Patch:
-    """*replacement* in the place of attribute *name* of *owner*, a class or module of i-PI."""
+class House:
+    """What all connections of one forcefield have in common."""
 
-    owner: Any
-    name: str
-    replacement: Any
-
-
-def around(owner: type, name: str, method: Callable[Concatenate[Any, ...], Any]) -> Patch:
-    """*method*(stock, self, \\*args) in the place of *owner*'s method *name*, which is *stock*."""
-    stock = vars(owner)[name]
-
-    def replacement(self: Any, *args: Any) -> Any:
-        return method(stock, self, *args)
-
-    return Patch(owner, name, replacement)
+    complaints: Complaints
+    keys: int  # extras that the input prints or interpolates
+    batch_size: int
+    exit_on_disconnect: bool
+    clock: LambdaClock | None  # None: not the alchemical forcefield
 
 
-@contextmanager
-def applied(patches: list[Patch]) -> Iterator[None]:
-    """While active, *patches* are in place; afterwards all is as it was."""
-    stock = [vars(patch.owner)[patch.name] for patch in patches]
-    try:
-        for patch in patches:
-            setattr(patch.owner, patch.name, patch.replacement)
-        yield
-    finally:
-        for patch, original in zip(patches, stock, strict=True):
-            setattr(patch.owner, patch.name, original)
+class _Patient:
+    """Goes in front of i-PI's driver classes.  Everything here runs in i-PI's polling thread."""
 
+    shared = False  # numbers in shared memory
 
-@contextmanager
-def checked_drivers(clock: LambdaClock) -> Iterator[None]:
-    """While active, i-PI's driver sockets announce *clock* and refuse bad replies.
+    def __init__(self, greeted: Greeted, house: House):
+        super().__init__(greeted.sock)  # type: ignore[call-arg]
+        self.house = house
+        self.batch_size = house.batch_size
+        self.exit_on_disconnect = house.exit_on_disconnect
+        self.session = greeted.session
+        self.process = peer_pid(greeted.sock)
+        self.status = Status.Up | (Status.NeedsInit if greeted.needs_init else Status.Ready)
+        self.inbox, self.outbox = bytearray(), bytearray()
+        self.n_atoms = 0  # of the request that is out
+        self._away = False  # a request is out
+        self._asked = False  # READY is due
+        self._length: int | None = None  # of the reply, when it is whole and proved
+        self._due = 0  # bytes of the reply that are known to come
+        self._sent_at = 0.0  # when the request began to go out, s
+        self._out = 0  # its bytes
+        self._answer_at: float | None = None  # when the reply began to come, s
 
-    A reply that fails :func:`check_reply` is treated as a disconnect: i-PI drops the client and
-    hands the work to another one.  No client is served before *clock* is attached to a simulation.
-    """
-    from ipi.interfaces import sockets
+    # -- what i-PI's classes send and receive by ---------------------------------------------------
 
-    guard = Guard(clock)
-    table = [
-        Patch(sockets, "SELECTTIMEOUT", min(sockets.SELECTTIMEOUT, SILENCE)),
-        around(sockets.Driver, "initialize", guard.initialize),
-        around(sockets.Driver, "get_status", guard.get_status),
-        around(sockets.InterfaceSocket, "_requeue_disconnected", guard.requeue),
-        around(sockets.SHMDriver, "__init__", own_segments),
-        around(sockets.SHMDriver, "_free_shm", free_segments),
-    ]
-    for driver in (sockets.Driver, sockets.SHMDriver):
-        table += [
-            around(driver, "_recv_force_data", guard.receive),
-            around(driver, "_recv_forces_bulk", guard.receive),
-            around(driver, "_recv_forces_bulk_batch", guard.receive_batch),
-            around(driver, "dispatch_send_batch", send_one_lambda),
-        ]
-    with applied(table):
-        yield
+    def sendall(self, data: bytes, flags: int = 0) -> None:
+        if self.session is not None:
+            self.session.said(data)
+        self.outbox += data
 
+    def send_msg(self, msg: str) -> None:
+        self.sendall(MESSAGE[msg])
+        self.flush()
 
-class Guard:
-    """What takes the place of i-PI's methods: each has the stock one and its object in front."""
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        data = bytes(self.inbox[:size])
+        del self.inbox[:size]
+        return data
 
-    def __init__(self, clock: LambdaClock):
-        self.clock = clock
+    def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
+        data = self.recv(size)
+        memoryview(buffer).cast("B")[: len(data)] = data
+        return len(data)
 
-    def serves(self, driver: Driver) -> bool:
-        """Whether *driver* serves the alchemical forcefield; others are none of our business."""
-        return driver in self.clock.forcefield.socket.clients
+    # -- bytes -------------------------------------------------------------------------------------
 
-    def initialize(
-        self, stock: Callable[..., None], driver: Driver, request: int, parameters: str
-    ) -> None:
-        """Tell the client that λ follows i-PI's step; stock i-pi cannot say this, so an input with
-        a schedule is refused there."""
-        if self.serves(driver):
+    def flush(self) -> None:
+        """Send what the kernel takes.  OSError if the client is gone."""
+        while self.outbox:
+            try:
+                sent = socket.socket.send(self, self.outbox)  # type: ignore[arg-type]
+            except BlockingIOError:
+                return
+            del self.outbox[:sent]
+
+    def take_in(self) -> None:
+        """Receive what is there.  Dropped if it is not what is due."""
+        try:
+            data = socket.socket.recv(self, _CHUNK)  # type: ignore[arg-type]
+        except BlockingIOError:
+            return
+        if not data:
+            raise Dropped("")  # it left, which is no offence
+        if not self._away:
+            raise Dropped("it spoke without being asked")
+        self.inbox += data
+        if self._asked and len(self.inbox) >= HDRLEN:
+            if self.recv(HDRLEN) != MESSAGE["ready"]:
+                raise Dropped(NONSENSE)
+            self._asked = False
+        if not self._asked and self.inbox:
+            self._follow_reply()
+
+    def _follow_reply(self) -> None:
+        if self._answer_at is None:
+            self._answer_at = time.monotonic()
+        if self._length is not None:
+            return
+        most = most_extras(self.n_atoms, self.house.keys)
+        self._due, whole = frame(self.inbox, self.n_atoms, self.batch_size, self.shared, most)
+        if self.session is None:
+            self._length = self._due if whole else None
+        elif whole and len(self.inbox) >= self._due + MAC:
+            end = self._due + MAC
+            mac = self.session.mac(bytes(self.inbox[: self._due]))
+            if not hmac.compare_digest(mac, self.inbox[self._due : end]):
+                raise Dropped("a reply without the right MAC: forged, replayed or damaged")
+            del self.inbox[self._due : end]
+            self.session.said(MESSAGE["status"])
+            self._length = self._due
+
+    @property
+    def answered(self) -> bool:
+        """Whether the reply and the status after it are there."""
+        return self._length is not None and len(self.inbox) >= self._length + HDRLEN
+
+    def overdue(self, now: float) -> str | None:
+        """What took too long at *now* (time.monotonic), if anything; evaluating is not counted."""
+        if self.outbox and now > self._sent_at + patience(self._out):
+            return "it did not read what it was sent"
+        if self._answer_at is not None and now > self._answer_at + patience(self._due):
+            return "its reply came too slowly"
+        return None
+
+    def hangs(self, now: float) -> bool:
+        """Whether a question about its status is open for too long."""
+        return self._asked and not self.outbox and now > self._sent_at + patience(self._out)
+
+    # -- requests, by i-PI's own methods -----------------------------------------------------------
+
+    def initialize(self, request: int, parameters: str) -> None:
+        """Also tells the client that λ follows i-PI's step; stock i-pi cannot say this, so an input
+        with a schedule is refused there."""
+        if self.house.clock is not None:
             parameters = parameters.rstrip(" ,") + " , clock : alchemdriver"
-        stock(driver, request, parameters)
+        super().initialize(request, parameters)  # type: ignore[misc]
+        self.sendall(MESSAGE["status"])
+        self._asked = True
+        self.status = Status.Up | Status.Ready  # or it is dropped
 
-    def get_status(self, stock: Callable[..., int], driver: Driver) -> int:
-        """A client is Ready or NeedsInit when asked, or it is none: i-PI would keep one that talks
-        nonsense, ask it again without a pause, and fill the disk with warnings."""
-        from ipi.interfaces.sockets import Status
+    def get_status(self) -> int:
+        """What it last said of itself, the word after its reply included."""
+        if self.inbox:
+            word = self.recv(HDRLEN)
+            self.status = {
+                MESSAGE["ready"]: Status.Up | Status.Ready,
+                MESSAGE["needinit"]: Status.Up | Status.NeedsInit,
+            }.get(word, Status.Disconnected)
+            if not self.status or self.inbox:
+                self.status = Status.Disconnected
+                self.house.complaints.add(NONSENSE)
+        return self.status
 
-        if not hasattr(driver, "process"):
-            driver.process = peer_pid(driver)  # a closed socket does not tell any more
-        idle = Status.Ready | Status.NeedsInit
-        if not self.clock.forcefield.socket.consolidate_messages:
-            status, sensible = stock(driver), idle | Status.HasData
-        else:
-            # A client is only asked when it has nothing to compute; i-PI would wait for a silent
-            # one forever, and serve nobody else meanwhile.
-            status, sensible = Status.Busy, idle
-            deadline = time.monotonic() + SILENCE
-            while status & Status.Busy and time.monotonic() < deadline:
-                status = driver._getstatus()
-        if status & Status.Busy:
-            log.error(_HUNG, driver.process, SILENCE)
-            status = Status.Disconnected
-        elif status & Status.Up and not status & sensible:
-            log.error("client dropped: it was asked for its status and said something else")
-            status = Status.Disconnected
-        driver.status = status
-        return status
+    def dispatch_send(self, request: Request) -> bool:
+        return self._send_off([request], super().dispatch_send, request)  # type: ignore[misc]
 
-    def receive(self, stock: Callable[..., Reply], driver: Driver, *args: Any) -> Reply:
-        """One reply, or i-PI's Disconnected."""
-        return self._checked(driver, lambda: [stock(driver, *args)])[0]
+    def dispatch_send_batch(self, requests: list[Request]) -> bool:
+        """RunError for a batch with several λ: only the first one's parameters travel with it."""
+        if len({request["pars"] for request in requests}) > 1:
+            raise RunError("structures of one batch ask for different parameters: no batch")
+        return self._send_off(requests, super().dispatch_send_batch, requests)  # type: ignore[misc]
 
-    def receive_batch(
-        self, stock: Callable[..., list[Reply]], driver: Driver, *args: Any
-    ) -> list[Reply]:
-        """The replies to a batch, or i-PI's Disconnected."""
-        return self._checked(driver, lambda: stock(driver, *args))
+    def _send_off(self, requests: list[Request], stock: Callable[..., bool], *args: Any) -> bool:
+        self.n_atoms = len(requests[0]["active"]) // 3
+        if not stock(*args):
+            return False
+        self.outbox += MESSAGE["status"]  # the session hears it after the reply: so does the client
+        self._away, self._length, self._answer_at, self._due = True, None, None, 0
+        self._sent_at, self._out = time.monotonic(), len(self.outbox)
+        with suppress(OSError):  # a client that is gone is noticed when it is read
+            self.flush()
+        return True
 
-    def _checked(self, driver: Driver, read: Callable[[], list[Reply]]) -> list[Reply]:
-        from ipi.interfaces.sockets import Disconnected
+    def _recv_forces_bulk(self, natoms: int) -> Reply:
+        stock = super()._recv_forces_bulk  # type: ignore[misc]
+        return self._checked(lambda: [stock(natoms)])[0]
 
-        replies: list[Reply] = []
+    def _recv_forces_bulk_batch(self, natoms: int, real: int) -> list[Reply]:
+        stock = super()._recv_forces_bulk_batch  # type: ignore[misc]
+        return self._checked(lambda: stock(natoms, real))
+
+    def _checked(self, read: Callable[[], list[Reply]]) -> list[Reply]:
+        """What *read* returns, or i-PI's Disconnected, which hands the work to another client."""
+        self._away = False
         try:
             replies = read()
-            wrong = self._wrong_with(driver, replies)
+            wrong = self._wrong_with(replies)
         except Disconnected:
             raise
         except Exception as err:
             # Whatever a client's bytes lead to (extras that are a JSON list, say, or broken UTF-8)
             # i-PI would let end its polling thread, and wait forever.
-            wrong = f"broken reply ({' '.join(str(err).split()) or type(err).__name__})"
+            kind = "broken reply"
+            wrong = f"{kind} ({' '.join(str(err).split())[:200] or type(err).__name__})"
         if wrong:
-            log.error("client dropped: %s", wrong)
+            self.house.complaints.add("a reply that cannot be", wrong)
             raise Disconnected() from None
         return replies
 
-    def _wrong_with(self, driver: Driver, replies: list[Reply]) -> str | None:
-        if not self.serves(driver):
+    def _wrong_with(self, replies: list[Reply]) -> str | None:
+        clock = self.house.clock
+        if clock is None:
             return None
-        run, lam = self.clock.run, self.clock.lam
+        # Only clients of this package know the secret, and they always say λ.
+        says_lambda = clock.run.schedule is not None or self.session is not None
         found = (
-            check_reply(reply, lam, len(run.structure), run.schedule is not None)
+            check_reply(reply, clock.lam, len(clock.run.structure), says_lambda)
             for reply in replies
         )
         return next(filter(None, found), None)
 
-    def requeue(
-        self,
-        stock: Callable[..., None],
-        interface: Interface,
-        requests: Request | list[Request],
-        driver: Driver,
-    ) -> None:
-        """Name the client whose time is over before its work goes to another one."""
-        started = (requests[0] if isinstance(requests, list) else requests)["start"]
-        if 0 < interface.timeout < time.time() - started < time.time():
-            log.error(_HUNG, driver.process, interface.timeout)
-        stock(interface, requests, driver)
+
+class PatientDriver(_Patient, Driver):  # type: ignore[misc]
+    """One client, by its socket."""
 
 
-def send_one_lambda(stock: Callable[..., bool], driver: Driver, requests: list[Request]) -> bool:
-    """RunError for a batch with several λ: only the first request's parameters travel with it."""
-    if len({request["pars"] for request in requests}) > 1:
-        raise RunError("structures of one batch ask for different parameters: no batch")
-    return stock(driver, requests)
+class PatientSHMDriver(_Patient, SHMDriver):  # type: ignore[misc]
+    """One client, numbers in shared memory."""
 
+    shared = True
 
-def own_segments(stock: Callable[..., None], driver: Driver, sock: socket.socket) -> None:
-    """Names of shared memory that no other client gets.
+    def __init__(self, greeted: Greeted, house: House):
+        super().__init__(greeted, house)
+        # i-PI names segments by a file descriptor that the next client may get again while the
+        # first one still opens its own: it would read another one's positions.
+        self._shm_prefix += f"{secrets.token_hex(4)}_"
 
-    i-PI names segments by a file descriptor that the next client may get again while the first one
-    still opens its own: it would read another one's positions.
-    """
-    stock(driver, sock)
-    driver._shm_prefix += f"{secrets.token_hex(4)}_"
-
-
-def free_segments(stock: Callable[..., None], driver: Driver) -> None:
-    driver._view.clear()  # or they cannot be closed, and i-PI leaves them behind
-    stock(driver)
+    def _free_shm(self) -> None:
+        self._view.clear()  # or they cannot be closed, and i-PI leaves them behind
+        super()._free_shm()

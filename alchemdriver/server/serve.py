@@ -23,10 +23,10 @@ from typing import NoReturn
 
 from ..contract.address import Address
 from ..contract.run_input import RunInput, read_input
+from ..contract.secret import make_secret
 from ..errors import InputError, RunError
 from . import checkpoints
 from .clock import LambdaClock
-from .drivers import checked_drivers
 from .exact import load_exactly
 from .ipi_types import Forcefield, Simulation
 from .lock import only_server
@@ -48,11 +48,11 @@ def warn_if_open(run: RunInput) -> None:
     """A line if others than this machine can reach the run's socket."""
     if run.socket.mode == "inet" and not is_loopback(run.socket.address):
         log.warning(
-            "%s: port %s of %s is open to other machines, and i-PI's protocol has no "
-            "authentication: use localhost and an ssh tunnel",
+            "%s: port %s of %s is open to other machines, and %s: use localhost and an ssh tunnel",
             run.path,
             run.socket.port,
             run.socket.address,
+            "nothing is encrypted" if run.needs_secret else "whoever connects may send results",
         )
 
 
@@ -84,7 +84,7 @@ def serve(
     os.chdir(run.folder)
 
     clock = LambdaClock(run)
-    with only_server(run.folder), checked_drivers(clock):
+    with only_server(run.folder):
         (run.folder / "EXIT").unlink(missing_ok=True)  # of an earlier stop: it would end this run
         with open(source, encoding="utf-8") as xml:
             try:
@@ -109,6 +109,32 @@ def before_binding(clock: LambdaClock, simulation: Simulation) -> None:
     """What must be so before i-PI binds *simulation*, opens its sockets and reads λ."""
     clock.attach(simulation)
     follow_input(simulation, clock.forcefield, clock.run)
+    guard_ports(simulation, clock)
+
+
+def guard_ports(simulation: Simulation, clock: LambdaClock) -> None:
+    """Our :class:`~.port.Port` in the place of every socket interface; clients of the alchemical
+    one have to prove the run's secret, if it needs one."""
+    from ipi.engine.forcefields import FFSocket
+
+    from .port import Port
+
+    printed = {getattr(output, "extra_type", "raw") for output in simulation.outtemplate}
+    combined = {
+        key
+        for system in simulation.syslist
+        for force in system.fcomp
+        for key in force.interpolate_extras
+    }
+    keys = len(printed | combined | {"lambda", "dHdlambda"})
+    for forcefield in simulation.fflist.values():
+        if not isinstance(forcefield, FFSocket):
+            continue
+        if forcefield is not clock.forcefield:
+            forcefield.socket = Port(forcefield.socket, keys, None, None)
+            continue
+        secret_of = partial(make_secret, clock.run.folder) if clock.run.needs_secret else None
+        forcefield.socket = Port(forcefield.socket, keys, clock, secret_of)
 
 
 def follow_input(simulation: Simulation, forcefield: Forcefield, run: RunInput) -> None:

@@ -279,6 +279,7 @@ def test_garbage_after_a_good_header_raises_only_wire_errors(data):
 
 
 MESSAGES = [header("STATUS"), init(), posdata(), header("GETFORCE"), header("EXIT")]
+MESSAGES += [header("CHALLENGE") + bytes(32), header("REFUSED")]
 
 
 @given(st.integers(0, len(EXCHANGE) - 1), st.integers(1, 255))
@@ -312,7 +313,13 @@ def test_any_order_of_messages_follows_the_table(messages):
 
 def test_state_table():
     assert {s: {m: t.name for m, t in row.items()} for s, row in TRANSITIONS.items()} == {
-        State.NEEDINIT: {"STATUS": "NEEDINIT", "INIT": "READY", "EXIT": "CLOSED"},
+        State.NEEDINIT: {
+            "STATUS": "NEEDINIT",
+            "INIT": "READY",
+            "EXIT": "CLOSED",
+            "CHALLENGE": "NEEDINIT",
+            "REFUSED": "CLOSED",
+        },
         State.READY: {"STATUS": "READY", "POSDATA": "HAVEDATA", "EXIT": "CLOSED"},
         State.HAVEDATA: {"STATUS": "HAVEDATA", "GETFORCE": "NEEDINIT", "EXIT": "CLOSED"},
     }
@@ -370,7 +377,8 @@ def test_headers_are_those_of_ipi():
     sockets = pytest.importorskip("ipi.interfaces.sockets")
     for state in TRANSITIONS:
         assert encode_status(state) == sockets.MESSAGE[state.value.lower()]
-    for message in TRANSITIONS[State.NEEDINIT] | TRANSITIONS[State.READY]:
+    ours = {"CHALLENGE", "REFUSED"}
+    for message in (TRANSITIONS[State.NEEDINIT] | TRANSITIONS[State.READY]).keys() - ours:
         assert sockets.MESSAGE[message.lower()] == header(message)
 
 

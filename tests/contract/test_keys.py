@@ -91,6 +91,7 @@ CHANGES = {
     "interpolation": (PLAIN, PLAIN | {"interpolation": "linear"}),
     "dtype": (PLAIN, PLAIN | {"dtype": "float32"}),
     "masses_file": tuple(PLAIN | {"masses_file": name} for name in ("light.json", "heavy.json")),
+    "clients": (PLAIN, PLAIN | {"clients": "any"}),
     "mass_point": (POINT, POINT | {"mass_point": "0.2"}),
     "digest": (PLAIN | {"digest": "sha256-a"}, PLAIN | {"digest": "sha256-b"}),
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,10 +19,10 @@ from helpers import real_runs as rr
 from alchemdriver.analysis import switching_work
 from alchemdriver.contract.address import Address
 from alchemdriver.contract.run_input import read_input
+from alchemdriver.contract.secret import FILE
 from alchemdriver.contract.text import parse_wall_time
 from alchemdriver.errors import InputError
-from alchemdriver.server import checkpoints, drivers
-from alchemdriver.server.clock import LambdaClock
+from alchemdriver.server import checkpoints
 
 LENGTHS = {"equilibrate": 50, "switch": 150, "cycles": 1}
 LAST = 400
@@ -370,6 +369,18 @@ def over_tcp(folder: Path, port: int) -> None:
     edit(folder, "<address>alchemdriver</address>", there)
 
 
+def test_a_run_over_tcp_has_a_secret_and_the_same_numbers(folder, undisturbed):
+    """Nothing is typed; client and server find it in the folder, and print it nowhere."""
+    over_tcp(folder, faults.free_port())
+    done = rr.command("run", folder)
+    assert done.returncode == 0, done.stderr
+    assert faults.numbers(folder) == undisturbed[1]
+    secret = (folder / FILE).read_text().strip()
+    assert (folder / FILE).stat().st_mode & 0o777 == 0o600
+    logs = [path.read_text() for path in folder.glob("*.log")]
+    assert not any(secret in text for text in [done.stdout, done.stderr, *logs])
+
+
 def test_clients_through_a_tunnel_that_breaks(folder, undisturbed):
     """A forwarder on loopback stands in for ssh -L; two clients of different speed share it."""
     port = faults.free_port()
@@ -450,51 +461,3 @@ def test_only_loopback_is_taken_for_granted(undisturbed, caplog):
     assert "31415 of 0.0.0.0 is open to other machines" in caplog.text
     assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.1.2.3", "::1")))
     assert not any(map(is_loopback, ("0.0.0.0", "192.168.1.4", "gpu-node", "")))
-
-
-# --- details ------------------------------------------------------------------------------------
-
-
-def test_segments_of_two_clients_have_different_names(undisturbed):
-    """i-PI names them by a file descriptor that a second client may get again."""
-    from ipi.interfaces import sockets
-
-    with drivers.checked_drivers(LambdaClock(read_input(undisturbed[0]))):
-        names = set()
-        for _ in range(2):
-            near, far = socket.socketpair()
-            with near, far:
-                names.add(sockets.SHMDriver(near)._shm_prefix)
-    assert len(names) == 2
-
-
-def test_a_batch_with_two_lambdas_is_refused(undisturbed):
-    from ipi.interfaces import sockets
-
-    from alchemdriver.errors import RunError
-
-    clock = LambdaClock(read_input(undisturbed[0]))
-    near, far = socket.socketpair()
-    with near, far, drivers.checked_drivers(clock):
-        driver = sockets.Driver(near)
-        with pytest.raises(RunError, match="different parameters"):
-            driver.dispatch_send_batch([{"pars": "lambda : 0.1"}, {"pars": "lambda : 0.2"}])
-
-
-def test_nothing_of_ipi_stays_replaced(undisturbed):
-    """Also after an error."""
-    from ipi.interfaces import sockets
-
-    def attributes():
-        owners = (sockets.Driver, sockets.SHMDriver, sockets.InterfaceSocket)
-        return [dict(vars(owner)) for owner in owners] + [sockets.SELECTTIMEOUT]
-
-    def fail():
-        with drivers.checked_drivers(clock):
-            assert attributes() != before
-            raise KeyError
-
-    clock, before = LambdaClock(read_input(undisturbed[0])), attributes()
-    with pytest.raises(KeyError):
-        fail()
-    assert attributes() == before

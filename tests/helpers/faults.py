@@ -17,6 +17,7 @@ from alchemdriver.client.serve import serve
 from alchemdriver.contract.address import Address
 from alchemdriver.contract.digest import digest
 from alchemdriver.contract.run_input import read_input
+from alchemdriver.contract.secret import find_secret
 from alchemdriver.contract.xmltree import parse_xml
 from alchemdriver.server import checkpoints
 from helpers import real_runs as rr
@@ -76,6 +77,7 @@ def quick_client(path: Path, address: Address, slow: float = 0.0, shift: float =
             n_atoms=len(run.structure),
             evaluate=evaluate,
             lambda_of=lambda parameters: lambda_of(parameters) + shift,
+            secret_of=lambda: find_secret(run.folder),
             patience=float(rr.LIMIT),
         )
         os._exit(0)

@@ -14,7 +14,7 @@ import pytest
 from helpers import real_runs as rr
 
 from alchemdriver.contract.run_input import read_input
-from alchemdriver.server.drivers import check_reply
+from alchemdriver.server.replies import check_reply
 
 OUTPUTS = ("run.out", "run.dHdlambda_0", "run.lambda_0")
 
