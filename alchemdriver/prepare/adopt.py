@@ -73,6 +73,7 @@ def adopt(
     edits.set_forcefield(root, system, changes)
     edits.set_ensemble(system, changes)
     edits.set_state(root, system, changes)
+    edits.set_arrays(system, source.parent, changes)
     protocol = _protocol(system, parameters, start.beads)
     merged = _parameters(protocol, parameters)
     edits.set_outputs(root, protocol, merged, changes)
@@ -132,6 +133,11 @@ def _start(
         start = read_start(system, home)
     else:
         start = Start(read_structure(given), edits.beads(system), 0.0, str(given))
+        if start.structure.held:
+            raise InputError(
+                f"structure {given} holds atoms: write <fixatoms> into the <motion> of the input "
+                "instead, and remove the constraint"
+            )
     atoms = start.structure
     changes.append(
         f"start.xyz: {len(atoms)} atoms in {np.linalg.det(atoms.cell):.2f} Å^3, nearest neighbours "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, fromstring
 
 import numpy as np
@@ -28,7 +29,13 @@ _MODELS = [
     "ffcommittee",
     "ffrotations",
 ]
-_COMPONENT = ("pot_component", "forces_component", "bead_potentials_component", "virial_component")
+_COMPONENT = (
+    "pot_component",
+    "forces_component",
+    "virial_component",
+    "extras_component",
+    "extras_bias",
+)
 _OURS = ("dHdlambda", "lambda", "raw")  # extras that our clients send
 
 
@@ -263,6 +270,19 @@ def set_state(root: Element, system: Element, changes: list[str]) -> None:
     if root.get("floatformat") != "%24.16e":
         root.set("floatformat", "%24.16e")
         changes.append("floatformat='%24.16e': a resumed run is bit for bit the same")
+
+
+def set_arrays(system: Element, home: Path, changes: list[str]) -> None:
+    """Numbers that stand in files of their own, such as a thermostat's ``<A mode='file'>``."""
+    for node in (n for tag in ("A", "C") for n in system.iter(tag) if n.get("mode") == "file"):
+        path = home / _text(node)
+        try:
+            values = np.loadtxt(path, comments="#", ndmin=1).ravel()
+        except (OSError, ValueError) as err:
+            raise InputError(f"<{node.tag} mode='file'>: {path} cannot be read: {err}") from None
+        node.set("mode", "manual")
+        node.text = "[ " + ", ".join(repr(float(x)) for x in values) + " ]"
+        changes.append(f"<{node.tag} mode='file'>: the numbers of {path.name} written here")
 
 
 def set_length(root: Element, parameters: Mapping[str, str], changes: list[str]) -> None:

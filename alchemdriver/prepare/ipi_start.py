@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..records import Structure
 from .run_folder import ipi_masses_are
 
+_HYDROGEN = {"D": "H", "T": "H"}  # i-PI's names of isotopes; their masses come along
 _OF_MOMENTA = ("velocities", "momenta", "gle")  # of <initialize>, which say no places
 
 
@@ -53,13 +54,13 @@ def read_start(system: ElementTree.Element, folder: Path) -> Start:
         with contextlib.redirect_stdout(chatter), contextlib.redirect_stderr(chatter):
             beads, cell = _initialized(system, folder)
     except (Exception, SystemExit) as err:  # i-PI's readers and ASE's raise all kinds
-        reason = " ".join((str(err) or type(err).__name__).split())
+        reason = _link(folder, names) or " ".join((str(err) or type(err).__name__).split())
         raise InputError(
             f"start ({what}): i-PI cannot read it: {reason}; give another with --structure FILE"
         ) from None
     q = np.array(beads.q, dtype=float).reshape(beads.nbeads, -1, 3) / units.ANGSTROM
     h = np.array(cell.h, dtype=float).T / units.ANGSTROM
-    symbols = tuple(str(name) for name in beads.names)
+    symbols = tuple(_HYDROGEN.get(str(name), str(name)) for name in beads.names)
     for symbol in set(symbols):
         element(symbol, f"start ({what})")
     if not (np.isfinite(q).all() and np.isfinite(h).all()):
@@ -69,6 +70,17 @@ def read_start(system: ElementTree.Element, folder: Path) -> Start:
     centroid = q.mean(axis=0)
     spread = float(np.abs(q - centroid).max())
     return Start(Structure(symbols, centroid, h, masses=own), int(beads.nbeads), spread, what)
+
+
+def _link(folder: Path, names: list[str]) -> str:
+    """What to say of a file that holds nothing but another's name, as git leaves symbolic links
+    where there are none; '' if there is no such file."""
+    for name in names:
+        lines = (folder / name).read_bytes()[:300].decode("utf-8", "replace").split("\n")
+        target = lines[0].strip()
+        if "/" in target and " " not in target and not any(lines[1:]):
+            return f"{name} holds the name of a file, {target}, and no atoms"
+    return ""
 
 
 def _file(node: ElementTree.Element) -> str:

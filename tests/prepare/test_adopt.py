@@ -119,6 +119,24 @@ def test_masses_of_a_checkpoint_come_along(home):
     assert run.initial_masses == pytest.approx([13.0, 12.0107, 1.00794])
 
 
+def test_deuterium_is_hydrogen_of_its_mass(home):
+    path = home / "start.xyz"
+    path.write_text(path.read_text().replace("H ", "D "))
+    run = adopted(home, "npt").run
+    assert run.structure.symbols == SYMBOLS
+    assert run.initial_masses[2] == pytest.approx(2.0141, abs=1e-3)
+
+
+def test_matrices_in_files_are_written_into_the_input(home):
+    (home / "a.dat").write_text("# inversecm\n10 5\n-5 20\n10 5\n-5 20\n")
+    path = home / "coloured.xml"
+    before, _, after = path.read_text().partition("[ 10, 5, -5, 20, 10, 5, -5, 20 ]")
+    path.write_text(before.replace("<A shape", "<A mode='file' shape") + "a.dat" + after)
+    result = adopted(home, "coloured", **{"alchemy": "C[0]->Si", "lambda": "0.5"})
+    assert "[ 10.0, 5.0, -5.0, 20.0, 10.0, 5.0, -5.0, 20.0 ]" in result.run.path.read_text()
+    assert any("a.dat" in line for line in result.changes)
+
+
 def test_split_forces_become_the_whole_model(home):
     result = adopted(home, "split")
     text = (home / "run" / "input.xml").read_text()
@@ -162,6 +180,12 @@ def test_what_cannot_be_held_is_refused_and_leaves_nothing(home, edit, says):
         adopted(home, "npt")
     assert "\n" not in str(caught.value)
     assert sorted(home.iterdir()) == before
+
+
+def test_a_link_that_became_a_text_is_said(home):
+    (home / "start.xyz").write_text("../../init_files/start.xyz")
+    with pytest.raises(InputError, match="holds the name of a file"):
+        adopted(home, "npt")
 
 
 def test_a_stress_that_is_no_pressure_is_refused(home):
