@@ -290,7 +290,8 @@ FEATURES: dict[str, dict[str, Rule]] = {
         "ebaro": _harmless(_STATE),
         "p": _harmless(_STATE),
         "h0": _harmless("harmless: of mode 'anisotropic' alone"),
-        "hfix": _not("a cell that is held in part has another free energy than ΔG"),
+        # as 'isotropic' does, these hold the shape in part; a length held is no constant pressure
+        "hfix": _modes("what of the shape is held", "[offdiagonal] [xy,xz,yz] []", {}),
         "vol_constraint": _only("False", "the volume would be held: that is not constant pressure"),
     },
     "normal_modes": {
@@ -381,11 +382,13 @@ def _check_one(value: Any, rule: Rule, name: str, where: str) -> None:
             f"{where} must be {rule.only or 'absent'}, got '{_short(text)}': {rule.why}"
         )
     if rule.modes:
-        if text not in rule.modes:
-            known = ", ".join(mode for mode, why in rule.modes.items() if mode and not why)
-            raise InputError(f"{where}: expected {known}{did_you_mean(text, rule.modes)}")
-        if rule.modes[text]:
-            raise InputError(f"{where} is not taken: {rule.modes[text]}")
+        mode = "".join(text.split())
+        if mode not in rule.modes:
+            known = ", ".join(name for name, why in rule.modes.items() if name and not why)
+            near = did_you_mean(mode, rule.modes)
+            raise InputError(f"{where}: expected {known}, got '{_short(mode)}'{near}")
+        if rule.modes[mode]:
+            raise InputError(f"{where} is not taken: {rule.modes[mode]}")
     if isinstance(value, dict) and rule.several is False and not name.startswith("@"):
         _check_value(value, where)
 

@@ -122,11 +122,16 @@ def set_forcefield(root: Element, system: Element, changes: list[str]) -> None:
         if batch is not None:
             ours.append(batch)
         root.insert(list(root).index(used[0]), ours)
-    for tag in ("parameters", "offset"):
+    for tag, why in (
+        ("parameters", ""),  # those of the former driver
+        ("activelist", ""),  # all atoms, which is i-PI's default
+        ("offset", "energies are the model's"),
+        ("exit_on_disconnect", "a client may leave and come back"),
+    ):
         for node in ours.findall(tag):
-            if tag == "offset":
-                changes.append("<offset> dropped: energies are the model's")
             ours.remove(node)
+            if why:
+                changes.append(f"<{tag}> dropped: {why}")
     for name, ff in known.items():
         if ff is not ours:
             root.remove(ff)

@@ -127,7 +127,7 @@ REFUSED = {
     "part of a cell": (
         "</thermostat>",
         "</thermostat><barostat><hfix>[xx]</hfix></barostat>",
-        "hfix",
+        "hfix.*expected .offdiagonal.",
     ),
     "another motion": ('<motion mode="dynamics">', '<motion mode="t_ramp">', "temperature changes"),
     "open path": (
