@@ -218,9 +218,14 @@ def _one_time_step(system: Element, force: Element, changes: list[str]) -> None:
 
 
 def set_ensemble(system: Element, changes: list[str]) -> None:
-    """A hydrostatic ``<stress>`` becomes the pressure that it is."""
+    """A hydrostatic ``<stress>`` becomes the pressure that it is; one that nothing uses goes."""
     dynamics, ensemble = _dynamics(system), system.find("ensemble")
-    if dynamics is None or ensemble is None or dynamics.get("mode") != "nst":
+    if dynamics is None or ensemble is None:
+        return
+    if dynamics.get("mode") != "nst":
+        for node in ensemble.findall("stress"):
+            ensemble.remove(node)
+            changes.append(f"<stress> dropped: '{dynamics.get('mode', 'nve')}' does not use it")
         return
     stress = ensemble.find("stress")
     tensor = numbers(_text(stress))
