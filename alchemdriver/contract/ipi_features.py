@@ -37,7 +37,8 @@ def _read(why: str, several: bool = False) -> Rule:
     return Rule(why, several=several)
 
 
-_harmless = _read  # the reason tells them apart
+def _harmless(why: str, several: bool = False) -> Rule:
+    return Rule(f"harmless: {why}", several=several)
 
 
 def _only(value: str, why: str) -> Rule:
@@ -57,10 +58,10 @@ def _inside(table: str, several: bool = False) -> Rule:
     return Rule(f"see <{table}>", inside=table, several=several)
 
 
-_SPEED = "harmless: how fast, not what"
-_STATE = "harmless: of a restart, where i-PI writes it"
-_START = "harmless: momenta at the start, which a thermostat forgets"
-_BESIDE = "harmless: forces beside ours, without λ, where the path allows them"
+_SPEED = "how fast, not what"
+_STATE = "of a restart, where i-PI writes it"
+_START = "momenta at the start, which a thermostat forgets"
+_BESIDE = "forces beside ours, without λ, where the path allows them"
 _ANOTHER = "it belongs to another <motion mode>, which samples no ensemble of fixed conditions"
 _SPECIES = "start.xyz says species, positions and cell: 'alchemdriver adopt' writes them there"
 _STRESS = (
@@ -71,7 +72,7 @@ _STRESS = (
 # What every value in an element may carry.
 VALUE = {
     "@units": _read("with the value"),
-    "@shape": _harmless("harmless: of arrays"),
+    "@shape": _harmless("of arrays"),
     "@mode": _modes(
         "where numbers stand", "manual", {"file": "numbers in another file: write them here"}
     ),
@@ -84,16 +85,16 @@ _THERMOSTAT = {
         {"cl": "it takes heat out for noise that our forces do not have"},
     ),
     "ethermo": _harmless(_STATE),
-    "tau": _harmless("harmless: friction"),
-    "pile_lambda": _harmless("harmless: friction of the beads"),
+    "tau": _harmless("friction"),
+    "pile_lambda": _harmless("friction of the beads"),
     "pile_centroid_t": _only("0.0", "the centroid would have another temperature"),
-    "A": _harmless("harmless: friction, without <C>"),
+    "A": _harmless("friction, without <C>"),
     "C": _read("not canonical: see only_at_fixed_lambda"),
     "s": _harmless(_STATE),
-    "intau": _harmless("harmless: of mode 'cl' alone"),
-    "idtau": _harmless("harmless: of mode 'cl' alone"),
-    "apat": _harmless("harmless: of mode 'cl' alone"),
-    "flip": _harmless("harmless: of mode 'ffl', canonical in each of its kinds"),
+    "intau": _harmless("of mode 'cl' alone"),
+    "idtau": _harmless("of mode 'cl' alone"),
+    "apat": _harmless("of mode 'cl' alone"),
+    "flip": _harmless("of mode 'ffl', canonical in each of its kinds"),
     "thermostat": _inside("thermostat", several=True),
 }
 
@@ -114,8 +115,8 @@ _INITIALIZED = {
 
 FEATURES: dict[str, dict[str, Rule]] = {
     "simulation": {
-        "@verbosity": _harmless("harmless: what i-PI prints"),
-        "@threading": _harmless("harmless: of several systems"),
+        "@verbosity": _harmless("what i-PI prints"),
+        "@threading": _harmless("of several systems"),
         "@mode": _modes("what is run", "md", {"static": "it does no dynamics"}),
         "@safe_stride": _only("1", "a restart would be steps behind its outputs"),
         "@floatformat": _read("by us: '%24.16e' under a schedule"),
@@ -157,21 +158,21 @@ FEATURES: dict[str, dict[str, Rule]] = {
         "@filename": _read("by us"),
         "@stride": _read("by us"),
         "@flush": _harmless(_SPEED),
-        "@verbosity": _harmless("harmless: comments in the file"),
+        "@verbosity": _harmless("comments in the file"),
     },
     "trajectory": {
         "@filename": _read("by us"),
         "@stride": _read("by us"),
         "@format": _read("by us: the ending of its name"),
-        "@cell_units": _harmless("harmless: the file says it"),
+        "@cell_units": _harmless("the file says it"),
         "@bead": _read("by us"),
         "@flush": _harmless(_SPEED),
         "@extra_type": _read("by us"),
     },
     "checkpoint": {
         "@filename": _read("by us: where a run resumes from"),
-        "@stride": _harmless("harmless: how much a kill loses"),
-        "@overwrite": _harmless("harmless: all are looked for"),
+        "@stride": _harmless("how much a kill loses"),
+        "@overwrite": _harmless("all are looked for"),
     },
     "system": {
         "@prefix": _only("", "the names of all its files would begin with it: drop it"),
@@ -197,9 +198,9 @@ FEATURES: dict[str, dict[str, Rule]] = {
     "velocities": _INITIALIZED,
     "masses": {
         **_INITIALIZED,
-        "@mode": _harmless("harmless: compared with what i-PI loaded"),
-        "@index": _harmless("harmless: compared with what i-PI loaded"),
-        "@bead": _harmless("harmless: compared with what i-PI loaded"),
+        "@mode": _harmless("compared with what i-PI loaded"),
+        "@index": _harmless("compared with what i-PI loaded"),
+        "@bead": _harmless("compared with what i-PI loaded"),
     },
     "file": {
         **VALUE,
@@ -211,8 +212,8 @@ FEATURES: dict[str, dict[str, Rule]] = {
     "force": {
         "@nbeads": _read("by us: contraction, whose work <interpolate_extras> makes right"),
         "@weight": _only("1.0", "a scaled force is not the model's: H(x, λ) is"),
-        "@fd_epsilon": _harmless("harmless: of Suzuki–Chin dynamics alone"),
-        "@name": _harmless("harmless: a name"),
+        "@fd_epsilon": _harmless("of Suzuki–Chin dynamics alone"),
+        "@name": _harmless("a name"),
         "@forcefield": _read("by us"),
         "mts_weights": _read("by us: λ moves in the outermost step alone"),
         "interpolate_extras": _read("by us"),
@@ -221,11 +222,11 @@ FEATURES: dict[str, dict[str, Rule]] = {
         "temperature": _read("by us"),
         "pressure": _read("by us"),
         "stress": _not(_STRESS),
-        "eens": _harmless("harmless: a constant in 'conserved'"),
+        "eens": _harmless("a constant in 'conserved'"),
         "bias": _not("a bias changes the ensemble that is sampled"),
         "bias_weights": _not("a bias changes the ensemble that is sampled"),
         "hamiltonian_weights": _not("of replica exchange, which couples systems"),
-        "time": _harmless("harmless: of forces that depend on time, which are refused"),
+        "time": _harmless("of forces that depend on time, which are refused"),
     },
     "motion": {
         "@mode": _modes(
@@ -268,7 +269,7 @@ FEATURES: dict[str, dict[str, Rule]] = {
                 "nvt-cc": "the centroid does not move",
             },
         ),
-        "@splitting": _harmless("harmless: the same ensemble, to second order in the time step"),
+        "@splitting": _harmless("the same ensemble, to second order in the time step"),
         "thermostat": _inside("thermostat"),
         "barostat": _inside("barostat"),
         "timestep": _read("by us"),
@@ -285,24 +286,24 @@ FEATURES: dict[str, dict[str, Rule]] = {
             },
         ),
         "thermostat": _inside("thermostat"),
-        "tau": _harmless("harmless: inertia of the cell"),
-        "compressibility": _harmless("harmless: how fast the volume relaxes"),
+        "tau": _harmless("inertia of the cell"),
+        "compressibility": _harmless("how fast the volume relaxes"),
         "ebaro": _harmless(_STATE),
         "p": _harmless(_STATE),
-        "h0": _harmless("harmless: of mode 'anisotropic' alone"),
+        "h0": _harmless("of mode 'anisotropic' alone"),
         # as 'isotropic' does, these hold the shape in part; a length held is no constant pressure
         "hfix": _modes("what of the shape is held", "[offdiagonal] [xy,xz,yz] []", {}),
         "vol_constraint": _only("False", "the volume would be held: that is not constant pressure"),
     },
     "normal_modes": {
         "@transform": _harmless(_SPEED),
-        "@propagator": _harmless("harmless: the same ensemble, to second order in the time step"),
+        "@propagator": _harmless("the same ensemble, to second order in the time step"),
         "@fft_threads": _harmless(_SPEED),
         "@fft_float32": _only("False", "digits would be lost"),
         "frequencies": _inside("frequencies"),
         "open_paths": _not("open paths have another partition function"),
         "bosons": _not("exchange has another partition function"),
-        "nmts": _harmless("harmless: steps of the propagator 'bab'"),
+        "nmts": _harmless("steps of the propagator 'bab'"),
     },
     "frequencies": {
         **VALUE,
@@ -321,8 +322,8 @@ FEATURES: dict[str, dict[str, Rule]] = {
         "@name": _read("by us"),
         "@mode": _read("by us: the clients' way in"),
         "@matching": _harmless(_SPEED),
-        "@pbc": _harmless("harmless: the model is periodic, and springs act on minimum images"),
-        "@threaded": _harmless("harmless: i-PI wants it true"),
+        "@pbc": _harmless("the model is periodic, and springs act on minimum images"),
+        "@threaded": _harmless("i-PI wants it true"),
         "address": _read("by us: the clients' way in"),
         "port": _read("by us: the clients' way in"),
         "slots": _harmless(_SPEED),

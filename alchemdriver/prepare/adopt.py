@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -39,13 +39,12 @@ from .tree import get_parameters, template_of
 _LENGTHS = ("equilibrate", "switch", "cycles", "schedule")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Adopted:
     """An adopted input, and what was done to it."""
 
     folder: Path
-    protocol: str  # of ours that it amounts to
-    changes: list[str] = field(default_factory=list)  # one line each
+    changes: list[str]  # one line each
 
     @property
     def run(self) -> RunInput:
@@ -106,7 +105,7 @@ def adopt(
         raise type(err)(str(err).replace(str(draft), str(folder))) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Adopted(folder, protocol.name, changes)
+    return Adopted(folder, changes)
 
 
 # --- parts --------------------------------------------------------------------------------------
