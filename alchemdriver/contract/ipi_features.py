@@ -27,7 +27,7 @@ class Rule:
 
     why: str  # who reads it, why it does not matter, or why it is not taken
     refused: bool = False
-    only: str | None = None  # the value that alone may stand there
+    only: tuple[str, ...] = ()  # the value that alone may stand there, in its ways of being written
     modes: Mapping[str, str] = field(default_factory=dict)  # value → why not; '' is taken
     inside: str = ""  # the table of what stands inside
     several: bool = False  # whether it may stand more than once
@@ -41,8 +41,8 @@ def _harmless(why: str, several: bool = False) -> Rule:
     return Rule(f"harmless: {why}", several=several)
 
 
-def _only(value: str, why: str) -> Rule:
-    return Rule(why, only=value)
+def _only(value: str, why: str, *, or_as: str | None = None) -> Rule:
+    return Rule(why, only=(value,) if or_as is None else (value, or_as))
 
 
 def _not(why: str) -> Rule:
@@ -225,7 +225,9 @@ FEATURES: dict[str, dict[str, Rule]] = {
         "eens": _harmless("a constant in 'conserved'"),
         "bias": _not("a bias changes the ensemble that is sampled"),
         "bias_weights": _not("a bias changes the ensemble that is sampled"),
-        "hamiltonian_weights": _not("of replica exchange, which couples systems"),
+        "hamiltonian_weights": _only(
+            "[]", "of replica exchange, which couples systems", or_as="[1.0]"
+        ),
         "time": _harmless("of forces that depend on time, which are refused"),
     },
     "motion": {
@@ -376,11 +378,11 @@ def _check_one(value: Any, rule: Rule, name: str, where: str) -> None:
         _check(value, rule.inside, name)
         return
     text = text_of(value)
-    if rule.refused:
+    if rule.refused and not _is_empty(value):
         raise InputError(f"{where} is not taken: {rule.why}")
-    if rule.only is not None and not _same(text, rule.only):
+    if rule.only and not any(_same(text, value) for value in rule.only):
         raise InputError(
-            f"{where} must be {rule.only or 'absent'}, got '{_short(text)}': {rule.why}"
+            f"{where} must be {rule.only[0] or 'absent'}, got '{_short(text)}': {rule.why}"
         )
     if rule.modes:
         mode = "".join(text.split())
@@ -392,6 +394,12 @@ def _check_one(value: Any, rule: Rule, name: str, where: str) -> None:
             raise InputError(f"{where} is not taken: {rule.modes[mode]}")
     if isinstance(value, dict) and rule.several is False and not name.startswith("@"):
         _check_value(value, where)
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether an element says nothing, as i-PI writes those that are not used: '[ ]'."""
+    inside = set(value) - {"#text", "#comment", "@shape"} if isinstance(value, dict) else set()
+    return not inside and not text_of(value).strip("[] \t\n")
 
 
 def _check_value(value: dict[str, Any], where: str) -> None:

@@ -36,6 +36,7 @@ _COMPONENT = (
     "extras_component",
     "extras_bias",
 )
+_UNNAMED = {"properties": "out", "trajectory": "traj", "checkpoint": "restart"}  # by i-PI
 _OURS = ("dHdlambda", "lambda", "raw")  # extras that our clients send
 
 
@@ -267,6 +268,13 @@ def set_state(root: Element, system: Element, changes: list[str]) -> None:
     if prng.find("seed") is None:
         SubElement(prng, "seed").text = "20404"
         changes.append("<seed> 20404 in <prng>: the input had none")
+    gone = _drop_restart(system)
+    if gone:
+        changes.append(f"states of a restart dropped: {', '.join(gone)}")
+    prefix = root.get("sockets_prefix", "").strip()
+    if prefix and not Path(prefix).parent.is_dir():
+        del root.attrib["sockets_prefix"]
+        changes.append(f"sockets_prefix='{prefix}' dropped: there is no such folder")
     for tag, why in (
         ("step", "a run starts at step 0"),
         ("total_time", "use 'alchemdriver run --wall-time', which resumes"),
@@ -280,6 +288,23 @@ def set_state(root: Element, system: Element, changes: list[str]) -> None:
     if root.get("floatformat") != "%24.16e":
         root.set("floatformat", "%24.16e")
         changes.append("floatformat='%24.16e': a resumed run is bit for bit the same")
+
+
+def _drop_restart(system: Element) -> list[str]:
+    """Take out what i-PI writes into restarts to go on from, and nothing at a start; its names."""
+    gone = []
+    for parent, tags in (
+        ("ensemble", ("eens", "time", "hamiltonian_weights")),
+        ("thermostat", ("ethermo", "s")),
+        ("barostat", ("p", "ebaro")),
+    ):
+        for node in list(system.iter(parent)):
+            for state in [n for n in node if n.tag in tags]:
+                if state.tag == "hamiltonian_weights" and {*numbers(_text(state))} - {1.0}:
+                    continue  # which is refused
+                node.remove(state)
+                gone.append(f"<{state.tag}> of <{parent}>")
+    return list(dict.fromkeys(gone))
 
 
 def set_arrays(system: Element, home: Path, changes: list[str]) -> None:
@@ -337,7 +362,9 @@ def set_initialize(system: Element, nbeads: int, changes: list[str]) -> None:
             raise InputError("expected a <temperature> in <ensemble>, to draw velocities from")
         thermal = Element("velocities", {**temperature.attrib, "mode": "thermal"})
         thermal.text = _text(temperature)
-        changes.append(f"velocities drawn at {_text(temperature)} {temperature.get('units', '')}")
+        changes.append(
+            f"velocities drawn at {_text(temperature)} {temperature.get('units', 'atomic_unit')}"
+        )
     thermal.tag = "velocities"
     initialize.append(thermal)
 
@@ -370,7 +397,7 @@ def set_outputs(
         root.insert(0, output)
     _drop_foreign(output, changes)
     template = fromstring(protocol.template.read_text(encoding="utf-8"))
-    theirs = {node.get("filename", "") for node in _elements(output)}
+    theirs = {node.get("filename", _UNNAMED.get(node.tag, "")) for node in _elements(output)}
     added = []
     has_checkpoint = output.find("checkpoint") is not None
     for place, node in enumerate(
@@ -378,9 +405,9 @@ def set_outputs(
     ):
         ours = copy.deepcopy(node)
         name = ours.get("filename", "")
-        if name in theirs:
+        while name in theirs:
             name = f"alchemy-{name}"
-            ours.set("filename", name)
+        ours.set("filename", name)
         output.insert(place, ours)
         added.append(name)
     if not has_checkpoint:

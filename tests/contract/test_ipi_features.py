@@ -74,13 +74,11 @@ def test_modes_are_all_of_ipis_and_defaults_are_taken(name, cls):
         if rule.modes and options:
             # a multi-motion has no multi-motion of its own in i-PI's list
             assert {*options} <= rule.modes.keys(), f"<{name} {tag}>: {options}"
-        elif options and tag == "@mode":
-            assert not rule.modes
         if default is None:
             continue
         if rule.modes and (name, tag) != ("file", "@mode"):  # 'chk', which is refused
             assert rule.modes[default] == "", f"<{name} {tag}>: i-PI's own {default}"
-        if rule.only is not None:
+        if rule.only:
             check = f"<{tag.lstrip('@')}>{default}</{tag.lstrip('@')}>"
             assert taken(name, tag, default), f"{check} of <{name}> is what i-PI does unasked"
 
@@ -108,7 +106,11 @@ REFUSED = {
     "total time": (ROOT, f"{ROOT}<total_time>60</total_time>", "--wall-time"),
     "first step": (ROOT, f"{ROOT}<step>4</step>", "step 0"),
     "replica exchange": (ROOT, f"{ROOT}<smotion mode='remd'></smotion>", "smotion"),
-    "template": (ROOT, f"{ROOT}<system_template></system_template>", "replicas as folders"),
+    "template": (
+        ROOT,
+        f"{ROOT}<system_template><labels>[a]</labels></system_template>",
+        "system_template.*replicas",
+    ),
     "plumed": (ROOT, f"{ROOT}<ffplumed name='p'></ffplumed>", "ffplumed.*bias"),
     "offset": ("<address>", "<offset>1.0</offset><address>", "offset.*must be 0.0"),
     "active list": ("<address>", "<activelist>[0]</activelist><address>", "activelist"),

@@ -182,6 +182,37 @@ def test_what_cannot_be_held_is_refused_and_leaves_nothing(home, edit, says):
     assert sorted(home.iterdir()) == before
 
 
+def test_a_checkpoint_is_adopted_as_an_input(home):
+    """i-PI's own writing of a run that was going on: places of beads, states, its step."""
+    atoms = (PLACES * units.ANGSTROM).ravel()
+    beads = np.array([atoms + 0.01, atoms - 0.01])
+    q = ", ".join(repr(float(x)) for x in beads.ravel())
+    text = (home / "coloured.xml").read_text()
+    start, end = text.index("<initialize"), text.index("</initialize>") + len("</initialize>")
+    restart = (home / "state.chk").read_text()
+    there = restart[restart.index("<beads") : restart.index("</system>")]
+    there = there.replace("nbeads='1'", "nbeads='2'").replace("(1, 9)", "(2, 9)")
+    there = there.replace(there[there.index("[") : there.index("]") + 1], f"[{q}]", 1)
+    there = there.replace("[" + "0, " * 8 + "0]", "[" + "0, " * 17 + "0]")
+    text = text[:start] + there + text[end:]
+    text = text.replace("</ensemble>", "<time>7.0</time><eens>0.1</eens></ensemble>")
+    text = text.replace(
+        "<thermostat mode='nm_gle'>", "<thermostat mode='nm_gle'><ethermo>1</ethermo>"
+    )
+    text = text.replace("<total_steps>", "<step>7</step><total_steps>")
+    text = text.replace("verbosity='medium'", "sockets_prefix='/gone/since/'")
+    (home / "coloured.xml").write_text(text)
+    result = adopted(home, "coloured")
+    run = result.run
+    assert run.beads == 2
+    assert run.structure.positions == pytest.approx(PLACES, rel=1e-7, abs=1e-7)
+    said = "\n".join(result.changes)
+    for word in ("centroid", "0.0053 Å", "<time>", "<ethermo>", "<step> 7", "sockets_prefix"):
+        assert word in said
+    names = [p.filename for p in run.properties]
+    assert len(names) == len({*names}) == 2
+
+
 def test_a_link_that_became_a_text_is_said(home):
     (home / "start.xyz").write_text("../../init_files/start.xyz")
     with pytest.raises(InputError, match="holds the name of a file"):
