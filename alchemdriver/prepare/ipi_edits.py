@@ -338,7 +338,7 @@ def set_initialize(system: Element, nbeads: int, changes: list[str]) -> None:
     for tag in ("beads", "cell"):
         for node in system.findall(tag):
             system.remove(node)
-            changes.append(f"<{tag}> of <system>: now in start.xyz")
+            changes.append(f"<{tag}> of <system>: start.xyz takes its place")
     initialize = system.find("initialize")
     if initialize is None:
         initialize = Element("initialize")
@@ -353,7 +353,7 @@ def set_initialize(system: Element, nbeads: int, changes: list[str]) -> None:
             changes.append(f"<{node.tag} mode='{node.get('mode', 'chk')}'> dropped: see velocities")
         elif node.tag not in ("masses", "labels"):
             where = f" mode='{node.get('mode')}'" if node.get("mode") else ""
-            changes.append(f"<{node.tag}{where}> of <initialize>: now in start.xyz")
+            changes.append(f"<{node.tag}{where}> of <initialize>: start.xyz takes its place")
     file = SubElement(initialize, "file", mode="xyz", units="angstrom")
     file.text = "start.xyz"
     if thermal is None:
