@@ -191,7 +191,10 @@ def _fixed_lambda(
     if quadrature({w.lam for w in windows}) is not None:
         integral, rule = integrate(windows)
     multistate, why = None, None
-    if len({w.lam for w in windows}) > 1:
+    coloured = next((run.noncanonical for run in inputs if run.noncanonical), None)
+    if coloured is not None:
+        why = f"{coloured}, so exp(-H/kT) is no weight of what it samples"
+    elif len({w.lam for w in windows}) > 1:
         try:
             multistate = mbar(inputs, windows)
         except AnalysisError as err:

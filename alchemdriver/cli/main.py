@@ -18,6 +18,7 @@ from ..composition import cli as composition
 from ..contract.text import parse_list, parse_wall_time
 from ..errors import AlchemdriverError, InputError
 from ..prepare.options import model_names
+from .adopt import adopt
 from .prepare import Protocols
 
 app = typer.Typer(
@@ -281,6 +282,7 @@ app.add_typer(
     subcommand_metavar="PROTOCOL STRUCTURE FOLDER ...",
     epilog="What one of them takes: alchemdriver prepare PROTOCOL --help",
 )
+app.command()(adopt)
 composition.register(app)
 
 

@@ -20,14 +20,14 @@ from ..paths import Ends, between
 from ..paths import Path as LambdaPath
 from ..records import Structure, Transformation
 from .files import read_json
+from .forces import check_forces, check_forces_of_a_switch
+from .ipi_features import check_features, only_at_fixed_lambda
 from .parameters import Parameters, check_parameters, split_parameters
 from .schedule import Schedule, shape
 from .springs import read_springs
 from .transformation import parse_alchemy
-from .xmltree import child, many, numbers, parse_xml, positive, quantity, text_of, whole
+from .xmltree import child, many, parse_xml, positive, quantity, text_of, whole
 from .xyz import read_xyz
-
-CONSTANT_PRESSURE = ("npt", "nst", "nph", "scnpt")  # ensembles of i-PI
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class RunInput:
     final_masses: np.ndarray  # (N,) u, equal to the initial ones for removed atoms
     forcefield: str
     socket: Socket
-    ensemble: str  # 'nve', 'nvt', 'npt', 'nst', …; '' for other motions
+    ensemble: str  # 'nve', 'nvt' or 'npt'; '' for other motions
     temperature: float | None  # K
     pressure: float | None  # bar
     timestep: float | None  # fs
@@ -96,7 +96,7 @@ class RunInput:
     trajectories: tuple[TrajectoryFile, ...]
     checkpoints: tuple[str, ...]  # file names
     motion: str  # i-PI's mode: 'dynamics', 'multi', …
-    start_is_whole: bool  # whether nothing but the xyz file gives positions and cell
+    noncanonical: str  # why it does not sample exp(−H/kT) of its beads; '' if it does
     fixes_centre_of_mass: bool
     held: tuple[int, ...]  # 3 i + axis of each coordinate that does not move
 
@@ -161,7 +161,7 @@ class RunInput:
 
     @property
     def constant_pressure(self) -> bool:
-        return self.ensemble in CONSTANT_PRESSURE
+        return self.ensemble == "npt"
 
     def masses(self, lam: float) -> np.ndarray:
         """m(λ) = (1 − λ) m_initial + λ m_final, (N,) u; paper, Methods C."""
@@ -212,7 +212,7 @@ def alchemical_forcefield(root: dict[str, Any]) -> dict[str, Any]:
 class Conditions:
     """What i-PI keeps fixed while it runs."""
 
-    ensemble: str  # 'nve', 'nvt', 'npt', 'nst', …; '' for other motions
+    ensemble: str  # 'nve', 'nvt' or 'npt'; '' for other motions
     temperature: float | None  # K
     pressure: float | None  # bar
     timestep: float | None  # fs
@@ -346,14 +346,6 @@ def _outputs(root: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _start_is_whole(initialize: Any) -> bool:
-    """Whether the xyz file alone says where atoms and cell are at step 0."""
-    others = ("positions", "cell")
-    return len(many(child(initialize, "file"))) == 1 and not any(
-        child(initialize, tag) is not None for tag in others
-    )
-
-
 def read_input(path: Path | str) -> RunInput:
     """Read and check an input.  Raises InputError with one line for anything that does not fit."""
     path = Path(path)
@@ -375,13 +367,15 @@ def interpret(root: dict[str, Any], path: Path) -> RunInput:
     parameters = check_parameters(split_parameters(text_of(child(ff, "parameters"))))
 
     systems = many(root.get("system"))
-    if len(systems) != 1 or "system_template" in root:
+    if len(systems) != 1:
         raise InputError(f"expected one <system>, found {len(systems)}; run replicas as folders")
     system = systems[0]
+    check_features(root)
+    check_forces(ff, system, parameters)
     files = [
         f
         for f in many(child(system, "initialize", "file"))
-        if not isinstance(f, dict) or f.get("@mode", "chk") == "xyz"
+        if isinstance(f, dict) and f.get("@mode") == "xyz"  # 'chk' if not said
     ]
     if len(files) != 1:
         raise InputError("expected one <file mode='xyz'> in <initialize>: it names the species")
@@ -430,7 +424,7 @@ def interpret(root: dict[str, Any], path: Path) -> RunInput:
         fixes_centre_of_mass=thermal.fixes_centre_of_mass,
         held=thermal.held,
         motion=(child(outer[0], "@mode") if outer else None) or "dynamics",
-        start_is_whole=_start_is_whole(child(system, "initialize")),
+        noncanonical=only_at_fixed_lambda(system),
     )
     if run.held and run.held[-1] >= 3 * len(structure):
         raise InputError(
@@ -440,7 +434,7 @@ def interpret(root: dict[str, Any], path: Path) -> RunInput:
     run.lambda_path.check(run)
     _check_switching(run)
     if schedule is not None:
-        _check_forces(ff, system)
+        check_forces_of_a_switch(ff, system, child(moves_by(system), "dynamics"))
     return run
 
 
@@ -455,6 +449,11 @@ def _check_switching(run: RunInput) -> None:
         )
     if not run.ensemble or run.motion != "dynamics":
         raise InputError("a schedule needs <motion mode='dynamics'> with <dynamics mode=…>")
+    if run.noncanonical:
+        raise InputError(
+            f"{run.noncanonical}: work has no free energy then; give 'lambda', which it is good "
+            "for, or another thermostat ('pile_l', 'langevin', 'gle' without <C>)"
+        )
     gradient = [e for e in run.extras if e.key == "dHdlambda"]
     if not gradient or gradient[0].stride != 1:
         raise InputError(
@@ -494,33 +493,3 @@ def _check_what_paths_take(t: Transformation, p: Parameters) -> None:
         given = getattr(p, name) is not None
         if given != (taken == name):
             raise InputError(superfluous if given else missing)
-
-
-def _check_forces(ff: dict[str, Any], system: dict[str, Any]) -> None:
-    """What a schedule needs from the socket, the force components and the time stepping."""
-    try:
-        timeout = float(text_of(ff.get("timeout"), "0"))
-    except ValueError:
-        timeout = 0.0
-    if not timeout > 0:
-        raise InputError(
-            "<timeout> of the <ffsocket> must be positive, or a hung client hangs the run forever: "
-            "give seconds, e.g. <timeout>600</timeout>"
-        )
-    name = ff.get("@name")
-    forces = many(child(system, "forces", "force"))
-    ours = [f for f in forces if isinstance(f, dict) and f.get("@forcefield") == name]
-    if not ours or any("dHdlambda" not in text_of(f.get("interpolate_extras")) for f in ours):
-        raise InputError(
-            f"a schedule needs <force forcefield='{name}'> with <interpolate_extras>[dHdlambda]"
-            "</interpolate_extras>, or weights and contraction miss the work"
-        )
-    nmts = numbers(child(moves_by(system), "dynamics", "nmts"))
-    weights = [numbers(f.get("mts_weights")) for f in ours]
-    outermost = nmts[:1] == [1.0] and all(w and not any(w[1:]) for w in weights)
-    if any(n > 1 for n in nmts) and not outermost:
-        raise InputError(
-            f"multiple time steps (<nmts>) under a schedule: forcefield '{name}' must act in the "
-            "outermost one alone (<nmts>[1, 4]</nmts> with <mts_weights>[1, 0]</mts_weights>), or "
-            "lambda jumps inside the outer step, where eq. 9 does not see it"
-        )

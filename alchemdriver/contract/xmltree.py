@@ -58,25 +58,37 @@ def child(node: Any, *tags: str) -> Any:
     return node
 
 
-# i-PI's unit names for what we read, as multiples of our units (K, bar, fs).
+# i-PI's units of what we read, in atomic units, and its prefixes; ours are K, bar and fs.
+_PLAIN = {"": 1.0, "automatic": 1.0, "atomic_unit": 1.0}
 _UNITS = {
-    "temperature": {"kelvin": 1.0, "": 1.0 / units.KELVIN, "atomic_unit": 1.0 / units.KELVIN},
+    "temperature": {"kelvin": units.KELVIN, "ase": 3.1668105143562215e-06, **_PLAIN},
     "pressure": {
-        "bar": 1.0,
-        "pascal": 1e-5,
-        "megapascal": 10.0,
-        "gigapascal": 1e4,
-        "atmosphere": 3.44386184e-09 / units.BAR,
-        "": 1.0 / units.BAR,
-        "atomic_unit": 1.0 / units.BAR,
+        "bar": units.BAR,
+        "pascal": 3.398827377e-14,
+        "atmosphere": 3.44386184e-09,
+        "ev/ang3": 0.0054456877,
+        "ase": 0.005445687737278212,
+        **_PLAIN,
     },
-    "time": {
-        "femtosecond": 1.0,
-        "picosecond": 1e3,
-        "": 1.0 / units.FEMTOSECOND,
-        "atomic_unit": 1.0 / units.FEMTOSECOND,
-    },
+    "time": {"second": 4.1341373e16, "ase": 420.87608747719025, **_PLAIN},
 }
+_OURS = {"temperature": units.KELVIN, "pressure": units.BAR, "time": units.FEMTOSECOND}
+# fmt: off
+_PREFIXES = {
+    "": 1.0, "yotta": 1e24, "zetta": 1e21, "exa": 1e18, "peta": 1e15, "tera": 1e12, "giga": 1e9,
+    "mega": 1e6, "kilo": 1e3, "milli": 1e-3, "micro": 1e-6, "nano": 1e-9, "pico": 1e-12,
+    "femto": 1e-15, "atto": 1e-18, "zepto": 1e-21, "yocto": 1e-24,
+}
+# fmt: on
+
+
+def _unit(name: str, dimension: str) -> float | None:
+    """One *name*, such as 'femtosecond', in our unit of *dimension*; None if i-PI has none such."""
+    for prefix, power in _PREFIXES.items():
+        base = name.strip()[len(prefix) :].lower()
+        if name.strip().startswith(prefix) and base in _UNITS[dimension]:
+            return _UNITS[dimension][base] * power / _OURS[dimension]
+    return None
 
 
 def quantity(node: Any, dimension: str, name: str) -> float | None:
@@ -84,14 +96,15 @@ def quantity(node: Any, dimension: str, name: str) -> float | None:
         return None
     text = text_of(node)
     unit = node.get("@units", "") if isinstance(node, dict) else ""
-    table = _UNITS[dimension]
-    if unit not in table:
-        known = ", ".join(u for u in table if u)
+    factor = _unit(unit, dimension)
+    if factor is None:
+        table = _UNITS[dimension]
         raise InputError(
-            f"<{name} units='{unit}'>: expected one of {known}{did_you_mean(unit, table)}"
+            f"<{name} units='{unit}'>: expected one of {', '.join(u for u in table if u)}, with "
+            f"or without a prefix such as femto{did_you_mean(unit, table)}"
         )
     try:
-        value = float(text) * table[unit]
+        value = float(text) * factor
     except ValueError:
         raise InputError(f"<{name}>: expected a number, got '{text}'") from None
     if not np.isfinite(value):

@@ -50,7 +50,9 @@ def prepare_runs(
 
 def describe(run: RunInput) -> str:
     """One line that says what a prepared input will do, its template's own choices included."""
-    parts = [run.ensemble, f"{run.temperature:g} K"]
+    parts = [run.ensemble]
+    if run.temperature is not None:
+        parts.append(f"{run.temperature:g} K")
     if run.parameters.scale is not None and run.temperature is not None:
         parts.append(f"scaled to {run.temperature / run.parameters.scale:g} K")
     if run.pressure is not None:

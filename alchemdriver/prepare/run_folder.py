@@ -60,7 +60,7 @@ def prepare(
     own = tree.get_parameters(template)
     _check_options(known, own, parameters, settings)
     merged = {**own, **parameters}
-    sources = _sources(merged, parameters)
+    sources = sources_of(merged, parameters)
     merged |= {key: source.name for key, source in sources.items() if key in KEYS}
     if "," in "".join(merged.values()):
         raise InputError("parameter values cannot contain commas: i-PI splits its dictionary there")
@@ -87,7 +87,7 @@ def prepare(
             (draft / source.name).symlink_to(source.resolve())
         write_xyz(draft / "start.xyz", structure)
         if own_masses:
-            write_json(draft / MASSES, _masses_at_both_ends(structure, transformation))
+            write_json(draft / MASSES, masses_at_both_ends(structure, transformation))
         tree.set_held(template, structure.held)
         try:
             root = _write_input(draft / "input.xml", template, merged, settings)
@@ -105,7 +105,7 @@ def prepare(
     return targets
 
 
-def _masses_at_both_ends(structure: Structure, t: Transformation) -> dict[str, list[float]]:
+def masses_at_both_ends(structure: Structure, t: Transformation) -> dict[str, list[float]]:
     """The file's masses; of an atom that changes, the final element's own at the other end."""
     initial = list(structure.masses or ())
     ends = zip(initial, t.initial, t.final, strict=True)
@@ -147,7 +147,7 @@ def _check_options(
             raise InputError(protocol.missing(option))
 
 
-def _sources(merged: dict[str, str], parameters: dict[str, str]) -> dict[str, Path]:
+def sources_of(merged: dict[str, str], parameters: dict[str, str]) -> dict[str, Path]:
     """The files that parameters name, to be copied next to the input; names stay names."""
     sources = {key: Path(merged[key]) for key in _FILE_KEYS if key in merged}
     for key in _MODELS:
@@ -193,29 +193,22 @@ def _refuse_to_overwrite(draft: Path, target: Path) -> None:
 
 
 def _write_input(path: Path, template: Tree, merged: dict[str, str], settings: Settings) -> Tree:
-    """Render, read back, and render again with the digest and the masses that i-PI must move.
-
-    Under a schedule with interpolated masses the server sets them; else they stand in the XML
-    wherever they differ from those that i-PI gives the elements.
-    """
+    """Render, read back, and render again with the digest and the masses that i-PI must move."""
     root = render(template, "start.xyz", merged, settings)
     run = run_input.interpret(root, path)
     start = run.lambda_path.start(run)
     if start is not run.structure:
         write_xyz(path.parent / "start.xyz", start)
         run = run_input.interpret(root, path)
-    masses = None
-    if run.schedule is None or not run.interpolates_masses:
-        meant = run.masses(run.parameters.lam) if run.interpolates_masses else run.held_masses
-        masses = None if _ipi_masses_are(meant, run.structure.symbols) else meant
-    _check_models(run)
-    root = render(template, "start.xyz", {**merged, "digest": digest(run)}, settings, masses)
+    check_models(run)
+    signed = {**merged, "digest": digest(run)}
+    root = render(template, "start.xyz", signed, settings, masses_to_write(run))
     tree.write_xml(path, root)
     run_input.read_input(path)
     return root
 
 
-def _check_models(run: RunInput) -> None:
+def check_models(run: RunInput) -> None:
     """What ASE calculators cannot do; opens them if the cell moves."""
     p = run.parameters
     for name in filter(None, (p.model, p.other)):
@@ -232,7 +225,16 @@ def _check_models(run: RunInput) -> None:
             )
 
 
-def _ipi_masses_are(masses: np.ndarray, symbols: tuple[str, ...]) -> bool:
+def masses_to_write(run: RunInput) -> np.ndarray | None:
+    """Masses (N,) u that the XML must say for i-PI to move them; None if i-PI's own are those, or
+    the server sets them at every step."""
+    if run.schedule is not None and run.interpolates_masses:
+        return None
+    meant = run.masses(run.parameters.lam) if run.interpolates_masses else run.held_masses
+    return None if ipi_masses_are(meant, run.structure.symbols) else meant
+
+
+def ipi_masses_are(masses: np.ndarray, symbols: tuple[str, ...]) -> bool:
     """Whether i-PI's own table, which is older than ASE's, gives *masses* (N,) u to *symbols*."""
     from ipi.utils.units import Elements
 

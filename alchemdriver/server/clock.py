@@ -96,7 +96,10 @@ def check_loaded(run: RunInput, simulation: Simulation) -> None:
 
     for system in simulation.syslist:
         ensemble = system.ensemble
-        pairs = [("temperature", float(ensemble.temp) / units.KELVIN, run.temperature, "K")]
+        pairs = [
+            ("temperature", float(ensemble.temp) / units.KELVIN, run.temperature, "K"),
+            ("number of beads", float(system.beads.nbeads), float(run.beads), ""),
+        ]
         if run.constant_pressure:
             pairs.append(("pressure", float(ensemble.pext) / units.BAR, run.pressure, "bar"))
         for dt in time_steps(system.motion):
@@ -105,9 +108,9 @@ def check_loaded(run: RunInput, simulation: Simulation) -> None:
             if here is not None and abs(there - here) > 1e-6 * max(1.0, abs(here)):
                 raise RunError(
                     f"i-PI runs with a {name} of {there:.6g} {unit}, but {run.path.name} was "
-                    f"understood as {here:.6g} {unit}: give it once, in <ensemble> or <dynamics>"
+                    f"understood as {here:.6g} {unit}: give it once"
                 )
-        if simulation.step > 0 or not run.start_is_whole:
+        if simulation.step > 0:
             continue
         cell = dstrip(system.cell.h).T / units.ANGSTROM
         positions = dstrip(system.beads.q)[0].reshape(-1, 3) / units.ANGSTROM

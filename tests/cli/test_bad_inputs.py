@@ -495,8 +495,8 @@ def test_unix_path_too_long_for_the_server(folder, refused_outside):
 
 
 def test_what_ipi_refuses_is_one_line(folder, refused_outside):
-    path = edit(folder, ("forcefield=.alchemy.", 'forcefield="alchemi"'), name="fixed")
-    refused_outside("server", path, says="alchemi")
+    friction = (r"(<thermostat mode=.\w+.>\s*<tau[^>]*>)[^<]*", r"\g<1>-5")
+    refused_outside("server", edit(folder, friction, name="fixed"), says="friction")
 
 
 def test_restart_of_another_run(folder, refused_outside):

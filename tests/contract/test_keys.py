@@ -49,7 +49,10 @@ TEMPLATE = """<simulation floatformat='%24.16e'>
       <fixcom>{fixcom}</fixcom>
       <fixatoms>{fixatoms}</fixatoms>
       <fixatoms_dof>{fixatoms_dof}</fixatoms_dof>
-      <dynamics mode='{ensemble}'><timestep units='femtosecond'>{timestep}</timestep></dynamics>
+      <dynamics mode='{ensemble}'><timestep units='femtosecond'>{timestep}</timestep>
+        <thermostat mode='langevin'><tau>4000</tau></thermostat>
+        <barostat mode='isotropic'><tau>9000</tau></barostat>
+      </dynamics>
     </motion>
   </system>
 </simulation>
@@ -96,7 +99,7 @@ CHANGES = {
     "digest": (PLAIN | {"digest": "sha256-a"}, PLAIN | {"digest": "sha256-b"}),
 }
 OTHER_CONDITIONS = {
-    "ensemble": "nst",
+    "ensemble": "nvt",
     "temperature": 301,
     "pressure": 2,
     "timestep": 1,

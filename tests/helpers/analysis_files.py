@@ -31,7 +31,10 @@ TEMPLATE = """<simulation floatformat='%24.16e'>
     <ensemble><temperature units='kelvin'>{temperature}</temperature>{pressure}</ensemble>
     <motion mode='dynamics'>
       <fixcom>{fixcom}</fixcom>
-      <dynamics mode='{ensemble}'><timestep units='femtosecond'>{timestep}</timestep></dynamics>
+      <dynamics mode='{ensemble}'><timestep units='femtosecond'>{timestep}</timestep>
+        <thermostat mode='langevin'><tau>4000</tau></thermostat>
+        <barostat mode='isotropic'><tau>9000</tau></barostat>
+      </dynamics>
     </motion>
   </system>
 </simulation>
