@@ -62,6 +62,9 @@ class Conditions:
     equilibrate: Index | None  # steps
     switch: Count | None  # steps
     cycles: Count | None
+    head: str | None = None  # of a multi-head model
+    charge: float | None = None  # e, of the cell
+    spin: float | None = None  # 2S + 1
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ def hamiltonian_of(
     an element, or fails a limit.
     """
     p = run.parameters
-    backend = open_model(p.model, run.folder, device, dtype or p.dtype, evaluator)
+    backend = open_model(
+        p.model, run.folder, device, dtype or p.dtype, evaluator, p.head, p.charge, p.spin
+    )
     check_evaluator(backend, run.transformation, run.structure)
     path, ends = run.lambda_path, run.ends
     path.check_ends(ends)

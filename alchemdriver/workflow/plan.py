@@ -65,7 +65,8 @@ class Plan:
         stage = self._new(Stage(name, "relax", {"start.xyz": structure}))
         c = self.common
         (path,) = stage.inputs(self.root)
-        Relaxation(self._model_from(path.parent), c.pressure_bar, dtype=c.dtype).write(path)
+        model = self._model_from(path.parent)
+        Relaxation(model, c.pressure_bar, dtype=c.dtype, head=c.head).write(path)
         return f"{name}/relaxed.xyz"
 
     def npt(self, name: str, start: str, temperature: float, group: SpaceGroup) -> str:
@@ -174,6 +175,8 @@ class Plan:
         for path in stage.inputs(self.root):
             path.parent.mkdir(exist_ok=True)
             merged = {**own, "dtype": c.dtype, **parameters, "model": self._model_from(path.parent)}
+            if c.head is not None:
+                merged["head"] = c.head
             settings = Settings(
                 temperature=temperature,
                 pressure=c.pressure_bar if known.constant_pressure else None,
@@ -257,7 +260,10 @@ def prepare_vacancy(
         if missing:
             raise InputError(
                 f"the chemical potential of {', '.join(missing)} (eV per atom) is needed for eq. "
-                "12 in a compound, e.g. --chemical-potential 'I=-1.52'"
+                "12 in a compound, e.g. --chemical-potential 'I=-1.52': G per atom of a phase that "
+                "sets it, such as the pure element's by 'alchemdriver prepare crystal' with the "
+                "same model, temperature and pressure, or G per formula unit of a neighbouring "
+                "compound minus the potentials of its other elements"
             )
     group = space_group(structure)
     kept = [i for i in range(len(structure)) if i not in sites]
@@ -449,6 +455,7 @@ def _write_workflow(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not empty: choose another folder")
+    shelf.check_options(common.model, common.head, None, None)
     for structure, _ in crystals.values():
         check_elements(common.model, Transformation(structure.symbols, structure.symbols))
         if common.formula_units and any(n % common.formula_units for n in _counts(structure)):

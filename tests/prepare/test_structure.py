@@ -80,7 +80,7 @@ def test_masses_of_the_file_are_run_and_corrected_with(perovskite, tmp_path):
     perovskite.set_masses([132.9, 210.0, 129.0, 129.0, 129.0])
     ase.io.write(tmp_path / "x.extxyz", perovskite, columns=["symbols", "positions", "masses"])
     run, said = prepared(tmp_path / "x.extxyz", tmp_path / "a", "--supercell", "2x1x1")
-    assert "masses are those of the structure file" in said
+    assert "used of the structure file: masses" in said
     np.testing.assert_allclose(run.initial_masses, [132.9, 210.0, 129.0, 129.0, 129.0] * 2)
     # lead of 210 u becomes tin of natural abundance; what does not change keeps its mass
     np.testing.assert_allclose(run.final_masses, [132.9, 118.71, 129.0, 129.0, 129.0] * 2)
@@ -109,7 +109,7 @@ def test_selective_dynamics_hold_atoms(perovskite, tmp_path):
     run, said = prepared(tmp_path / "POSCAR", tmp_path / "a", "--supercell", "2x1x1")
     assert run.held == (3, 4, 5, 18, 19, 20)
     assert not run.fixes_centre_of_mass
-    assert "2 atoms are held" in said
+    assert "used of the structure file: 2 atoms that are held" in said
     with pytest.raises(InputError, match="holds atoms, but here all atoms move"):
         whole_crystal(tmp_path / "POSCAR")
 
