@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import InputError
 from ..prepare.options import model_names
 
 Structure = Annotated[Path, typer.Argument(help="A crystal; anything ASE reads.")]
@@ -121,6 +122,11 @@ def optimize(
     from . import show
 
     mixture, own = show.read_mixture(structure, alchemy, "1x1x1", index)
+    if mixture.has_vacancies:
+        raise InputError(
+            f"structure {structure} has sites that may be empty, and nothing holds the atom of an "
+            "empty one: relax the mixture, or optimize one without vacancies"
+        )
     start = show.start_of(mixture, weights, own)
     backend, digest = show.open_backend(model, device, dtype, head)
     found = show.optimize_and_print(

@@ -43,6 +43,7 @@ __all__ = [
     "is_file",
     "model_digest",
     "require_neutral",
+    "unknown",
     "without",
 ]
 
@@ -94,9 +95,18 @@ def find(name: str, folder: Path = Path(".")) -> Model:
             raise ModelError(f"model file {path} does not exist")
         family = shelf.family_of(path)
         return Model(name, family, path, shelf.packages.get(family.name))
+    raise ModelError(unknown(name))
+
+
+def unknown(name: str) -> str:
+    """The message about *name*, which is neither a file nor a model's."""
+    shelf = _shelf()
     known = [card.name for card in catalogue()]
+    kinds = [n for n in known if n.startswith(f"{name}-")]
+    if kinds:
+        return f"model '{name}' is of several kinds, name one: {', '.join(kinds)}"
     left_out = "".join(f"; {fault}" for fault in shelf.faults)
-    raise ModelError(
+    return (
         f"unknown model '{name}'{did_you_mean(name, known)}; expected a path to a "
         f"{' or '.join(shelf.suffixes)} file, or one of {', '.join(known)}{left_out}"
     )

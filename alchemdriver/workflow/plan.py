@@ -33,7 +33,7 @@ from ..contract.settings import (
 )
 from ..contract.transformation import parse_alchemy
 from ..contract.xyz import write_xyz
-from ..errors import InputError, did_you_mean
+from ..errors import InputError
 from ..paths.einstein import EINSTEIN
 from ..paths.formulas import lattice_translations
 from ..paths.plain import NONE
@@ -196,12 +196,8 @@ def _bring_model(root: Path, model: str) -> str:
     """A model file is copied into the folder, once; a name stays a name."""
     path = Path(model)
     if not shelf.is_file(model):
-        known = [card.name for card in shelf.catalogue()]
-        if model not in known:
-            raise InputError(
-                f"model '{model}' is no file and no name{did_you_mean(model, known)}; see "
-                "'alchemdriver models'"
-            )
+        if model not in {card.name for card in shelf.catalogue()}:
+            raise InputError(shelf.unknown(model))
         return model
     if not path.is_file():
         raise InputError(f"model: file {path} does not exist")

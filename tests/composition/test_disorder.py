@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import ase.io
@@ -46,20 +47,25 @@ def test_rounded_thirds_are_thirds(tmp_path):
 
 
 def test_relax_takes_the_shares_of_the_file(tmp_path, capsys):
-    """The same as the mixture that is spelt out."""
-    fast = ["--model", "demo", "--cell", "fixed"]  # whose forces are zero by symmetry
-    assert command("relax", cif(tmp_path), "--out", tmp_path / "own", *fast) == 0
-    whole = CIF.format(lead="1.0", more="", iodine="1.0")
-    (tmp_path / "whole.cif").write_text(whole)
-    words = ["--alchemy", "Pb->Sn", "--weights", "0.6,0.4", "--out", tmp_path / "given"]
-    assert command("relax", tmp_path / "whole.cif", *words, *fast) == 0
-    own, given = (ase.io.read(tmp_path / n / "relaxed.extxyz") for n in ("own", "given"))
-    assert own.info["energy_eV"] == given.info["energy_eV"]
-    np.testing.assert_array_equal(own.cell, given.cell)
-    printed = capsys.readouterr()
-    assert "mixed sites of the file: Pb 0.6 Sn 0.4" in printed.err
+    """Springs of 2, 3 and 5 eV/Å² on displaced sites: E = Σ k(w) d²/2, k of lead and tin mixed."""
+    path = cif(tmp_path)
+    atoms = ase.io.read(path)
+    springs = {"Cs": 2.0, "Pb": 3.0, "Sn": 5.0, "I": 2.0}
+    content = {
+        "backend": "harmonic",
+        "spring_constants": springs,
+        "anchors": (atoms.positions + np.array([0.1, 0.0, 0.0])).tolist(),
+        "cell": atoms.cell.array.tolist(),
+    }
+    (tmp_path / "springs.json").write_text(json.dumps(content))
+    words = ["--model", tmp_path / "springs.json", "--cell", "fixed", "--force", 10]
+    assert command("relax", path, "--out", tmp_path / "out", *words) == 0
+    found = ase.io.read(tmp_path / "out" / "relaxed.extxyz")
+    expected = 0.5 * 0.1**2 * (4 * 2.0 + 0.6 * 3.0 + 0.4 * 5.0)
+    assert found.info["energy_eV"] == pytest.approx(expected, rel=1e-9)
+    assert "mixed sites of the file: Pb 0.6 Sn 0.4" in capsys.readouterr().err
     with pytest.raises(InputError, match="drop it"):
-        command("relax", cif(tmp_path), "--out", tmp_path / "both", *words[:2], *fast)
+        command("relax", path, "--out", tmp_path / "both", "--alchemy", "Pb->Sn", *words)
 
 
 def test_a_partly_empty_site_lies_between_full_and_empty(tmp_path):
