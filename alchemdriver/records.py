@@ -17,6 +17,10 @@ class Structure:
     pbc: tuple[bool, bool, bool] = (True, True, True)
     masses: tuple[float, ...] | None = None  # u, N of them, where they are not the elements' own
     held: tuple[int, ...] = ()  # 3 i + axis of every coordinate that must not move
+    head: str | None = None  # of a multi-head model, where the file names one
+    charge: float | None = None  # e, of the cell, where the file says so
+    spin: float | None = None  # 2S + 1, of the cell, where the file says so
+    remarks: tuple[str, ...] = ()  # what of a file was used, changed or left, for the user to see
 
     def __len__(self) -> int:
         return len(self.symbols)

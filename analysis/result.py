@@ -63,6 +63,9 @@ class Conditions:
     switch: Count | None  # steps
     cycles: Count | None
     other: str | None = None  # the model at λ = 1 of 'model->other'
+    head: str | None = None  # of a multi-head model
+    charge: float | None = None  # e, of the cell
+    spin: float | None = None  # 2S + 1
 
 
 @dataclass(frozen=True)

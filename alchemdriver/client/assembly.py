@@ -25,8 +25,11 @@ def hamiltonian_of(
     an element, or fails a limit.
     """
     p = run.parameters
-    names = [p.model] if p.other is None else [p.model, p.other]
-    backends = [open_model(n, run.folder, device, dtype or p.dtype, evaluator) for n in names]
+    backends = [
+        open_model(name, run.folder, device, dtype or p.dtype, evaluator, head, p.charge, p.spin)
+        for name, head in ((p.model, p.head), (p.other, None))
+        if name is not None
+    ]
     for each in backends:
         check_evaluator(each, run.transformation, run.structure)
         check_stress(each, run.constant_pressure)

@@ -1,4 +1,7 @@
-"""The verbs of composition: relax, optimize, order, schemes.  Nothing heavy is imported above."""
+"""The verbs of composition: relax, optimize, supercells, order, schemes.
+
+Nothing heavy is imported above.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import InputError
 from ..prepare.options import model_names
 
 Structure = Annotated[Path, typer.Argument(help="A crystal; anything ASE reads.")]
@@ -14,11 +18,20 @@ Alchemy = Annotated[
     list[str],
     typer.Option(help="A mixed sublattice, e.g. 'Ce->Zr' or 'Na->Li->K'; repeat for several."),
 ]
+OwnAlchemy = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A mixed sublattice, e.g. 'Ce->Zr' or 'Na->Li->K'; repeat for several; default: the "
+        "partly occupied sites of the file."
+    ),
+]
+Index = Annotated[int | None, typer.Option(help="Frame of a file with several; -1: the last.")]
 Model = Annotated[
     str,
     typer.Option(help="Name or file; see 'alchemdriver models'.", autocompletion=model_names),
 ]
 Out = Annotated[Path, typer.Option(help="Folder of results; a second call resumes.")]
+Supercell = Annotated[str, typer.Option(help="e.g. 2x2x2")]
 Cell = Annotated[str, typer.Option(help="free, fixed or c-only (a and b held)")]
 Symmetry = Annotated[bool, typer.Option(help="Keep the space group of the structure.")]
 Force = Annotated[float, typer.Option(help="Largest force that may be left, eV/Å.")]
@@ -27,26 +40,29 @@ Steps = Annotated[int, typer.Option(help="At most so many steps per relaxation."
 Optimiser = Annotated[str, typer.Option(help="fire (as the paper) or bfgs (soft crystals)")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps")]
 Dtype = Annotated[str, typer.Option(help="float64 or float32")]
+Head = Annotated[str | None, typer.Option(help="Of a multi-head MACE model.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command."""
-    for verb in (relax, optimize, order, schemes):
+    for verb in (relax, optimize, supercells, order, schemes):
         app.command()(verb)
 
 
 def relax(
     structure: Structure,
-    alchemy: Alchemy,
     model: Model,
     out: Out,
+    alchemy: OwnAlchemy = None,
     weights: Annotated[
-        list[str] | None, typer.Option(help="One per sublattice, e.g. 0.7,0.3")
+        list[str] | None,
+        typer.Option(help="One per sublattice, e.g. 0.7,0.3; default: the file's own shares."),
     ] = None,
     scan: Annotated[
         int | None, typer.Option(min=2, help="So many compositions of two states, ends included.")
     ] = None,
-    supercell: Annotated[str, typer.Option(help="e.g. 2x2x2")] = "1x1x1",
+    supercell: Supercell = "1x1x1",
+    index: Index = None,
     random: Annotated[
         int, typer.Option(min=0, help="Also relax so many randomly substituted cells.")
     ] = 0,
@@ -60,15 +76,16 @@ def relax(
     optimiser: Optimiser = "fire",
     device: Device = "cpu",
     dtype: Dtype = "float64",
+    head: Head = None,
 ) -> None:
     """Relax a mixed crystal at fixed weights, or along a scan; table and plot of its cell."""
     from . import show
     from .relaxation import Settings
 
     settings = Settings(cell, symmetry, force, stress, steps, optimiser)
-    mixture = show.read_mixture(structure, alchemy, supercell)
-    grid = show.compositions(mixture, weights, scan)
-    backend, digest = show.open_backend(model, device, dtype)
+    mixture, own = show.read_mixture(structure, alchemy, supercell, index)
+    grid = show.compositions(mixture, weights, scan, own)
+    backend, digest = show.open_backend(model, device, dtype, head)
     show.relax_and_print(
         mixture, grid, backend, digest, settings, out, samples=random, with_sqs=sqs, seed=seed
     )
@@ -76,7 +93,6 @@ def relax(
 
 def optimize(
     structure: Structure,
-    alchemy: Alchemy,
     model: Model,
     out: Out,
     target: Annotated[
@@ -86,9 +102,12 @@ def optimize(
             "given a and b, c relaxed); hydrostatic (tr σ = 0 at the given cell)"
         ),
     ],
+    alchemy: OwnAlchemy = None,
     weights: Annotated[
-        list[str] | None, typer.Option(help="Start, one per sublattice; default: equal shares.")
+        list[str] | None,
+        typer.Option(help="Start, one per sublattice; default: the file's or equal shares."),
     ] = None,
+    index: Index = None,
     method: Annotated[str, typer.Option(help="projected or exponentiated (eq. 16)")] = "projected",
     tolerance: Annotated[
         float | None, typer.Option(help="Å or eV/Å³; default 1e-4 Å, 1e-5 eV/Å³")
@@ -97,18 +116,51 @@ def optimize(
     symmetry: Symmetry = True,
     device: Device = "cpu",
     dtype: Dtype = "float64",
+    head: Head = None,
 ) -> None:
     """Find the composition that meets a target; exit status 1 if none does."""
     from . import show
 
-    mixture = show.read_mixture(structure, alchemy, "1x1x1")
-    start = show.start_of(mixture, weights)
-    backend, digest = show.open_backend(model, device, dtype)
+    mixture, own = show.read_mixture(structure, alchemy, "1x1x1", index)
+    if mixture.has_vacancies:
+        raise InputError(
+            f"structure {structure} has sites that may be empty, and nothing holds the atom of an "
+            "empty one: relax the mixture, or optimize one without vacancies"
+        )
+    start = show.start_of(mixture, weights, own)
+    backend, digest = show.open_backend(model, device, dtype, head)
     found = show.optimize_and_print(
         mixture, start, backend, digest, target, method, tolerance, max_steps, symmetry, out
     )
     if not found.met:
         raise typer.Exit(1)
+
+
+def supercells(
+    structure: Structure,
+    out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
+    alchemy: OwnAlchemy = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="One per sublattice, e.g. 0.7,0.3; default: the file's own shares."),
+    ] = None,
+    supercell: Supercell = "1x1x1",
+    index: Index = None,
+    method: Annotated[
+        str, typer.Option(help="random, sqs (quasirandom) or orderings (all distinct ones)")
+    ] = "random",
+    samples: Annotated[int, typer.Option(min=1, help="How many; of orderings: all.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first cell.")] = 1,
+    nearest: Annotated[
+        bool, typer.Option("--nearest", help="Take the nearest composition that the cell can have.")
+    ] = False,
+) -> None:
+    """Cells of whole atoms from mixed or partly occupied sites, for dynamics."""
+    from . import show
+
+    show.write_cells(
+        structure, out, alchemy, weights, supercell, index, method, samples, seed, nearest
+    )
 
 
 def order(
@@ -133,13 +185,14 @@ def order(
     optimiser: Optimiser = "bfgs",
     device: Device = "cpu",
     dtype: Dtype = "float64",
+    head: Head = None,
 ) -> None:
     """Ordered against disordered A2B'B''X6 for a list of compositions; ranking with ROC and AUC."""
     from . import show
     from .relaxation import Settings
 
     settings = Settings("free", symmetry, force, stress, steps, optimiser)
-    backend, digest = show.open_backend(model, device, dtype)
+    backend, digest = show.open_backend(model, device, dtype, head)
     show.order_and_print(cases, backend, digest, settings, mixed, sqs, seed, largest, out)
 
 
@@ -155,10 +208,12 @@ def schemes(
     repeats: Annotated[int, typer.Option(min=1, help="Evaluations per timing.")] = 5,
     device: Device = "cpu",
     dtype: Dtype = "float64",
+    head: Head = None,
+    index: Index = None,
 ) -> None:
     """Interpolation schemes side by side: energies along λ, linearity, time per step."""
     from . import show
 
-    mixture = show.read_mixture(structure, alchemy, "1x1x1")
-    backend, _ = show.open_backend(model, device, dtype)
+    mixture, _ = show.read_mixture(structure, alchemy, "1x1x1", index)
+    backend, _ = show.open_backend(model, device, dtype, head)
     show.schemes_and_print(mixture, alchemy, backend, points, cells, repeats, out)

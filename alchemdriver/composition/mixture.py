@@ -15,7 +15,7 @@ Each text is one sublattice; several sublattices have independent compositions. 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,9 @@ from ..potential.sites import AlchemicalSites
 if TYPE_CHECKING:
     from ..potential.backends.base import Potential
 
-__all__ = ["Mixture", "check_composition", "parse_composition"]
+__all__ = ["VOID", "Mixture", "check_composition", "parse_composition"]
+
+VOID = "void"  # label of the state that leaves a site empty
 
 Weights = Sequence[float] | np.ndarray  # (k,) of all states of all sublattices
 _SITE = re.compile(r"^(?P<a>[A-Za-z]+)(?:\[(?P<set>[^\]]*)\])?$")
@@ -43,7 +45,8 @@ class Mixture:
     """A crystal and the states of its mixed sites."""
 
     atoms: Atoms  # the parent structure; its elements at mixed sites do not matter
-    sublattices: tuple[tuple[dict[int, str], ...], ...]  # [sublattice][state] site -> element
+    # [sublattice][state] site -> element; a first state has all sites, a void one none
+    sublattices: tuple[tuple[dict[int, str], ...], ...]
     labels: tuple[tuple[str, ...], ...]  # [sublattice][state] short name
 
     @classmethod
@@ -104,16 +107,31 @@ class Mixture:
         in_states = {i: g for g, s in enumerate(self.sublattices) for i in s[0]}
         for i, symbol in enumerate(self.atoms.get_chemical_symbols()):
             g = in_states.get(i)
-            kind = (symbol,) if g is None else (g, *(state[i] for state in self.sublattices[g]))
+            kind = (symbol,) if g is None else (g, *(s.get(i) for s in self.sublattices[g]))
             atoms.numbers[i] = 1 + kinds.setdefault(kind, len(kinds))
         return atoms
 
+    @property
+    def has_vacancies(self) -> bool:
+        """Whether sites may be empty."""
+        return any(not state for states in self.sublattices for state in states)
+
     def pure(self, chosen: Sequence[int]) -> Atoms:
         """The ordinary crystal with state ``chosen[g]`` of every sublattice g."""
+        every = (
+            (i, sublattice[a].get(i))
+            for sublattice, a in zip(self.sublattices, chosen, strict=True)
+            for i in sublattice[0]
+        )
+        return self.filled(dict(every))
+
+    def filled(self, elements: Mapping[int, str | None]) -> Atoms:
+        """The ordinary crystal with *elements* on mixed sites; None leaves a site empty."""
         atoms = self.atoms.copy()
-        for sublattice, a in zip(self.sublattices, chosen, strict=True):
-            for i, symbol in sublattice[a].items():
+        for i, symbol in elements.items():
+            if symbol is not None:
                 atoms.symbols[i] = symbol
+        del atoms[[i for i, symbol in elements.items() if symbol is None]]
         return atoms
 
     def describe(self, weights: Weights) -> str:

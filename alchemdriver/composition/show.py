@@ -17,8 +17,7 @@ from ..contract.text import parse_assignment, parse_counts, parse_supercell
 from ..errors import InputError, did_you_mean
 from ..potential.backends.base import Backend
 from ..potential.open import open_model
-from ..prepare.structure import whole_crystal
-from . import order, plots
+from . import disorder, order, plots
 from .journal import Crystal, Journal
 from .mixture import Mixture, parse_composition
 from .objectives import AtFixedCell, AtRelaxedCell, biaxial_stress, cell_length, hydrostatic_stress
@@ -26,28 +25,39 @@ from .optimize import OPTIMUM, Objective, Optimum, OptimumFile, Point, optimize
 from .relaxation import Relaxed, Settings, relax_atoms
 from .scan import Scan, compositions_along, scan, scan_header, table
 from .schemes import SCHEMES, compare, time_per_step
-from .supercells import random_cells, sqs
+from .supercells import cells, nearest, random_cells, sqs
 
 _SHOW = Console(stderr=True, markup=False, emoji=False)  # [red] and :fire: are letters of names
 
 
-def read_mixture(structure: Path, alchemy: list[str], supercell: str) -> Mixture:
-    """The crystal in *structure*, a along x and b in the xy plane, repeated, with its sublattices.
+def read_mixture(
+    structure: Path, alchemy: list[str] | None, supercell: str, index: int | None
+) -> tuple[Mixture, np.ndarray | None]:
+    """The crystal in *structure*, a along x and b in the xy plane, repeated, with its sublattices,
+    and the weights that the file says.
 
     Raises InputError.
     """
-    found = whole_crystal(structure, parse_supercell(supercell))
-    atoms = Atoms(found.symbols, found.positions, cell=found.cell, pbc=True)
-    return Mixture.from_text(atoms, alchemy)
+    mixture, weights, remarks = disorder.read_mixture(
+        structure, alchemy or [], parse_supercell(supercell), index
+    )
+    for remark in remarks:
+        _SHOW.print(remark, soft_wrap=True, markup=False)
+    return mixture, weights
 
 
-def open_backend(model: str, device: str, dtype: str) -> tuple[Backend, str]:
-    """The model and the sha256 of its file."""
-    return open_model(model, device=device, dtype=dtype), shelf.model_digest(model)
+def open_backend(model: str, device: str, dtype: str, head: str | None) -> tuple[Backend, str]:
+    """The model, and what tells it from others: the sha256 of its file, and the head if given."""
+    backend = open_model(model, device=device, dtype=dtype, head=head)
+    return backend, shelf.model_digest(model) + (f" head {head}" if head else "")
 
 
-def compositions(mixture: Mixture, weights: list[str] | None, n: int | None) -> list[np.ndarray]:
-    """The weights to relax at, from --weights or --scan."""
+def compositions(
+    mixture: Mixture, weights: list[str] | None, n: int | None, own: np.ndarray | None
+) -> list[np.ndarray]:
+    """The weights to relax at, from --weights, --scan or the file's *own*."""
+    if weights is None and n is None and own is not None:
+        return [own]
     if (weights is None) == (n is None):
         raise InputError("give either --weights (one per sublattice) or --scan")
     if n is not None:
@@ -57,11 +67,13 @@ def compositions(mixture: Mixture, weights: list[str] | None, n: int | None) -> 
                 "--weights, or use alchemdriver.composition.scan from Python"
             )
         return [np.array(w) for w in compositions_along(n)]
-    return [start_of(mixture, weights)]
+    return [start_of(mixture, weights, own)]
 
 
-def start_of(mixture: Mixture, weights: list[str] | None) -> np.ndarray:
-    """Weights (k,) from texts, or equal shares."""
+def start_of(mixture: Mixture, weights: list[str] | None, own: np.ndarray | None) -> np.ndarray:
+    """Weights (k,) from texts, or the file's *own*, or equal shares."""
+    if weights is None and own is not None:
+        return own
     if weights is None:
         return np.concatenate([np.full(k, 1.0 / k) for k in mixture.n_states])
     if len(weights) != len(mixture.sublattices):
@@ -155,14 +167,14 @@ def _supercells(
     journal = Journal(out / "supercells.jsonl", header, Sample)
     lines = ["", "", "whole atoms (cell lengths in Å, mean ± standard error; no symmetry kept)"]
     for n, w in enumerate(grid):
-        cells = {
+        whole = {
             f"random {m}": c
             for m, c in enumerate(random_cells(mixture, w.tolist(), samples, seed + n))
         }
         if with_sqs:
-            cells["sqs"] = sqs(mixture, w.tolist(), seed)
+            whole["sqs"] = sqs(mixture, w.tolist(), seed)
         relaxed = {}
-        for name, atoms in cells.items():
+        for name, atoms in whole.items():
             key = f"{np.round(w, 12).tolist()} {name}"
             kept = journal.get(key)
             if kept is None:
@@ -181,6 +193,38 @@ def _supercells(
             row.append("  SQS " + " ".join(f"{v:.4f}" for v in relaxed["sqs"].cell.lengths()))
         lines.append(" ".join(row))
     return "\n".join(lines)
+
+
+def write_cells(
+    structure: Path,
+    out: Path,
+    alchemy: list[str] | None,
+    weights: list[str] | None,
+    supercell: str,
+    index: int | None,
+    method: str,
+    samples: int,
+    seed: int,
+    take_nearest: bool,
+) -> None:
+    """Write cells of whole atoms, one extxyz file each, and say what they are."""
+    mixture, own = read_mixture(structure, alchemy, supercell, index)
+    if weights is None and own is None:
+        raise InputError("give --weights, once per sublattice: the file says no shares")
+    wanted = start_of(mixture, weights, own)
+    if take_nearest:
+        wanted = nearest(mixture, wanted)
+    made = cells(mixture, wanted.tolist(), method, samples, seed)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not empty: choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    for n, atoms in enumerate(made, 1):
+        name = f"{method.rstrip('s') if method == 'orderings' else method}-{n}.extxyz"
+        with written_aside(out / name) as aside:
+            ase.io.write(aside, atoms, format="extxyz")
+        how = ", ".join(f"{k} {v}" for k, v in atoms.info.items() if k != "method")
+        print(f"{out / name}: {len(atoms)} atoms, {how}")
+    print(f"for dynamics: alchemdriver prepare PROTOCOL {out / name} FOLDER …")
 
 
 # --- optimize -------------------------------------------------------------------------------
@@ -306,7 +350,7 @@ def schemes_and_print(
     alchemy: list[str],
     backend: Backend,
     points: int,
-    cells: str,
+    sizes: str,
     repeats: int,
     out: Path,
 ) -> None:
@@ -320,7 +364,7 @@ def schemes_and_print(
             f"  {scheme:11s} {1e3 * worst:10.2f} meV per cell {1e3 * worst / atoms:9.2f} per atom"
         )
     timings = []
-    for n in parse_counts(cells, "cells") if cells.strip() else ():
+    for n in parse_counts(sizes, "cells") if sizes.strip() else ():
         large = Mixture.from_text(mixture.atoms.repeat(n), alchemy)
         times = time_per_step(large, backend, repeats)
         ratio = times["linear"] / times["alchemical"]

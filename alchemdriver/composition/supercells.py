@@ -1,4 +1,8 @@
-"""Supercells with whole atoms: random substitution, quasirandom structures, distinct orderings."""
+"""Supercells with whole atoms: random substitution, quasirandom structures, distinct orderings.
+
+The one maker of such cells.  Each has in ``atoms.info`` how it was made: ``method``, ``seed`` and
+``sample`` where chance took part, and ``composition``, the one that it has.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,22 @@ import numpy as np
 import spglib
 from ase import Atoms
 
-from ..errors import InputError, ModelError
+from ..errors import InputError, ModelError, did_you_mean
 from .mixture import Mixture, Weights
 
-__all__ = ["Ordering", "atom_counts", "distinct_orderings", "primitive", "random_cells", "sqs"]
+__all__ = [
+    "METHODS",
+    "Ordering",
+    "atom_counts",
+    "cells",
+    "distinct_orderings",
+    "nearest",
+    "primitive",
+    "random_cells",
+    "sqs",
+]
+
+METHODS = ("random", "sqs", "orderings")
 
 _MOST_COLOURINGS = 200_000  # a 2×2×2 perovskite has 70
 
@@ -27,37 +43,84 @@ def atom_counts(mixture: Mixture, weights: Weights) -> list[list[int]]:
     counts = []
     for states, share in zip(mixture.sublattices, mixture.compositions(weights), strict=True):
         n = len(states[0])
-        exact = np.asarray(share) * n
-        whole = np.round(exact).astype(int)
-        if np.abs(exact - whole).max() > 1e-6 or whole.sum() != n:
+        whole = _nearest_counts(share, n)
+        if np.abs(np.asarray(share) * n - whole).max() > 1e-6:
             near = ", ".join(f"{w}/{n}" for w in whole)
             raise InputError(
                 f"composition {np.round(share, 6).tolist()} of {n} sites is not a whole number of "
                 f"atoms; nearest: {near}; choose a larger cell or another composition"
             )
-        counts.append(whole.tolist())
+        counts.append(whole)
     return counts
+
+
+def nearest(mixture: Mixture, weights: Weights) -> np.ndarray:
+    """The weights (k,) nearest to *weights* that give whole numbers of atoms in this cell."""
+    shares = [
+        np.array(_nearest_counts(share, len(states[0]))) / len(states[0])
+        for states, share in zip(mixture.sublattices, mixture.compositions(weights), strict=True)
+    ]
+    return np.concatenate(shares)
+
+
+def _nearest_counts(share: np.ndarray, n: int) -> list[int]:
+    """Whole numbers with the sum *n* nearest to *n* times *share*, by largest remainders."""
+    exact = np.asarray(share) * n
+    whole = np.floor(exact + 1e-6).astype(int)
+    rest = np.argsort(whole - exact, kind="stable")[: n - whole.sum()]
+    whole[rest] += 1
+    found: list[int] = whole.tolist()
+    return found
+
+
+def cells(
+    mixture: Mixture, weights: Sequence[float], method: str, samples: int, seed: int
+) -> list[Atoms]:
+    """Cells of the exact composition by one of METHODS; orderings are all that there are.
+
+    *samples* of sqs are the best of as many seeds, counted up.  Raises InputError.
+    """
+    if method == "random":
+        return random_cells(mixture, weights, samples, seed)
+    if method == "sqs":
+        return [sqs(mixture, weights, seed + m) for m in range(samples)]
+    if method == "orderings":
+        return [o.atoms for o in distinct_orderings(mixture, weights)]
+    raise InputError(
+        f"method: expected {', '.join(METHODS)}, got '{method}'{did_you_mean(method, METHODS)}"
+    )
+
+
+def _made(atoms: Atoms, mixture: Mixture, counts: list[list[int]], **how: object) -> Atoms:
+    """*atoms* with how they were made, for whoever reads them from a file."""
+    parts = []
+    for names, numbers in zip(mixture.labels, counts, strict=True):
+        n = sum(numbers)
+        parts.append(" ".join(f"{s} {c}/{n}" for s, c in zip(names, numbers, strict=True)))
+    atoms.info = {**how, "composition": "; ".join(parts)}
+    return atoms
 
 
 def random_cells(
     mixture: Mixture, weights: Sequence[float], samples: int, seed: int
 ) -> list[Atoms]:
-    """*samples* crystals in which the sites of each sublattice are filled at random.
+    """*samples* crystals in which the sites of each sublattice are filled, or empty, at random.
 
     Every colouring with the exact composition is equally likely.
     """
     rng = np.random.default_rng(seed)
     counts = atom_counts(mixture, weights)
-    cells = []
-    for _ in range(samples):
-        atoms = mixture.atoms.copy()
+    made = []
+    for m in range(samples):
+        elements: dict[int, str | None] = {}
         for states, numbers in zip(mixture.sublattices, counts, strict=True):
             sites = rng.permutation(sorted(states[0]))
             colours = np.repeat(np.arange(len(states)), numbers)
             for i, a in zip(sites.tolist(), colours.tolist(), strict=True):
-                atoms.symbols[i] = states[a][i]
-        cells.append(atoms)
-    return cells
+                elements[i] = states[a].get(i)
+        atoms = mixture.filled(elements)
+        made.append(_made(atoms, mixture, counts, method="random", seed=seed, sample=m))
+    return made
 
 
 def sqs(mixture: Mixture, weights: Sequence[float], seed: int, iterations: int = 100_000) -> Atoms:
@@ -65,8 +128,9 @@ def sqs(mixture: Mixture, weights: Sequence[float], seed: int, iterations: int =
 
     Its Warren–Cowley parameters of the first shells are as near to zero as *iterations* random
     colourings get.  Equal arguments give equal cells.  Raises ModelError without the package,
-    InputError for several sublattices.
+    InputError for several sublattices and for vacancies.
     """
+    _require_atoms(mixture, "quasirandom structures")
     try:
         import sqsgenerator
     except ImportError:
@@ -81,12 +145,14 @@ def sqs(mixture: Mixture, weights: Sequence[float], seed: int, iterations: int =
     elements = [sorted({s[i] for i in sites}) for s in states]
     if any(len(e) != 1 for e in elements):
         raise InputError("quasirandom structures need one element per state")
-    (numbers,) = atom_counts(mixture, weights)
+    counts = atom_counts(mixture, weights)
     atoms = mixture.pure([0])
+    how = {"method": "sqs", "seed": seed, "iterations": iterations}
+    (numbers,) = counts
     present = {e[0]: n for e, n in zip(elements, numbers, strict=True) if n}
     if len(present) == 1:
         atoms.symbols[sites] = next(iter(present))
-        return atoms
+        return _made(atoms, mixture, counts, **how)
     config = sqsgenerator.parse_config(
         {
             "iterations": iterations,
@@ -105,7 +171,12 @@ def sqs(mixture: Mixture, weights: Sequence[float], seed: int, iterations: int =
     _, equally_good = sqsgenerator.optimize(config)[0]
     # their order, and with it the package's own best(), changes from call to call
     atoms.numbers[:] = min(list(result.species) for result in equally_good)
-    return atoms
+    return _made(atoms, mixture, counts, **how)
+
+
+def _require_atoms(mixture: Mixture, what: str) -> None:
+    if mixture.has_vacancies:
+        raise InputError(f"{what} are not made of sites that may be empty: take random cells")
 
 
 @dataclass(frozen=True)
@@ -127,9 +198,11 @@ def distinct_orderings(
     """
     if len(mixture.sublattices) != 1 or mixture.n_states != (2,):
         raise InputError("orderings are enumerated for one sublattice with two states")
+    _require_atoms(mixture, "orderings")
     states = mixture.sublattices[0]
     sites = sorted(states[0])
-    ((_, n_second),) = atom_counts(mixture, weights)
+    counts = atom_counts(mixture, weights)
+    ((_, n_second),) = counts
     if comb(len(sites), n_second) > _MOST_COLOURINGS:
         raise InputError(
             f"{comb(len(sites), n_second)} arrangements of {n_second} among {len(sites)} sites are "
@@ -147,6 +220,8 @@ def distinct_orderings(
         for n in chosen:
             atoms.symbols[sites[n]] = states[1][sites[n]]
         symbol = spglib.get_symmetry_dataset(_spglib_cell(atoms), symprec).international
+        how = {"method": "ordering", "degeneracy": len(images), "spacegroup": symbol}
+        atoms = _made(atoms, mixture, counts, **how)
         found.append(Ordering(atoms, len(images), symbol))
     return sorted(found, key=lambda ordering: (ordering.degeneracy, ordering.spacegroup))
 

@@ -74,6 +74,10 @@ class ModelFamily:
     # "package.module:function", imported when a model is opened, and called with
     # (name, path, device, dtype, evaluator), see potential.open; it returns a Backend
     opener: str
+    # whether the opener takes a keyword head; it is given where the user chose one
+    heads: bool = False
+    # whether models in files may take a charge and a spin, which their backends say when opened
+    charged: bool = False
     # suffixes of files that are models of this family; of a .json, only if it says so
     suffixes: tuple[str, ...] = ()
     # the models that have names; downloads nothing
@@ -340,6 +344,7 @@ BUILT_IN = (
     ModelFamily(  # the first: a JSON file that names no backend is of its format
         "embedded",
         f"{_BACKENDS}.mace:open_embedded",
+        heads=True,
         suffixes=(".json",),
         cards=_shipped_cards,
         files=_with_tensors,
@@ -347,6 +352,8 @@ BUILT_IN = (
     ModelFamily(
         "mace",
         f"{_BACKENDS}.mace:open_pickle",
+        heads=True,
+        charged=True,
         suffixes=(".model",),
         cards=_foundation_cards,
         fetch=_download,

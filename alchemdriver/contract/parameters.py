@@ -68,6 +68,13 @@ def _share(key: str, text: str) -> float:
     return value
 
 
+def _multiplicity(key: str, text: str) -> float:
+    value = _number(key, text)
+    if value < 0:
+        raise InputError(f"parameter '{key}': expected a multiplicity 2S + 1, got {value:g}")
+    return value
+
+
 def _stiffness(key: str, text: str) -> float:
     value = _number(key, text)
     if value <= 0:
@@ -158,8 +165,12 @@ def _other_in_digest(run: RunInput, model: str) -> dict[str, Any]:
     return {} if name is None else {"other": shelf.model_digest(name, run.folder)}
 
 
-def _scale_in_digest(run: RunInput, model: str) -> dict[str, Any]:
-    return {} if run.parameters.scale is None else {"scale": repr(run.parameters.scale)}
+def _where_given(name: str) -> Callable[[RunInput, str], dict[str, Any]]:
+    def covered(run: RunInput, model: str) -> dict[str, Any]:
+        value = getattr(run.parameters, name)
+        return {} if value is None else {name: repr(value)}
+
+    return covered
 
 
 def _masses_as_run(run: RunInput) -> str:
@@ -178,6 +189,36 @@ KEYS: dict[str, Key] = {
             digest=lambda run, model: {"model": model},
             resume=True,
             replicas=True,
+        ),
+        Key(
+            "head",
+            "head of a multi-head MACE model; default: the only one, or 'Default'",
+            "`omat_pbe`",
+            digest=_where_given("head"),
+            resume=True,
+            replicas=True,
+            result="head",
+        ),
+        Key(
+            "charge",
+            "total charge of the cell, for models that take one; default: what the model assumes",
+            "`-1`",
+            "e",
+            _number,
+            digest=_where_given("charge"),
+            resume=True,
+            replicas=True,
+            result="charge",
+        ),
+        Key(
+            "spin",
+            "spin multiplicity 2S + 1 of the cell, for models that take one; default: the model's",
+            "`2`",
+            read=_multiplicity,
+            digest=_where_given("spin"),
+            resume=True,
+            replicas=True,
+            result="spin",
         ),
         Key(
             "alchemy",
@@ -221,7 +262,7 @@ KEYS: dict[str, Key] = {
             "final scale T0/T of 'model->scaled', e.g. 0.25 from 300 K to 1200 K",
             "`0.25`",
             read=_ratio,
-            digest=_scale_in_digest,
+            digest=_where_given("scale"),
             resume=True,
             replicas=True,
         ),
@@ -400,6 +441,9 @@ class Parameters:
     """The checked ``<parameters>`` dictionary; None means that the key is absent."""
 
     model: str
+    head: str | None
+    charge: float | None  # e, of the cell
+    spin: float | None  # 2S + 1, of the cell
     alchemy: str
     lam: float
     schedule: str | None

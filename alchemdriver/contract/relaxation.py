@@ -20,6 +20,7 @@ class Relaxation:
     most_steps: Count = 2000
     keep_symmetry: bool = True
     dtype: Annotated[str, OneOf(DTYPES)] = "float64"
+    head: str | None = None  # of a multi-head model
 
     def write(self, path: Path) -> None:
         _FORMAT.write(path, self)

@@ -35,6 +35,7 @@ class Common:
     formula_units: Count | None = None
     route: Annotated[str, OneOf(ROUTES)] = "both"
     beads: Count = 1  # of mean structures and switches; springs come from classical dynamics
+    head: str | None = None  # of a multi-head model
 
     def __post_init__(self) -> None:
         check(self)

@@ -36,11 +36,15 @@ __all__ = [
     "ModelCard",
     "ModelFamily",
     "catalogue",
+    "check_options",
     "files_of",
     "find",
     "foreign",
     "is_file",
     "model_digest",
+    "require_neutral",
+    "unknown",
+    "without",
 ]
 
 log = logging.getLogger(__name__)
@@ -91,9 +95,18 @@ def find(name: str, folder: Path = Path(".")) -> Model:
             raise ModelError(f"model file {path} does not exist")
         family = shelf.family_of(path)
         return Model(name, family, path, shelf.packages.get(family.name))
+    raise ModelError(unknown(name))
+
+
+def unknown(name: str) -> str:
+    """The message about *name*, which is neither a file nor a model's."""
+    shelf = _shelf()
     known = [card.name for card in catalogue()]
+    kinds = [n for n in known if n.startswith(f"{name}-")]
+    if kinds:
+        return f"model '{name}' is of several kinds, name one: {', '.join(kinds)}"
     left_out = "".join(f"; {fault}" for fault in shelf.faults)
-    raise ModelError(
+    return (
         f"unknown model '{name}'{did_you_mean(name, known)}; expected a path to a "
         f"{' or '.join(shelf.suffixes)} file, or one of {', '.join(known)}{left_out}"
     )
@@ -117,6 +130,38 @@ def catalogue() -> list[ModelCard]:
 def is_file(name: str) -> bool:
     """Whether *name* means a file: by its suffix, which no model's name has."""
     return Path(name).suffix in _shelf().suffixes
+
+
+def check_options(name: str, head: str | None, charge: float | None, spin: float | None) -> None:
+    """Raises ModelError if the model *name* cannot have that head, charge (e) or spin (2S + 1).
+
+    Opens and fetches nothing: what only the opened model can tell passes.
+    """
+    shelf = _shelf()
+    named = [f for f in shelf.families if any(card.name == name for card in shelf.cards(f))]
+    if not named and not (is_file(name) and Path(name).is_file()):
+        return  # find says what is wrong with it
+    family = named[0] if named else shelf.family_of(Path(name))
+    if head is not None and not family.heads:
+        raise ModelError(without(name, "heads", f"head '{head}'"))
+    if named or not family.charged:
+        require_neutral(name, charge, spin)
+
+
+def require_neutral(name: str, charge: float | None, spin: float | None) -> None:
+    """Raises ModelError unless *charge* (e) and *spin* (2S + 1) are those of a neutral singlet."""
+    if charge:
+        raise ModelError(without(name, "total charge", f"charge {charge:g}"))
+    if spin not in (None, 0.0, 1.0):  # 0: the S of a singlet, in other conventions
+        raise ModelError(without(name, "spin", f"spin {spin:g}"))
+
+
+def without(name: str, what: str, given: str) -> str:
+    """The message about *given*, of which the model *name* knows nothing."""
+    return (
+        f"model '{name}' takes no {what}, and {given} would change nothing: choose a model that "
+        "does, or remove it from the structure file or the options"
+    )
 
 
 def files_of(path: Path) -> list[Path]:

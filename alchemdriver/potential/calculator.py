@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from ase import Atoms
@@ -27,6 +27,24 @@ if TYPE_CHECKING:
 __all__ = ["AlchemicalCalculator"]
 
 
+class _Results(dict[str, Any]):
+    """ASE's own properties, and beside them ``weight_gradient``.
+
+    It is read like the others, but is none of the keys: whoever passes results on, such as
+    ``SinglePointCalculator(atoms, **calc.results)``, may pass only properties that ASE knows.
+    """
+
+    weight_gradient: np.ndarray  # (k,) eV
+
+    def __contains__(self, name: object) -> bool:
+        return name == "weight_gradient" or super().__contains__(name)
+
+    def __missing__(self, name: str) -> np.ndarray:
+        if name == "weight_gradient":
+            return self.weight_gradient
+        raise KeyError(name)
+
+
 class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no types
     """E(x, λ) of eqs. 4–7 for one list of sites.
 
@@ -39,12 +57,17 @@ class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no type
     Results: ``energy`` eV, ``forces`` (N, 3) eV/Å, ``weight_gradient`` (k,) eV and, for a cell
     with a volume, ``stress`` (6,) eV/Å³ in ASE's order xx, yy, zz, yz, xz, xy.  ``free_energy`` is
     the same number as ``energy``: ASE means by it the energy whose derivatives the forces are.
+    ``weight_gradient`` is no key of ``results``, since it is none of ASE's properties.
 
     The elements that *atoms* carry at alchemical sites do not enter the energy, but must stay the
     same: later atoms must have the species of the first.  ``model`` is a name, a path (relative
     to the working directory) or a Backend.  ``groups`` (k,) says which states compete for sites;
     by default all are one group.  ``evaluator`` of a named MACE model: see ``MaceBackend``; other
     ones than 'stock' are compared with stock modules on *atoms* first.
+
+    ``head`` chooses among those of a multi-head model.  ``charge`` (e) and ``spin`` (2S + 1) of the
+    cell are for models that take them; where they are not given, ``atoms.info['charge']`` and
+    ``['spin']`` count, as for mace's own calculator.  They hold at any weights.
 
     Raises InputError for wrong sites, states or weights, ModelError for the model.
     """
@@ -67,6 +90,9 @@ class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no type
         dtype: str = "float64",
         groups: Sequence[int] | None = None,
         evaluator: str = "auto",
+        head: str | None = None,
+        charge: float | None = None,
+        spin: float | None = None,
     ):
         super().__init__()
         self._numbers = atoms.numbers.copy()
@@ -74,11 +100,16 @@ class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no type
         self._n_weights = sites.n_weights
         self.set_weights(weights)
         if isinstance(model, (str, Path)):
-            model = open_model(str(model), Path("."), device, dtype, evaluator)
+            model = open_model(str(model), Path("."), device, dtype, evaluator, head)
+        elif head is not None:
+            raise InputError("head: a Backend has its own, give it there")
+        self._given = {"charge": charge, "spin": spin}
+        self._state = self._charge_and_spin(atoms)
+        self._backend = model.of_charge(*self._state)
         symbols = tuple(atoms.get_chemical_symbols())
         structure = Structure(symbols, atoms.positions, atoms.cell.array, tuple(atoms.pbc))
-        check_evaluator(model, sites, structure)
-        self._potential = model.potential(sites)
+        check_evaluator(self._backend, sites, structure)
+        self._potential = self._backend.potential(sites)
 
     @property
     def weights(self) -> np.ndarray:
@@ -105,6 +136,22 @@ class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no type
         self._weights = new
         self.reset()  # ASE compares atoms only; without this it would serve the old energy
 
+    def _charge_and_spin(self, atoms: Atoms) -> tuple[float | None, float | None]:
+        """As given, or as *atoms* say; None: neither does.  InputError for what is no number."""
+        found = []
+        for name, given in self._given.items():
+            value = atoms.info.get(name) if given is None else given
+            try:
+                found.append(None if value is None else float(value))
+            except (TypeError, ValueError):
+                raise InputError(f"{name}: expected a number, got {value!r}") from None
+        return found[0], found[1]
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What differs from the atoms of ``results``, charge and spin in ``info`` included."""
+        changes: list[str] = super().check_state(atoms, tol)
+        return changes + ["info"] * (self._charge_and_spin(atoms) != self._state)
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -120,17 +167,17 @@ class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no type
             )
         super().calculate(atoms, properties, system_changes)
         self.results = {}
+        state = self._charge_and_spin(atoms)
+        if state != self._state:
+            self._potential = self._backend.of_charge(*state).potential(self._potential.sites)
+            self._state = state
         found = self._potential.evaluate(
             atoms.get_positions(), atoms.cell.array, tuple(atoms.pbc), self._weights
         )
         if not (np.isfinite(found.energy) and np.isfinite(found.forces).all()):
             raise RunError("energy or forces are not finite: atoms may overlap")
-        self.results = {
-            "energy": found.energy,
-            "free_energy": found.energy,
-            "forces": found.forces,
-            "weight_gradient": found.weight_gradient,
-        }
+        self.results = _Results(energy=found.energy, free_energy=found.energy, forces=found.forces)
+        self.results.weight_gradient = found.weight_gradient
         volume = abs(np.linalg.det(atoms.cell.array))
         if volume > 0.0:
             self.results["stress"] = full_3x3_to_voigt_6_stress(-found.virial / volume)

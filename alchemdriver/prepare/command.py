@@ -12,7 +12,7 @@ from ..contract.text import parse_numbers, parse_supercell
 from .protocols import Protocol
 from .render import Settings
 from .run_folder import prepare
-from .structure import notes, read_structure
+from .structure import read_structure
 from .windows import nodes, prepare_windows
 
 
@@ -33,7 +33,9 @@ def prepare_runs(
         beads=given.get("beads"),
         seed=given.get("seed"),
     )
-    atoms = read_structure(structure, parse_supercell(given["supercell"]))
+    atoms = read_structure(
+        structure, parse_supercell(given["supercell"]), given.get("index"), parameters.keys()
+    )
     replicas = given.get("replicas", 1)
     if protocol.at_several_lambdas:
         at = nodes(given.get("windows"), given.get("lambdas"))
@@ -43,7 +45,7 @@ def prepare_runs(
     return [
         f"{len(atoms)} atoms, {len(folders)} run(s) in {folder}",
         describe(read_input(folders[0])),
-        *notes(atoms),
+        *atoms.remarks,
         f"start with: alchemdriver run {folder}",
     ]
 

@@ -40,11 +40,15 @@ def model_names(incomplete: str) -> list[str]:
 
 
 MODEL = Option("model", str, "demo", "Name or file; see 'alchemdriver models'.", "a model")
+HEAD = Option("head", str, "omat_pbe")
+CHARGE = Option("charge", float, "-1")
+SPIN = Option("spin", float, "2")
 TEMPERATURE = Option("temperature", str, "300", "K", "a temperature (K)")
 TEMPERATURES = replace(TEMPERATURE, help="K; one or several, e.g. '100 300'")
 PRESSURE = Option("pressure", float, "1", "bar", "a pressure (bar)")
 TIMESTEP = Option("timestep", float, "2", "fs", "a timestep (fs)")
 SUPERCELL = Option("supercell", str, "2x2x2", "e.g. 2x2x2", default="1x1x1")
+INDEX = Option("index", int, "-1", "Frame of a file with several, from 0; -1: the last.")
 BEADS = Option("beads", int, "16", "Path-integral beads.")
 SEED = Option("seed", int, "20404", "Of the first run.")
 REPLICAS = Option("replicas", int, "4", "Independent runs, seeds counted up.")
@@ -79,6 +83,7 @@ CHEMICAL_POTENTIAL = Option(
     "chemical_potential", str, "'I=-1.5'", "Of what leaves a compound, eV per atom: 'I=-1.5'."
 )
 SECOND_PHASE = Option("second_phase", Path, "delta.cif", "The other phase, for ΔΔG.")
+SECOND_INDEX = replace(INDEX, name="second_index", help="Frame of the other phase's file.")
 SECOND_SUPERCELL = replace(SUPERCELL, name="second_supercell", help="Of the other phase.")
 N_WS = Option("n_ws", int, "16", "N_WS of eq. 19; default: by spglib.", least=1)
 FORMULA_UNITS = Option("formula_units", int, "8", "Default: from the elements.", least=1)

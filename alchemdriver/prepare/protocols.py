@@ -118,13 +118,26 @@ STAGES = "Calculations in stages"
 
 _MODEL = (o.MODEL, o.TEMPERATURE)
 _ALCHEMY = (*_MODEL, o.ALCHEMY)
-_RUN = (o.SUPERCELL, o.TIMESTEP, o.MASSES_FILE, o.DTYPE, o.SEED, o.REPLICAS)
+_RUN = (
+    o.SUPERCELL,
+    o.INDEX,
+    o.HEAD,
+    o.CHARGE,
+    o.SPIN,
+    o.TIMESTEP,
+    o.MASSES_FILE,
+    o.DTYPE,
+    o.SEED,
+    o.REPLICAS,
+)
 # of elements, to void, or of the model
 _CHANGE = (o.TETHER, o.MASSES, o.INTERPOLATION, o.OTHER, o.BEADS, *_RUN)
 _SCHEDULE = (o.EQUILIBRATE, o.SWITCH, o.CYCLES, o.SCHEDULE)
 _STAGES = (o.MODEL, o.TEMPERATURES, o.PRESSURE, o.TIMESTEP)
 _OF_STAGES = (
     o.SUPERCELL,
+    o.INDEX,
+    o.HEAD,
     o.STEPS_OF_AVERAGES,
     *_SCHEDULE,
     o.REPLICAS_OF_SWITCHES,
@@ -265,7 +278,7 @@ PROTOCOLS = (
         "ΔG of changing elements in one or two phases, by two routes",
         STAGES,
         (*_STAGES, o.ALCHEMY),
-        (o.SECOND_PHASE, o.SECOND_SUPERCELL, o.ROUTE, *_OF_STAGES),
+        (o.SECOND_PHASE, o.SECOND_SUPERCELL, o.SECOND_INDEX, o.ROUTE, *_OF_STAGES),
         without_beads="changes masses, which with beads needs a mass leg: prepare "
         "switch-pimd-npt runs and add it with 'alchemdriver mass-leg'",
     ),

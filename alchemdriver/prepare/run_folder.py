@@ -47,7 +47,8 @@ def prepare(
 ) -> list[Path]:
     """Write *folder* (or ``folder/replica-1`` …) with ``input.xml`` and all it needs.
 
-    parameters: keys of the contract, as strings; they replace the template's.  Replica r gets the
+    parameters: keys of the contract, as strings; they replace the template's, and what *structure*
+    says of head, charge and spin.  Replica r gets the
     seed plus r − 1.  Returns the folders.  Raises InputError for anything that does not fit, before
     anything is written; a folder that already holds an input is never overwritten.
     """
@@ -59,7 +60,9 @@ def prepare(
     template = tree.template_of(known)
     own = tree.get_parameters(template)
     _check_options(known, own, parameters, settings)
-    merged = {**own, **parameters}
+    said = {"head": structure.head, "charge": structure.charge, "spin": structure.spin}
+    said = {name: str(value) for name, value in said.items() if value is not None}
+    merged = {**own, **said, **parameters}
     sources = sources_of(merged, parameters)
     merged |= {key: source.name for key, source in sources.items() if key in KEYS}
     if "," in "".join(merged.values()):
@@ -69,8 +72,14 @@ def prepare(
         merged["masses_file"] = MASSES
     checked = check_parameters(merged)
     transformation = parse_alchemy(checked.alchemy, structure.symbols)
-    for model in filter(None, (checked.model, checked.other)):
-        check_elements(model, transformation)
+    named = (
+        (parameters.get("model", checked.model), checked.head),
+        (parameters.get("other", checked.other), None),
+    )
+    for model, head in named:
+        if model is not None:
+            check_elements(model, transformation)
+            shelf.check_options(model, head, checked.charge, checked.spin)
 
     folder = Path(folder)
     targets = [folder] if replicas == 1 else [folder / f"replica-{r + 1}" for r in range(replicas)]

@@ -3,45 +3,97 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms, FixCartesian, FixScaled
-from ase.data import atomic_masses
 
 from ..contract.transformation import element
 from ..contract.xyz import read_xyz, standard_orientation
 from ..errors import InputError
 from ..records import Structure
+from . import contents
+from .occupancy import rounding
 
 _MOST_ATOMS = 1_000_000  # far more than one GPU holds; keeps a typing error out of memory
 
 
-def read_structure(path: Path | str, supercell: tuple[int, int, int] = (1, 1, 1)) -> Structure:
+def read_structure(
+    path: Path | str,
+    supercell: tuple[int, int, int] = (1, 1, 1),
+    index: int | None = None,
+    given: Collection[str] = (),
+) -> Structure:
     """Anything ASE reads, repeated and turned to i-PI's orientation.
 
-    Masses that are not the elements' own, and atoms that the file holds, come along.  Raises
-    InputError if it cannot be read, has no three-dimensional cell, unknown species, sites that are
-    not whole atoms, or constraints that i-PI does not know.
+    index: which frame of a file with several, from 0, or from the end if negative.  given: what of
+    ``head``, ``charge`` and ``spin`` the user says, so that the file need not be asked.
+
+    Masses that are not the elements' own, atoms that the file holds, head, charge and spin come
+    along; ``remarks`` say so, and what is not used.  Raises InputError if it cannot be read, has
+    several frames and no *index* says which, no three-dimensional cell, unknown species, sites that
+    are not whole atoms, constraints that i-PI does not know, or a spin that a supercell leaves
+    open.
     """
+    path = Path(path)
+    atoms = read_atoms(path, index)
+    contents.reject_disorder(atoms, path)
+    return structure_of(atoms, path, supercell, given)
+
+
+def read_atoms(path: Path, index: int | None = None) -> Atoms:
+    """The frame *index* of a file, as ASE reads it.  Raises InputError."""
     import ase.io
 
-    path = Path(path)
     if not path.exists():
         raise InputError(f"structure {path} does not exist")
     try:
-        atoms = ase.io.read(path)
+        frames = ase.io.iread(path, index=":")
+        atoms = next(frames, None)
+        n = 1 if atoms is not None else 0
+        if index is None:
+            n += sum(1 for _ in frames)
+        elif index != 0:
+            kept = [atoms, *frames] if atoms is not None else []
+            n = len(kept)
+            atoms = kept[index] if -n <= index < n else None
     except Exception as err:  # ASE's readers raise many kinds
         reason = (str(err).splitlines() or [type(err).__name__])[0]
         raise InputError(f"structure {path} cannot be read by ASE: {reason}") from None
+    if n == 0:
+        raise InputError(f"structure {path} has no atoms")
+    if atoms is None:
+        raise InputError(
+            f"structure {path} has {n} frames: --index {index} is not among 0 to {n - 1}"
+        )
+    if index is None and n > 1:
+        raise InputError(
+            f"structure {path} has {n} frames: say which with --index, from 0 to {n - 1}, or "
+            "-1 for the last"
+        )
     if (
         atoms.cell.rank != 3
         and path.suffix == ".xyz"
         and "CELL" in path.read_text(encoding="utf-8", errors="replace")
     ):
+        if n > 1 or index:
+            raise InputError(
+                f"structure {path} is a trajectory of i-PI, of which only the first frame is read: "
+                "write the frame you mean into a file of its own"
+            )
         ours = read_xyz(path)  # i-PI's own format, of which ASE reads all but the cell
         atoms = ase.Atoms(ours.symbols, ours.positions, cell=ours.cell, pbc=True)
+    return atoms
+
+
+def structure_of(
+    atoms: Atoms,
+    path: Path,
+    supercell: tuple[int, int, int] = (1, 1, 1),
+    given: Collection[str] = (),
+) -> Structure:
+    """As :func:`read_structure`, from what ASE read; sites are taken as whole atoms."""
     if min(supercell) < 1:
         raise InputError(f"supercell: expected three positive numbers, got {supercell}")
     if atoms.cell.rank != 3:
@@ -50,7 +102,8 @@ def read_structure(path: Path | str, supercell: tuple[int, int, int] = (1, 1, 1)
         element(symbol, f"structure {path}")
     if not np.isfinite(atoms.positions).all():
         raise InputError(f"structure {path} has positions that are not finite")
-    total = len(atoms) * math.prod(supercell)
+    copies = math.prod(supercell)
+    total = len(atoms) * copies
     if not 0 < total <= _MOST_ATOMS:
         raise InputError(f"expected 1 to {_MOST_ATOMS} atoms, got {total}: check the supercell")
     if not atoms.pbc.all():
@@ -58,24 +111,60 @@ def read_structure(path: Path | str, supercell: tuple[int, int, int] = (1, 1, 1)
             f"structure {path} is not periodic along all three axes, but i-PI's cell is: put "
             "vacuum into the cell and set pbc to T T T"
         )
-    _reject_disorder(atoms, path)
-    held, n = _held(atoms, path), len(atoms)
+    held, n = contents.held(atoms, path), len(atoms)
+    named = contents.charge_and_head(atoms, path, copies, given)
+    masses = contents.own_masses(atoms, path)
+    remarks = [
+        _used(masses, copies * len({k // 3 for k in held}), named),
+        contents.unused(atoms),
+        rounding(atoms, path),
+    ]
+    atoms = atoms.copy()
     atoms.set_constraint()  # not all of them can be repeated by ASE
     atoms = atoms.repeat(supercell)
+    cell = np.array(atoms.cell)
+    if np.linalg.det(cell) < 0:
+        cell = cell[[1, 0, 2]]
+        remarks.append("the cell is left-handed: its vectors a and b were swapped")
     structure = Structure(
         tuple(atoms.get_chemical_symbols()),
         atoms.positions.copy(),
-        np.array(atoms.cell),
-        masses=_own_masses(atoms, path),
-        held=tuple(k + 3 * n * copy for copy in range(len(atoms) // n) for k in held),
+        cell,
+        masses=None if masses is None else masses * copies,
+        held=tuple(k + 3 * n * copy for copy in range(copies) for k in held),
+        remarks=tuple(filter(None, remarks)),
+        **named,
     )
     return standard_orientation(structure)[0]
 
 
-def whole_crystal(path: Path | str, supercell: tuple[int, int, int] = (1, 1, 1)) -> Structure:
-    """As :func:`read_structure`, for calculations in which all atoms move and have the elements'
-    own masses; InputError for a file that says otherwise."""
-    structure = read_structure(path, supercell)
+def _used(masses: tuple[float, ...] | None, held: int, named: dict[str, object]) -> str | None:
+    """One line with everything of a file that is used beyond elements and places."""
+    found = []
+    if masses is not None:
+        found.append("masses, where elements do not change")
+    if held:
+        found.append(f"{held} atoms that are held (<fixatoms>)")
+    for name, value in named.items():
+        found.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
+    return f"used of the structure file: {', '.join(found)}" if found else None
+
+
+def whole_crystal(
+    path: Path | str,
+    supercell: tuple[int, int, int] = (1, 1, 1),
+    index: int | None = None,
+    given: Collection[str] = (),
+) -> Structure:
+    """As :func:`read_structure`, and as :func:`require_whole` wants it."""
+    structure = read_structure(path, supercell, index, given)
+    require_whole(structure, path)
+    return structure
+
+
+def require_whole(structure: Structure, path: Path | str) -> None:
+    """For calculations in which all atoms move and have the elements' own masses, of a neutral
+    cell: InputError for a file that says otherwise."""
     if structure.held:
         raise InputError(
             f"structure {path} holds atoms, but here all atoms move: remove its constraints "
@@ -86,74 +175,8 @@ def whole_crystal(path: Path | str, supercell: tuple[int, int, int] = (1, 1, 1))
             f"structure {path} has masses of its own (isotopes), which are used by single runs "
             "only: remove them, or prepare a single run"
         )
-    return structure
-
-
-def notes(structure: Structure) -> list[str]:
-    """What of a file is used beyond elements and places, for the user to see."""
-    found = []
-    if structure.masses is not None:
-        found.append("masses are those of the structure file, where elements do not change")
-    if structure.held:
-        atoms = len({k // 3 for k in structure.held})
-        found.append(f"{atoms} atoms are held as in the structure file (<fixatoms>)")
-    return found
-
-
-def _reject_disorder(atoms: Atoms, path: Path) -> None:
-    """Raises InputError for sites of several elements, or partly empty ones: ASE puts a whole atom
-    of the first element there."""
-    occupancy = atoms.info.get("occupancy")
-    if not isinstance(occupancy, dict):
-        return
-    mixed = {
-        site: shares
-        for site, shares in occupancy.items()
-        if isinstance(shares, dict)
-        and (len(shares) > 1 or any(abs(float(x) - 1.0) > 1e-3 for x in shares.values()))
-    }
-    if mixed:
-        site, shares = next(iter(mixed.items()))
-        shown = " + ".join(f"{share:g} {element}" for element, share in shares.items())
+    if structure.charge is not None or structure.spin is not None:
         raise InputError(
-            f"structure {path} is disordered: {len(mixed)} of {len(occupancy)} sites are not whole "
-            f"atoms (site {site}: {shown}), and dynamics needs one configuration: write a cell of "
-            "whole atoms, or relax the mixture ('alchemdriver relax --weights')"
+            f"structure {path} has a charge or spin of its own, which are used by single runs "
+            "only: remove them, or prepare a single run"
         )
-
-
-def _own_masses(atoms: Atoms, path: Path) -> tuple[float, ...] | None:
-    """Masses (u) that the file gives, such as deuterium's; None where they are the elements'."""
-    masses = atoms.get_masses()
-    standard = atomic_masses[atoms.numbers]
-    if np.allclose(masses, standard, rtol=1e-6, atol=0.0):
-        return None
-    if not (np.isfinite(masses).all() and (masses > 0).all()):
-        raise InputError(f"structure {path}: expected positive masses (u), got {masses.min():g}")
-    return tuple(float(m) for m in masses)
-
-
-def _held(atoms: Atoms, path: Path) -> tuple[int, ...]:
-    """Coordinates 3 i + axis that the file holds."""
-    found: set[int] = set()
-    for constraint in atoms.constraints:
-        if isinstance(constraint, FixAtoms):
-            found |= {3 * int(i) + axis for i in constraint.index for axis in range(3)}
-        elif isinstance(constraint, FixCartesian):
-            # its mask is true where a coordinate is held
-            for i in constraint.index:
-                found |= {3 * int(i) + axis for axis in range(3) if constraint.mask[axis]}
-        elif isinstance(constraint, FixScaled) and np.abs(np.triu(atoms.cell, 1)).max() < 1e-6:
-            if np.abs(np.tril(atoms.cell, -1)).max() > 1e-6 and not all(constraint.mask):
-                raise InputError(
-                    f"structure {path} holds atoms along cell vectors that are not x, y and z, "
-                    "which i-PI cannot: hold whole atoms, or remove the constraint"
-                )
-            for i in constraint.index:
-                found |= {3 * int(i) + axis for axis in range(3) if constraint.mask[axis]}
-        else:
-            raise InputError(
-                f"structure {path} has a constraint that i-PI does not know "
-                f"({type(constraint).__name__}): remove it"
-            )
-    return tuple(sorted(found))

@@ -12,6 +12,7 @@ from ..contract.text import parse_numbers, parse_potentials, parse_sites, parse_
 from ..errors import InputError
 from ..prepare.protocols import Protocol
 from ..prepare.structure import whole_crystal
+from ..records import Structure
 from . import plan
 
 
@@ -31,14 +32,24 @@ def prepare_stages(
             "formula_units", "route", "beads",
         )
     }  # fmt: skip
+    structures = {structure.stem: _crystal(structure, given)}
+    if "second_phase" in given:
+        second = given["second_phase"]
+        if second.stem in structures:
+            raise InputError(f"both phases are called {second.stem}: rename a file")
+        structures[second.stem] = _crystal(second, given, "second_")
+    atoms = structures[structure.stem]
+    heads = {given.get("head", s.head) for s in structures.values()}
+    if len(heads) > 1:
+        raise InputError("the phases name different heads: choose one with --head")
     common = Common(
         model=given["model"],
         temperatures_K=parse_numbers(given["temperature"], "temperature"),
         pressure_bar=given["pressure"],
         timestep_fs=given["timestep"],
+        head=heads.pop(),
         **{new: given[old] for old, new in names.items() if old in given},
     )
-    atoms = whole_crystal(structure, parse_supercell(given["supercell"]))
     if protocol.name == "crystal":
         workflow = plan.prepare_crystal(atoms, folder, common)
     elif protocol.name == "vacancy":
@@ -51,14 +62,14 @@ def prepare_stages(
             given.get("tether"),
         )
     else:
-        phases = {structure.stem: atoms}
-        if "second_phase" in given:
-            second = given["second_phase"]
-            if second.stem in phases:
-                raise InputError(f"both phases are called {second.stem}: rename a file")
-            phases[second.stem] = whole_crystal(second, parse_supercell(given["second_supercell"]))
-        workflow = plan.prepare_transmute(phases, given["alchemy"], folder, common)
-    return describe(workflow)
+        workflow = plan.prepare_transmute(structures, given["alchemy"], folder, common)
+    remarks = [remark for s in structures.values() for remark in s.remarks]
+    return remarks + describe(workflow)
+
+
+def _crystal(path: Path, given: Mapping[str, Any], prefix: str = "") -> Structure:
+    supercell = parse_supercell(given[prefix + "supercell"])
+    return whole_crystal(path, supercell, given.get(prefix + "index"), given.keys())
 
 
 def describe(workflow: Workflow) -> list[str]:

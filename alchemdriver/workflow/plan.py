@@ -33,7 +33,7 @@ from ..contract.settings import (
 )
 from ..contract.transformation import parse_alchemy
 from ..contract.xyz import write_xyz
-from ..errors import InputError, did_you_mean
+from ..errors import InputError
 from ..paths.einstein import EINSTEIN
 from ..paths.formulas import lattice_translations
 from ..paths.plain import NONE
@@ -66,7 +66,8 @@ class Plan:
         stage = self._new(Stage(name, "relax", {"start.xyz": structure}))
         c = self.common
         (path,) = stage.inputs(self.root)
-        Relaxation(self._model_from(path.parent), c.pressure_bar, dtype=c.dtype).write(path)
+        model = self._model_from(path.parent)
+        Relaxation(model, c.pressure_bar, dtype=c.dtype, head=c.head).write(path)
         return f"{name}/relaxed.xyz"
 
     def npt(self, name: str, start: str, temperature: float, group: SpaceGroup) -> str:
@@ -177,6 +178,8 @@ class Plan:
         for path in stage.inputs(self.root):
             path.parent.mkdir(exist_ok=True)
             merged = {**own, "dtype": c.dtype, **parameters, "model": self._model_from(path.parent)}
+            if c.head is not None:
+                merged["head"] = c.head
             settings = Settings(
                 temperature=temperature,
                 pressure=c.pressure_bar if known.constant_pressure else None,
@@ -196,12 +199,8 @@ def _bring_model(root: Path, model: str) -> str:
     """A model file is copied into the folder, once; a name stays a name."""
     path = Path(model)
     if not shelf.is_file(model):
-        known = [card.name for card in shelf.catalogue()]
-        if model not in known:
-            raise InputError(
-                f"model '{model}' is no file and no name{did_you_mean(model, known)}; see "
-                "'alchemdriver models'"
-            )
+        if model not in {card.name for card in shelf.catalogue()}:
+            raise InputError(shelf.unknown(model))
         return model
     if not path.is_file():
         raise InputError(f"model: file {path} does not exist")
@@ -260,7 +259,10 @@ def prepare_vacancy(
         if missing:
             raise InputError(
                 f"the chemical potential of {', '.join(missing)} (eV per atom) is needed for eq. "
-                "12 in a compound, e.g. --chemical-potential 'I=-1.52'"
+                "12 in a compound, e.g. --chemical-potential 'I=-1.52': G per atom of a phase that "
+                "sets it, such as the pure element's by 'alchemdriver prepare crystal' with the "
+                "same model, temperature and pressure, or G per formula unit of a neighbouring "
+                "compound minus the potentials of its other elements"
             )
     group = space_group(structure)
     kept = [i for i in range(len(structure)) if i not in sites]
@@ -452,6 +454,7 @@ def _write_workflow(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not empty: choose another folder")
+    shelf.check_options(common.model, common.head, None, None)
     for structure, _ in crystals.values():
         check_elements(common.model, Transformation(structure.symbols, structure.symbols))
         if common.formula_units and any(n % common.formula_units for n in _counts(structure)):

@@ -34,7 +34,7 @@ def relax(folder: Path, device: str = "cpu") -> int:
     settings = read_settings(folder / "relax.json")
     start = read_xyz(folder / "start.xyz")
     atoms = ase.Atoms(start.symbols, start.positions, cell=start.cell, pbc=start.pbc)
-    backend = open_model(settings.model, folder, device, settings.dtype)
+    backend = open_model(settings.model, folder, device, settings.dtype, head=settings.head)
     check_stress(backend, constant_pressure=True)
     atoms.calc = AlchemicalCalculator(atoms, states=[], weights=[], model=backend)
     if settings.keep_symmetry:

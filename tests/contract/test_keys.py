@@ -75,6 +75,9 @@ POINT = PLAIN | {"mass_point": "0.1"}
 # key: (parameters, the same with that key changed)
 CHANGES = {
     "model": (PLAIN, PLAIN | {"model": "demo-fe"}),
+    "head": tuple(PLAIN | {"head": head} for head in ("pbe", "r2scan")),
+    "charge": (PLAIN, PLAIN | {"charge": "-1"}),
+    "spin": (PLAIN, PLAIN | {"spin": "2"}),
     "alchemy": (PLAIN, PLAIN | {"alchemy": "Cu[0]->Au"}),
     "other": tuple(
         PLAIN | {"alchemy": "model->other", "other": name} for name in ("demo-fe", "emt")

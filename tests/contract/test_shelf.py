@@ -239,3 +239,8 @@ def test_embedded_models_open_and_have_a_card(name):
     assert card.good_for
     assert card.size > 1000
     assert open_model(name).elements == set(card.elements)
+
+
+def test_the_name_of_several_kinds_lists_them():
+    with pytest.raises(ModelError, match=r"'mace-mp-0' is of several kinds.*mace-mp-0-small"):
+        shelf.find("mace-mp-0")

@@ -7,10 +7,12 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.fd import calculate_numerical_stress
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.filters import FrechetCellFilter
-from ase.io import Trajectory
+from ase.io import Trajectory, read, write
 from ase.md import nose_hoover_chain
 from ase.optimize import FIRE
+from ase.outputs import Properties
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from alchemdriver import AlchemicalCalculator
@@ -165,6 +167,19 @@ def test_free_energy_is_the_energy_whose_derivatives_the_forces_are(atoms):
     np.testing.assert_allclose(
         calculate_numerical_stress(atoms, eps=1e-4), atoms.get_stress(), atol=1e-8
     )
+
+
+def test_results_go_where_ase_keeps_results(atoms, tmp_path):
+    energy = atoms.get_potential_energy()
+    kept = SinglePointCalculator(atoms, **atoms.calc.results)
+    assert kept.get_property("free_energy") == kept.get_potential_energy() == energy
+    np.testing.assert_array_equal(kept.get_stress(), atoms.get_stress())
+    assert {*Properties(atoms.calc.results)} >= {"energy", "free_energy", "forces", "stress"}
+    gradient = atoms.calc.get_property("weight_gradient", atoms)
+    np.testing.assert_array_equal(atoms.calc.results["weight_gradient"], gradient)
+    for name in ("x.extxyz", "x.traj", "x.json"):
+        write(tmp_path / name, atoms)
+        assert read(tmp_path / name).get_potential_energy() == pytest.approx(energy, abs=1e-8)
 
 
 @pytest.mark.parametrize("evaluator", ["auto", "fast", "cueq", "stock"])

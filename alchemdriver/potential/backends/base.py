@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ...contract import shelf
 from ...errors import InputError, ModelError
 from ...records import PotentialEvaluation
 from ..sites import AlchemicalSites
@@ -96,6 +97,15 @@ class Backend(ABC):
     @abstractmethod
     def potential(self, sites: AlchemicalSites) -> Potential:
         """The potential of *sites*.  Raises ModelError for an element the model does not know."""
+
+    def of_charge(self, charge: float | None, spin: float | None) -> Backend:
+        """This model for a cell of total *charge* (e) and multiplicity *spin* (2S + 1).
+
+        None: as the model assumes.  Raises ModelError where it cannot tell such a cell from a
+        neutral singlet.
+        """
+        shelf.require_neutral(self.name, charge, spin)
+        return self
 
     def reference(self, sites: AlchemicalSites) -> Potential:
         """The potential of *sites* on the model's own code, whatever the evaluator."""

@@ -31,6 +31,7 @@ from ase.data import chemical_symbols
 from mace.modules import MACE
 from numpy.typing import ArrayLike
 
+from ...contract import shelf
 from ...errors import InputError, ModelError, did_you_mean
 from ...records import PotentialEvaluation
 from ..modelfile import load_model, load_pickle
@@ -46,7 +47,14 @@ from .base import (
 )
 from .cueq import converted
 from .fast_mace import FastMacePotential, reason_against
-from .mace_support import features_of, head_index, of_head, require_stock_energy, require_supported
+from .mace_support import (
+    features_of,
+    head_index,
+    of_head,
+    require_classes,
+    require_stock_energy,
+    require_supported,
+)
 from .neighbours import directed_edges, sum_rows
 
 __all__ = ["EVALUATORS", "MaceBackend", "MacePotential", "open_embedded", "open_pickle"]
@@ -143,6 +151,20 @@ class MaceBackend(Backend):
         model = self.on_cueq if self.evaluator == "cueq" else self.model
         return MacePotential(self, sites, state_features, model)
 
+    def of_charge(self, charge: float | None, spin: float | None) -> MaceBackend:
+        """See ``Backend``; of models with a joint embedding of the total charge or spin."""
+        given = {"total_charge": charge, "total_spin": spin}
+        takes = self.features.keys() & given.keys()
+        rest = [None if feature in takes else value for feature, value in given.items()]
+        shelf.require_neutral(self.name, *rest)
+        new = {f: float(v) for f, v in given.items() if f in takes and v is not None}
+        require_classes(self.model, new, self.name)
+        if new.items() <= self.features.items():
+            return self
+        charged = copy.copy(self)
+        charged.features = {**self.features, **new}
+        return charged
+
     @cached_property
     def on_cueq(self) -> MACE:
         """The model on cuEquivariance's layers; ModelError where that is not possible."""
@@ -224,18 +246,22 @@ class MaceBackend(Backend):
         return "stock"
 
 
-def open_embedded(name: str, path: Path, device: str, dtype: str, evaluator: str) -> MaceBackend:
+def open_embedded(
+    name: str, path: Path, device: str, dtype: str, evaluator: str, head: str | None = None
+) -> MaceBackend:
     """The model of the embedded format in the JSON file *path*."""
     require_device(device, dtype)
     # the backend converts: isolated-atom energies must reach it in the precision of the file
     model, _ = load_model(path)
-    return MaceBackend(model, name, device, dtype, evaluator=evaluator)
+    return MaceBackend(model, name, device, dtype, head, evaluator=evaluator)
 
 
-def open_pickle(name: str, path: Path, device: str, dtype: str, evaluator: str) -> MaceBackend:
+def open_pickle(
+    name: str, path: Path, device: str, dtype: str, evaluator: str, head: str | None = None
+) -> MaceBackend:
     """The model in the ``.model`` file *path*.  Runs the code in the pickle."""
     require_device(device, dtype)
-    return MaceBackend(load_pickle(path), name, device, dtype, evaluator=evaluator)
+    return MaceBackend(load_pickle(path), name, device, dtype, head, evaluator=evaluator)
 
 
 class MacePotential(Potential):

@@ -19,7 +19,14 @@ from ..sites import AlchemicalSites
 if TYPE_CHECKING:
     from .mace import MaceBackend
 
-__all__ = ["features_of", "head_index", "of_head", "require_stock_energy", "require_supported"]
+__all__ = [
+    "features_of",
+    "head_index",
+    "of_head",
+    "require_classes",
+    "require_stock_energy",
+    "require_supported",
+]
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +138,10 @@ def head_index(model: MACE, head: str | None, name: str) -> int:
         return 0
     default = [n for n, known in enumerate(heads) if known.lower() == "default"]
     if not default:
-        raise ModelError(f"model '{name}' has several heads, choose one: {', '.join(heads)}")
+        raise ModelError(
+            f"model '{name}' has several heads, choose one: {', '.join(heads)} (--head, the key "
+            "'head', or head=… in Python)"
+        )
     return default[0]
 
 
@@ -139,6 +149,21 @@ def of_head(values: torch.Tensor, head: int) -> float:
     """The number of *head* in a buffer that holds one per head, or one for all."""
     values = values.detach().reshape(-1)
     return float(values[head if len(values) > 1 else 0])
+
+
+def require_classes(model: MACE, features: Mapping[str, float], name: str) -> None:
+    """Raise ModelError for a feature of *features* that the joint embedding has no class for."""
+    for feature, value in features.items():
+        spec = model.embedding_specs[feature]
+        if spec["type"] != "categorical":
+            continue
+        first = -int(spec.get("offset", 0))
+        last = first + int(spec["num_classes"]) - 1
+        if value != int(value) or not first <= value <= last:
+            raise ModelError(
+                f"model '{name}': {feature.replace('_', ' ')} is a whole number from {first} to "
+                f"{last}, got {value:g}"
+            )
 
 
 def features_of(model: MACE, given: Mapping[str, float], name: str) -> dict[str, float]:

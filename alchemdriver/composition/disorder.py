@@ -1,0 +1,117 @@
+"""Crystals whose file puts shares of elements on its sites: mixtures as they stand.
+
+A site of 0.6 Pb + 0.4 Sn becomes a mixed site of two states with these weights; a site of 0.9 I one
+of two states, of which the second, *void*, has no atom.  Sites that one crystallographic site makes
+are one sublattice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.neighborlist import natural_cutoffs, neighbor_list
+
+from ..errors import InputError
+from ..prepare.occupancy import occupancies, written
+from ..prepare.structure import read_atoms, require_whole, structure_of
+from ..records import Structure
+from .mixture import VOID, Mixture
+
+__all__ = ["read_crystal", "read_mixture"]
+
+# Of the sum of covalent radii.  Bonds are longer than 0.8 of it, hydrogen's and ions' included.
+_NO_BOND = 0.7
+
+Sublattice = tuple[tuple[dict[int, str], ...], tuple[str, ...], tuple[float, ...]]
+
+
+def read_mixture(
+    path: Path,
+    alchemy: Collection[str],
+    supercell: tuple[int, int, int] = (1, 1, 1),
+    index: int | None = None,
+) -> tuple[Mixture, np.ndarray | None, tuple[str, ...]]:
+    """The crystal in *path*, turned and repeated, with its sublattices; its weights (k,) if the
+    file says them; and what is to be told of the file.
+
+    Its sublattices are those of *alchemy* (grammar of ``Mixture``), or a disordered file's own.
+    Raises InputError for neither or both, and for split positions, of which no two can be taken at
+    a time.
+    """
+    crystal, shares, kinds = read_crystal(path, supercell, index)
+    atoms = Atoms(crystal.symbols, crystal.positions, cell=crystal.cell, pbc=True)
+    if not shares:
+        return Mixture.from_text(atoms, list(alchemy)), None, crystal.remarks
+    if alchemy:
+        raise InputError(
+            f"structure {path} has mixed sites of its own ({written(next(iter(shares.values())))}, "
+            "…), which would be mixed with --alchemy: drop it, or give a file of whole atoms"
+        )
+    made = [_sublattice(sites, shares) for sites in _by_site(shares, kinds)]
+    mixture = Mixture(atoms, tuple(s for s, _, _ in made), tuple(labels for _, labels, _ in made))
+    weights = np.concatenate([w for _, _, w in made])
+    return (
+        mixture,
+        weights,
+        (*crystal.remarks, f"mixed sites of the file: {mixture.describe(weights)}"),
+    )
+
+
+def read_crystal(
+    path: Path, supercell: tuple[int, int, int], index: int | None
+) -> tuple[Structure, dict[int, dict[str, float]], np.ndarray]:
+    """The crystal with a whole atom on every site; the shares of those that are not whole; and the
+    crystallographic site (N,) of every atom."""
+    atoms = read_atoms(path, index)
+    shares = occupancies(atoms, path)
+    alike = [(z, *shares.get(i, {}).items()) for i, z in enumerate(atoms.numbers.tolist())]
+    kinds = atoms.arrays.get("spacegroup_kinds", np.array([alike.index(k) for k in alike]))
+    if shares:
+        _require_apart(atoms, shares, path)
+        atoms.info.pop("occupancy", None)
+        for column in ("occupancy", "occupancies"):
+            atoms.arrays.pop(column, None)
+    crystal = structure_of(atoms, path, supercell)
+    require_whole(crystal, path)
+    n = len(atoms)
+    copies = len(crystal) // n
+    everywhere = {i + n * copy: site for copy in range(copies) for i, site in shares.items()}
+    return crystal, everywhere, np.tile(kinds, copies)
+
+
+def _require_apart(atoms: Atoms, shares: dict[int, dict[str, float]], path: Path) -> None:
+    """Raises InputError for sites, one of them partly filled, nearer than atoms ever are."""
+    first, second, distance = neighbor_list("ijd", atoms, natural_cutoffs(atoms, mult=_NO_BOND))
+    for i, j, d in zip(first.tolist(), second.tolist(), distance.tolist(), strict=True):
+        if i in shares or j in shares:
+            told = [f"{k} ({written(shares.get(k, {atoms.symbols[k]: 1.0}))})" for k in (i, j)]
+            raise InputError(
+                f"structure {path} has split positions: sites {' and '.join(told)} are {d:.3f} Å "
+                "apart, so that not both can be filled: keep one of them, with the sum of their "
+                "shares"
+            )
+
+
+def _by_site(shares: dict[int, dict[str, float]], kinds: np.ndarray) -> list[list[int]]:
+    """The atoms of each disordered crystallographic site."""
+    found: dict[int, list[int]] = {}
+    for i in sorted(shares):
+        found.setdefault(int(kinds[i]), []).append(i)
+    return list(found.values())
+
+
+def _sublattice(sites: list[int], shares: dict[int, dict[str, float]]) -> Sublattice:
+    """States, labels and weights of sites that have the same shares; *void* is the last."""
+    of_site = shares[sites[0]]
+    states = [dict.fromkeys(sites, element) for element in of_site]
+    weights = list(of_site.values())
+    labels = list(of_site)
+    empty = 1.0 - sum(weights)
+    if empty > 1e-9:
+        states.append({})
+        weights.append(empty)
+        labels.append(VOID)
+    return tuple(states), tuple(labels), tuple(weights)
