@@ -150,7 +150,7 @@ class Port(InterfaceSocket):  # type: ignore[misc]
                     client.take_in()
             except Dropped as why:
                 # who knows the secret is honest, the line is not: it may connect again
-                self._drop(client, str(why), farewell=client.session is None)
+                self._drop(client, str(why), "a message", farewell=client.session is None)
             except OSError:
                 self._drop(client)
             else:
@@ -192,11 +192,13 @@ class Port(InterfaceSocket):  # type: ignore[misc]
         log.error(HUNG, client.process, limit)
         self._drop(client)
 
-    def _drop(self, client: Driver, why: str = "", *, farewell: bool = True) -> None:
-        """Hang up on *client*; the work that it has is queued again.  i-PI's *farewell*, EXIT,
-        tells it not to come back."""
+    def _drop(
+        self, client: Driver, why: str = "", kind: str = "", *, farewell: bool = True
+    ) -> None:
+        """Hang up on *client*; the work that it has is queued again.  Complaints of one *kind* are
+        counted together.  i-PI's *farewell*, EXIT, tells the client not to come back."""
         if why:
-            self._complaints.add(why)
+            self._complaints.add(kind or why, why)
         for requests, owner, _ in self.jobs:
             if owner is client:
                 self._requeue_disconnected(requests, client)
