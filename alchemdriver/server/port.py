@@ -1,7 +1,7 @@
 """i-PI's socket interface, which nobody can hold up.
 
-Clients come in through :class:`~.greeting.Door`; work goes out and comes back without waiting for
-any one of them.  Who sends what it must not, or too slowly, is dropped and its work handed on.
+Clients come in through :class:`~.greeting.Greeter`; work goes out and comes back without waiting
+for any one of them.  Who sends what it must not, or too slowly, is dropped and its work handed on.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from contextlib import suppress
 from ipi.interfaces.sockets import SERVERTIMEOUT, InterfaceSocket, Status
 
 from .clock import LambdaClock
-from .drivers import SILENCE, House, PatientDriver, PatientSHMDriver
-from .greeting import BACKLOG, Complaints, Door, Greeted
+from .drivers import SILENCE, Common, NonBlockingDriver, NonBlockingSHMDriver
+from .greeting import BACKLOG, Complaints, Greeted, Greeter
 from .ipi_types import Driver, Interface
 from .replies import HUNG, Dropped
 
@@ -60,15 +60,15 @@ class Port(InterfaceSocket):  # type: ignore[misc]
         if self.mode != "inet":
             os.chmod(self.sockets_prefix + self.address, 0o600)
         self.server.listen(BACKLOG)
-        self.house = House(
+        self.common = Common(
             self._complaints, self._keys, self.batch_size, self.exit_on_disconnect, self._clock
         )
         secret = None if self._secret_of is None else self._secret_of()
-        self.door = Door(self.server, secret, self._complaints)
-        self.door.start()
+        self.greeter = Greeter(self.server, secret, self._complaints)
+        self.greeter.start()
 
     def close(self) -> None:
-        self.door.close()
+        self.greeter.close()
         self._admit()  # who waited is told that it is over
         super().close()
 
@@ -91,9 +91,7 @@ class Port(InterfaceSocket):  # type: ignore[misc]
     def _admit(self, wait: float = 0.0) -> None:
         while True:
             try:
-                greeted = (
-                    self.door.greeted.get(timeout=wait) if wait else self.door.greeted.get(False)
-                )
+                greeted = self.greeter.greeted.get(wait > 0, wait)
             except queue.Empty:
                 return
             wait = 0.0
@@ -109,9 +107,9 @@ class Port(InterfaceSocket):  # type: ignore[misc]
                 self._complaints.add("too many clients")
                 return
             self._drop(useless, "too many clients")
-        kind = PatientSHMDriver if self.mode == "shm" else PatientDriver
+        kind = NonBlockingSHMDriver if self.mode == "shm" else NonBlockingDriver
         try:
-            client = kind(greeted, self.house)
+            client = kind(greeted, self.common)
         except OSError:  # gone meanwhile
             return
         self._selector.register(client, selectors.EVENT_READ, client)

@@ -348,8 +348,8 @@ def test_segments_of_two_clients_have_different_names():
     for _ in range(2):
         near, far = socket.socketpair()
         with near, far:
-            house = drivers.House(Complaints(), 4, 1, False, None)
-            driver = drivers.PatientSHMDriver(Greeted(near, True, None), house)
+            common = drivers.Common(Complaints(), 4, 1, False, None)
+            driver = drivers.NonBlockingSHMDriver(Greeted(near, True, None), common)
             names.add(driver._shm_prefix)
             driver.close()
     assert len(names) == 2
@@ -358,7 +358,7 @@ def test_segments_of_two_clients_have_different_names():
 def test_a_batch_with_two_lambdas_is_refused():
     near, far = socket.socketpair()
     with near, far:
-        house = drivers.House(Complaints(), 4, 2, False, None)
-        driver = drivers.PatientDriver(Greeted(near, True, None), house)
+        common = drivers.Common(Complaints(), 4, 2, False, None)
+        driver = drivers.NonBlockingDriver(Greeted(near, True, None), common)
         with driver, pytest.raises(RunError, match="different parameters"):
             driver.dispatch_send_batch([{"pars": "lambda : 0.1"}, {"pars": "lambda : 0.2"}])
