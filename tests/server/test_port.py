@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from ipi.interfaces import sockets
 from ipi.interfaces.sockets import InterfaceSocket
 
 from alchemdriver import units
+from alchemdriver.client import shared_memory
 from alchemdriver.client.serve import serve
 from alchemdriver.contract.address import Address
 from alchemdriver.errors import InputError, RunError
@@ -262,8 +264,11 @@ def test_a_recorded_conversation_opens_no_door(hurried, caplog):
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("mode", ["inet", "unix", "shm"])
-def test_every_way_gives_the_same_numbers(mode, batch):
+def test_every_way_gives_the_same_numbers(mode, batch, monkeypatch):
     """Batches are filled up by i-PI, and have one MAC."""
+    # both ends of the shared memory are in one process here, which keeps one list of segments
+    one_list = SimpleNamespace(unregister=lambda *segment: None)
+    monkeypatch.setattr(shared_memory, "resource_tracker", one_list)
     path = f"/tmp/alchemdriver-port-{os.getpid()}-{mode}"
     options = {} if mode == "inet" else {"path": path, "mode": mode}
     secret = SECRET if mode == "inet" else None
