@@ -23,7 +23,7 @@ from .replies import HEADER
 log = logging.getLogger(__name__)
 
 GREETING = 10.0  # s that all of it may take
-PENDING = 64  # connections that are greeted at a time; more, and the one that waits longest goes
+PENDING = 64  # connections that are greeted at a time, or wait for i-PI to take them in
 BACKLOG = 128  # connections that the kernel keeps until they are taken
 _BREATH = 0.002  # s between connections: whoever knocks must not have the processor to himself
 _GLANCE = 0.1  # s between looks at the clock
@@ -135,7 +135,7 @@ class Greeter(threading.Thread):
             pending.say(CHALLENGE + nonce if nonce else STATUS)
         except OSError:
             self._dismiss(pending)
-        if len(self._pending) > PENDING:
+        if len(self._pending) > PENDING:  # the one that is slowest goes
             self._dismiss(self._pending[0], "too many connections")
         time.sleep(_BREATH)
 
@@ -171,6 +171,9 @@ class Greeter(threading.Thread):
     def _admit(self, pending: _Pending) -> None:
         if pending.heard not in (READY, NEEDINIT):
             self._dismiss(pending, NONSENSE)
+            return
+        if self.greeted.qsize() >= PENDING:  # i-PI takes them when it has work
+            self._dismiss(pending, "too many connections")
             return
         self._forget(pending)
         self.greeted.put(Greeted(pending.sock, pending.heard == NEEDINIT, pending.session))
