@@ -79,7 +79,7 @@ class _NonBlocking:
         self.exit_on_disconnect = common.exit_on_disconnect
         self.session = greeted.session
         self.process = peer_pid(greeted.sock)
-        self.status = Status.Up | (Status.NeedsInit if greeted.needs_init else Status.Ready)
+        self.status: int = Status.Up | (Status.NeedsInit if greeted.needs_init else Status.Ready)
         self.inbox, self.outbox = bytearray(), bytearray()
         self.n_atoms = 0  # of the request that is out
         self._away = False  # a request is out

@@ -13,6 +13,7 @@ import selectors
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from ipi.interfaces.sockets import SERVERTIMEOUT, InterfaceSocket, Status
 
@@ -41,6 +42,9 @@ class Port(InterfaceSocket):  # type: ignore[misc]
     prove; None lets everybody in.
     """
 
+    clients: list[Driver]
+    jobs: list[list[Any]]  # request or list of them, client, nothing
+
     def __init__(
         self,
         stock: Interface,
@@ -49,7 +53,7 @@ class Port(InterfaceSocket):  # type: ignore[misc]
         secret_of: Callable[[], bytes] | None,
     ):
         super().__init__()
-        vars(self).update(vars(stock))
+        self.__dict__.update(vars(stock))
         self.consolidate_messages = True  # a request is one message here, whatever the input says
         self._keys, self._clock, self._secret_of = keys, clock, secret_of
         self._complaints = Complaints()
