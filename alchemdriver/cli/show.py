@@ -26,6 +26,7 @@ from ..execute.supervisor import Resources, execute
 
 log = logging.getLogger(__name__)
 
+# Consoles here have neither markup nor emoji: in names, [red] and :fire: are letters.
 SEGMENTS = {
     "hold0": "hold λ=0",
     "forward": "λ 0→1",
@@ -34,8 +35,6 @@ SEGMENTS = {
     "done": "done",
     "fixed": "fixed λ",
 }
-# names of folders, models and compositions are printed as they are: [red] and :fire: are letters
-LITERAL = {"markup": False, "emoji": False}
 PLAIN_EVERY = 10.0  # s between lines when the output is not a terminal
 
 
@@ -58,7 +57,7 @@ class Display:
 
     def say(self, line: str) -> None:
         """A line above the bars."""
-        self.bars.console.print(line, soft_wrap=True, markup=False, highlight=False)
+        self.bars.console.print(line, soft_wrap=True, markup=False, emoji=False, highlight=False)
 
     def report(self, name: str, progress: Progress, resumed: bool) -> None:
         now = time.monotonic()
@@ -73,7 +72,10 @@ class Display:
             done = progress.step >= progress.total
             self.next_line[name] = float("inf") if done else now + PLAIN_EVERY
             self.console.print(
-                f"{name}: step {progress.step}/{progress.total}  {state}", soft_wrap=True
+                f"{name}: step {progress.step}/{progress.total}  {state}",
+                soft_wrap=True,
+                markup=False,
+                emoji=False,
             )
 
 
@@ -113,7 +115,7 @@ def run_and_analyze(targets: list[Path], options: Resources, start_from: str | N
     start_from: a stage of a workflow, to be run again with all that follow.  False if the wall
     time was over before all was done.
     """
-    console = Console(stderr=True, **LITERAL)
+    console = Console(stderr=True, markup=False, emoji=False)
     display = Display(console)
     staged = [target for target in targets if is_workflow(target)]
     runs = [path for target in targets if target not in staged for path in find_runs(target)]
@@ -234,7 +236,7 @@ def evaluate_windows(inputs: list[Path], device: str) -> None:
     runs = [read_input(path) for path in inputs]
     if any(run.schedule is not None or linear_in_lambda(run) for run in runs):
         return
-    console = Console(stderr=True, **LITERAL)
+    console = Console(stderr=True, markup=False, emoji=False)
     bars = Bars(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
@@ -275,7 +277,7 @@ def gather_and_print(folders: list[Path], out: Path) -> None:
             with_error(r.per_unit, r.per_unit_se) + f" per {r.unit}",
             "–" if r.sd is None else f"{1e3 * r.sd / r.per:.2f}",
         )
-    Console(width=None if sys.stdout.isatty() else 160, **LITERAL).print(table)
+    Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False).print(table)
     for e in g.extrapolations(rows):
         sizes = ", ".join(str(n) for n in e.sizes)
         print(
@@ -296,4 +298,4 @@ def print_models() -> None:
         size = "download" if card.size is None else f"{card.size / 1e6:.1f} MB"
         table.add_row(card.name, elements, card.licence, size, card.source, card.good_for)
     width = None if sys.stdout.isatty() else 160
-    Console(width=width, **LITERAL).print(table)
+    Console(width=width, markup=False, emoji=False).print(table)

@@ -57,7 +57,7 @@ def peer_pid(sock: socket.socket) -> int:
 
 
 @dataclass(frozen=True)
-class House:
+class Common:
     """What all connections of one forcefield have in common."""
 
     complaints: Complaints
@@ -67,19 +67,19 @@ class House:
     clock: LambdaClock | None  # None: not the alchemical forcefield
 
 
-class _Patient:
+class _NonBlocking:
     """Goes in front of i-PI's driver classes.  Everything here runs in i-PI's polling thread."""
 
     shared = False  # numbers in shared memory
 
-    def __init__(self, greeted: Greeted, house: House):
+    def __init__(self, greeted: Greeted, common: Common):
         super().__init__(greeted.sock)  # type: ignore[call-arg]
-        self.house = house
-        self.batch_size = house.batch_size
-        self.exit_on_disconnect = house.exit_on_disconnect
+        self.common = common
+        self.batch_size = common.batch_size
+        self.exit_on_disconnect = common.exit_on_disconnect
         self.session = greeted.session
         self.process = peer_pid(greeted.sock)
-        self.status = Status.Up | (Status.NeedsInit if greeted.needs_init else Status.Ready)
+        self.status: int = Status.Up | (Status.NeedsInit if greeted.needs_init else Status.Ready)
         self.inbox, self.outbox = bytearray(), bytearray()
         self.n_atoms = 0  # of the request that is out
         self._away = False  # a request is out
@@ -145,7 +145,7 @@ class _Patient:
             self._answer_at = time.monotonic()
         if self._length is not None:
             return
-        most = most_extras(self.n_atoms, self.house.keys)
+        most = most_extras(self.n_atoms, self.common.keys)
         self._due, whole = frame(self.inbox, self.n_atoms, self.batch_size, self.shared, most)
         if self.session is None:
             self._length = self._due if whole else None
@@ -180,7 +180,7 @@ class _Patient:
     def initialize(self, request: int, parameters: str) -> None:
         """Also tells the client that λ follows i-PI's step; stock i-pi cannot say this, so an input
         with a schedule is refused there."""
-        if self.house.clock is not None:
+        if self.common.clock is not None:
             parameters = parameters.rstrip(" ,") + " , clock : alchemdriver"
         super().initialize(request, parameters)  # type: ignore[misc]
         self.sendall(MESSAGE["status"])
@@ -197,7 +197,7 @@ class _Patient:
             }.get(word, Status.Disconnected)
             if not self.status or self.inbox:
                 self.status = Status.Disconnected
-                self.house.complaints.add(NONSENSE)
+                self.common.complaints.add(NONSENSE)
         return self.status
 
     def dispatch_send(self, request: Request) -> bool:
@@ -242,12 +242,12 @@ class _Patient:
             kind = "broken reply"
             wrong = f"{kind} ({' '.join(str(err).split())[:200] or type(err).__name__})"
         if wrong:
-            self.house.complaints.add("a reply that cannot be", wrong)
+            self.common.complaints.add("a reply that cannot be", wrong)
             raise Disconnected() from None
         return replies
 
     def _wrong_with(self, replies: list[Reply]) -> str | None:
-        clock = self.house.clock
+        clock = self.common.clock
         if clock is None:
             return None
         # Only clients of this package know the secret, and they always say λ.
@@ -259,17 +259,17 @@ class _Patient:
         return next(filter(None, found), None)
 
 
-class PatientDriver(_Patient, Driver):  # type: ignore[misc]
+class NonBlockingDriver(_NonBlocking, Driver):  # type: ignore[misc]
     """One client, by its socket."""
 
 
-class PatientSHMDriver(_Patient, SHMDriver):  # type: ignore[misc]
+class NonBlockingSHMDriver(_NonBlocking, SHMDriver):  # type: ignore[misc]
     """One client, numbers in shared memory."""
 
     shared = True
 
-    def __init__(self, greeted: Greeted, house: House):
-        super().__init__(greeted, house)
+    def __init__(self, greeted: Greeted, common: Common):
+        super().__init__(greeted, common)
         # i-PI names segments by a file descriptor that the next client may get again while the
         # first one still opens its own: it would read another one's positions.
         self._shm_prefix += f"{secrets.token_hex(4)}_"

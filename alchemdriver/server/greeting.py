@@ -1,4 +1,4 @@
-"""The door: connections are taken and greeted in a thread of their own.
+"""Connections are taken and greeted in a thread of their own.
 
 A connection comes further only when it has proved the run's secret, where there is one, and has
 answered i-PI's question about its status.  Until then it costs a file descriptor and at most
@@ -23,7 +23,7 @@ from .replies import HEADER
 log = logging.getLogger(__name__)
 
 GREETING = 10.0  # s that all of it may take
-PENDING = 64  # connections that are greeted at a time; more, and the one that waits longest goes
+PENDING = 64  # connections that are greeted at a time, or wait for i-PI to take them in
 BACKLOG = 128  # connections that the kernel keeps until they are taken
 _BREATH = 0.002  # s between connections: whoever knocks must not have the processor to himself
 _GLANCE = 0.1  # s between looks at the clock
@@ -62,7 +62,7 @@ class Greeted:
 
 
 @dataclass(eq=False)
-class _Guest:
+class _Pending:
     sock: socket.socket
     nonce: bytes  # what it was challenged with; empty: not at all
     deadline: float
@@ -77,15 +77,15 @@ class _Guest:
             self.session.said(words)
 
 
-class Door(threading.Thread):
+class Greeter(threading.Thread):
     """Greets whoever connects to *listener*; :attr:`greeted` has those that may come in."""
 
     def __init__(self, listener: socket.socket, secret: bytes | None, complaints: Complaints):
-        super().__init__(name="door", daemon=True)
+        super().__init__(name="greeter", daemon=True)
         self.greeted: queue.SimpleQueue[Greeted] = queue.SimpleQueue()
         self._listener, self._secret, self._complaints = listener, secret, complaints
         self._selector = selectors.DefaultSelector()
-        self._guests: list[_Guest] = []  # the one that waits longest first
+        self._pending: list[_Pending] = []  # the one that waits longest first
         self._closing = threading.Event()
 
     def close(self) -> None:
@@ -99,22 +99,22 @@ class Door(threading.Thread):
         while not self._closing.is_set():
             try:
                 self._look()
-            except Exception:  # a bug of ours must not shut the door for good
+            except Exception:  # a bug of ours must not end the thread
                 log.exception("the socket server failed to greet")
                 time.sleep(_GLANCE)
-        for guest in list(self._guests):
-            self._dismiss(guest)
+        for pending in list(self._pending):
+            self._dismiss(pending)
         self._selector.close()
 
     def _look(self) -> None:
         for key, _ in self._selector.select(_GLANCE):
             if key.data is None:
                 self._accept()
-            elif key.data in self._guests:
+            elif key.data in self._pending:
                 self._listen(key.data)
         now = time.monotonic()
-        while self._guests and self._guests[0].deadline < now:
-            self._dismiss(self._guests[0], f"it did not answer within {GREETING:g} s")
+        while self._pending and self._pending[0].deadline < now:
+            self._dismiss(self._pending[0], f"it did not answer within {GREETING:g} s")
 
     def _accept(self) -> None:
         try:
@@ -122,68 +122,71 @@ class Door(threading.Thread):
         except BlockingIOError:
             return
         except OSError:  # out of file descriptors, say
-            if self._guests:
-                self._dismiss(self._guests[0], "too many connections")
+            if self._pending:
+                self._dismiss(self._pending[0], "too many connections")
             time.sleep(_GLANCE)
             return
         sock.setblocking(False)
         nonce = secrets.token_bytes(NONCE) if self._secret is not None else b""
-        guest = _Guest(sock, nonce, time.monotonic() + GREETING)
-        self._guests.append(guest)
-        self._selector.register(sock, selectors.EVENT_READ, guest)
+        pending = _Pending(sock, nonce, time.monotonic() + GREETING)
+        self._pending.append(pending)
+        self._selector.register(sock, selectors.EVENT_READ, pending)
         try:
-            guest.say(CHALLENGE + nonce if nonce else STATUS)
+            pending.say(CHALLENGE + nonce if nonce else STATUS)
         except OSError:
-            self._dismiss(guest)
-        if len(self._guests) > PENDING:
-            self._dismiss(self._guests[0], "too many connections")
+            self._dismiss(pending)
+        if len(self._pending) > PENDING:  # the one that is slowest goes
+            self._dismiss(self._pending[0], "too many connections")
         time.sleep(_BREATH)
 
-    def _listen(self, guest: _Guest) -> None:
-        proving = bool(guest.nonce) and guest.session is None
+    def _listen(self, pending: _Pending) -> None:
+        proving = bool(pending.nonce) and pending.session is None
         try:
-            data = guest.sock.recv((_PROOF_SIZE if proving else HEADER) - len(guest.heard))
+            data = pending.sock.recv((_PROOF_SIZE if proving else HEADER) - len(pending.heard))
             if not data:
-                self._dismiss(guest, UNPROVED if proving else None)
+                self._dismiss(pending, UNPROVED if proving else None)
                 return
-            guest.heard += data
-            if proving and len(guest.heard) == _PROOF_SIZE:
-                self._judge(guest)
-            elif not proving and len(guest.heard) == HEADER:
-                self._admit(guest)
+            pending.heard += data
+            if proving and len(pending.heard) == _PROOF_SIZE:
+                self._judge(pending)
+            elif not proving and len(pending.heard) == HEADER:
+                self._admit(pending)
         except BlockingIOError:
             return
         except OSError:  # it is gone
-            self._dismiss(guest)
+            self._dismiss(pending)
 
-    def _judge(self, guest: _Guest) -> None:
+    def _judge(self, pending: _Pending) -> None:
         assert self._secret is not None
-        words, guest.heard = bytes(guest.heard), bytearray()
-        session = Session(self._secret, guest.nonce, words[HEADER : HEADER + NONCE])
+        words, pending.heard = bytes(pending.heard), bytearray()
+        session = Session(self._secret, pending.nonce, words[HEADER : HEADER + NONCE])
         right = hmac.compare_digest(session.proof, words[HEADER + NONCE :])
         if not right or not words.startswith(PROOF):
-            guest.say(REFUSED)
-            self._dismiss(guest, "it does not know the run's secret")
+            pending.say(REFUSED)
+            self._dismiss(pending, "it does not know the run's secret")
             return
-        guest.session = session
-        guest.say(STATUS)
+        pending.session = session
+        pending.say(STATUS)
 
-    def _admit(self, guest: _Guest) -> None:
-        if guest.heard not in (READY, NEEDINIT):
-            self._dismiss(guest, NONSENSE)
+    def _admit(self, pending: _Pending) -> None:
+        if pending.heard not in (READY, NEEDINIT):
+            self._dismiss(pending, NONSENSE)
             return
-        self._forget(guest)
-        self.greeted.put(Greeted(guest.sock, guest.heard == NEEDINIT, guest.session))
+        if self.greeted.qsize() >= PENDING:  # i-PI takes them when it has work
+            self._dismiss(pending, "too many connections")
+            return
+        self._forget(pending)
+        self.greeted.put(Greeted(pending.sock, pending.heard == NEEDINIT, pending.session))
 
-    def _dismiss(self, guest: _Guest, why: str | None = None) -> None:
+    def _dismiss(self, pending: _Pending, why: str | None = None) -> None:
         """Hang up; *why* is logged, a connection that just left is not."""
-        if guest not in self._guests:
+        if pending not in self._pending:
             return
-        self._forget(guest)
-        guest.sock.close()
+        self._forget(pending)
+        pending.sock.close()
         if why is not None:
             self._complaints.add(why)
 
-    def _forget(self, guest: _Guest) -> None:
-        self._guests.remove(guest)
-        self._selector.unregister(guest.sock)
+    def _forget(self, pending: _Pending) -> None:
+        self._pending.remove(pending)
+        self._selector.unregister(pending.sock)

@@ -1,7 +1,7 @@
 """i-PI's socket interface, which nobody can hold up.
 
-Clients come in through :class:`~.greeting.Door`; work goes out and comes back without waiting for
-any one of them.  Who sends what it must not, or too slowly, is dropped and its work handed on.
+Clients come in through :class:`~.greeting.Greeter`; work goes out and comes back without waiting
+for any one of them.  Who sends what it must not, or too slowly, is dropped and its work handed on.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import selectors
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from ipi.interfaces.sockets import SERVERTIMEOUT, InterfaceSocket, Status
 
 from .clock import LambdaClock
-from .drivers import SILENCE, House, PatientDriver, PatientSHMDriver
-from .greeting import BACKLOG, Complaints, Door, Greeted
+from .drivers import SILENCE, Common, NonBlockingDriver, NonBlockingSHMDriver
+from .greeting import BACKLOG, Complaints, Greeted, Greeter
 from .ipi_types import Driver, Interface
 from .replies import HUNG, Dropped
 
@@ -41,6 +42,9 @@ class Port(InterfaceSocket):  # type: ignore[misc]
     prove; None lets everybody in.
     """
 
+    clients: list[Driver]
+    jobs: list[list[Any]]  # request or list of them, client, nothing
+
     def __init__(
         self,
         stock: Interface,
@@ -49,7 +53,7 @@ class Port(InterfaceSocket):  # type: ignore[misc]
         secret_of: Callable[[], bytes] | None,
     ):
         super().__init__()
-        vars(self).update(vars(stock))
+        self.__dict__.update(vars(stock))
         self.consolidate_messages = True  # a request is one message here, whatever the input says
         self._keys, self._clock, self._secret_of = keys, clock, secret_of
         self._complaints = Complaints()
@@ -60,15 +64,15 @@ class Port(InterfaceSocket):  # type: ignore[misc]
         if self.mode != "inet":
             os.chmod(self.sockets_prefix + self.address, 0o600)
         self.server.listen(BACKLOG)
-        self.house = House(
+        self.common = Common(
             self._complaints, self._keys, self.batch_size, self.exit_on_disconnect, self._clock
         )
         secret = None if self._secret_of is None else self._secret_of()
-        self.door = Door(self.server, secret, self._complaints)
-        self.door.start()
+        self.greeter = Greeter(self.server, secret, self._complaints)
+        self.greeter.start()
 
     def close(self) -> None:
-        self.door.close()
+        self.greeter.close()
         self._admit()  # who waited is told that it is over
         super().close()
 
@@ -91,9 +95,7 @@ class Port(InterfaceSocket):  # type: ignore[misc]
     def _admit(self, wait: float = 0.0) -> None:
         while True:
             try:
-                greeted = (
-                    self.door.greeted.get(timeout=wait) if wait else self.door.greeted.get(False)
-                )
+                greeted = self.greeter.greeted.get(wait > 0, wait)
             except queue.Empty:
                 return
             wait = 0.0
@@ -109,9 +111,9 @@ class Port(InterfaceSocket):  # type: ignore[misc]
                 self._complaints.add("too many clients")
                 return
             self._drop(useless, "too many clients")
-        kind = PatientSHMDriver if self.mode == "shm" else PatientDriver
+        kind = NonBlockingSHMDriver if self.mode == "shm" else NonBlockingDriver
         try:
-            client = kind(greeted, self.house)
+            client = kind(greeted, self.common)
         except OSError:  # gone meanwhile
             return
         self._selector.register(client, selectors.EVENT_READ, client)
@@ -150,7 +152,7 @@ class Port(InterfaceSocket):  # type: ignore[misc]
                     client.take_in()
             except Dropped as why:
                 # who knows the secret is honest, the line is not: it may connect again
-                self._drop(client, str(why), farewell=client.session is None)
+                self._drop(client, str(why), "a message", farewell=client.session is None)
             except OSError:
                 self._drop(client)
             else:
@@ -192,11 +194,13 @@ class Port(InterfaceSocket):  # type: ignore[misc]
         log.error(HUNG, client.process, limit)
         self._drop(client)
 
-    def _drop(self, client: Driver, why: str = "", *, farewell: bool = True) -> None:
-        """Hang up on *client*; the work that it has is queued again.  i-PI's *farewell*, EXIT,
-        tells it not to come back."""
+    def _drop(
+        self, client: Driver, why: str = "", kind: str = "", *, farewell: bool = True
+    ) -> None:
+        """Hang up on *client*; the work that it has is queued again.  Complaints of one *kind* are
+        counted together.  i-PI's *farewell*, EXIT, tells the client not to come back."""
         if why:
-            self._complaints.add(why)
+            self._complaints.add(kind or why, why)
         for requests, owner, _ in self.jobs:
             if owner is client:
                 self._requeue_disconnected(requests, client)

@@ -1,6 +1,6 @@
 """What strangers on a run's TCP port cost it, and what the port's guard costs by itself.
 
-    python -m campaigns.port FOLDER [--part cost|proven|any] [--rounds 5] [--only WORDS]
+    python -m campaigns.port FOLDER [--part cost|proven|any] [--rounds 10] [--only WORDS]
 
 Four oscillators with four beads at fixed λ: evaluations cost nothing, so that messages are all
 there is.  *cost*: steps per second of one client at a stock ``i-pi`` and at our server over a unix
@@ -8,7 +8,9 @@ socket, over TCP, and over TCP with the secret, and the server's processor time 
 side by side, but only one at a time is not stopped; ratios are to the stock server of the same
 round.  *attacks*, with the secret (``clients: proven``) and without: steps per second of the one
 honest client while an attack goes on, relative to those just before, again and again in the same
-run.  Medians over rounds.  Writes benchmarks/port.json.
+run.  With the secret the stranger is only stopped in between, so that it has all its connections;
+without, it would keep its work, and another one begins.  Writes benchmarks/port.json: ratios of
+all steps under attack to all undisturbed ones, with a standard error from the rounds.
 """
 
 from __future__ import annotations
@@ -34,8 +36,10 @@ from helpers import strangers
 from helpers.faults import free_port
 
 N, BEADS = 4, 4
-WINDOW = 2.0  # s of each measurement
-SETTLE = 0.5  # s after something has begun or ended
+WINDOW = 1.0  # s of each measurement
+SETTLE = 0.3  # s after something has begun or ended
+RAMP = 3.0  # s until an attack has all its connections
+FORK = multiprocessing.get_context("fork")
 OUT = Path(__file__).parents[2] / "benchmarks" / "port.json"
 COSTS = {  # name: (mode, clients, stock)
     "stock i-pi, TCP": ("inet", "any", True),
@@ -104,35 +108,70 @@ def rate(folder: Path) -> float:
     return (steps_of(folder) - first) / (time.monotonic() - begin)
 
 
+class Stranger:
+    """An attack in a process of its own, which can be stopped."""
+
+    def __init__(self, name: str, port: int):
+        self.arguments = name, port
+        self.process: multiprocessing.Process | None = None
+
+    def go_on(self) -> None:
+        if self.process is None:
+            name, port = self.arguments
+            attack = strangers.attacks(N)[name]
+            self.process = FORK.Process(target=attack, args=(port,), daemon=True)
+            self.process.start()
+        else:
+            os.kill(self.process.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.process = None
+
+
 def under_attack(folder: Path, clients: str, rounds: int, only: str) -> dict[str, dict]:
     # without the secret strangers take work, and may keep it that long
     port = write_run(folder, "inet", clients, timeout=2)
     found = {}
     with running(folder):
-        for name, attack in strangers.attacks(N).items():
+        for name in strangers.attacks(N):
             if only not in name:
                 continue
+            stranger = Stranger(name, port)
+            if clients == "proven":
+                stranger.go_on()
+                time.sleep(RAMP)
+                stranger.stop()
             quiet, attacked = [], []
             for _ in range(rounds):
+                time.sleep(SETTLE)
                 quiet.append(rate(folder))
-                stranger = multiprocessing.get_context("fork").Process(
-                    target=attack, args=(port,), daemon=True
-                )
-                stranger.start()
+                stranger.go_on()
                 time.sleep(SETTLE)
                 attacked.append(rate(folder))
-                stranger.kill()
-                stranger.join()
-                time.sleep(SETTLE)
-            ratios = [a / b for a, b in zip(attacked, quiet, strict=True)]
-            found[name] = {
-                "steps per second": round(statistics.median(attacked), 1),
-                "undisturbed": round(statistics.median(quiet), 1),
-                "ratio": round(statistics.median(ratios), 2),
-                "ratios of the rounds": [round(x, 2) for x in sorted(ratios)],
-            }
+                stranger.stop() if clients == "proven" else stranger.end()
+            if clients == "proven":
+                stranger.end()
+            found[name] = compared(attacked, quiet)
             print(clients, name, found[name], flush=True)
     return found
+
+
+def compared(attacked: list[float], quiet: list[float]) -> dict[str, float]:
+    ratio = sum(attacked) / sum(quiet)
+    # of a ratio of means, over rounds
+    off = [a - ratio * b for a, b in zip(attacked, quiet, strict=True)]
+    error = statistics.stdev(off) / len(off) ** 0.5 / statistics.mean(quiet)
+    return {
+        "steps per second": round(statistics.mean(attacked), 1),
+        "undisturbed": round(statistics.mean(quiet), 1),
+        "ratio": round(ratio, 2),
+        "ratio, SE": round(error, 2),
+    }
 
 
 def processor_time(process: subprocess.Popen[bytes]) -> float:
@@ -166,11 +205,8 @@ def costs(folder: Path, rounds: int) -> dict[str, dict]:
             used[name] = (processor_time(processes[0]) - time0) / (steps_of(run) - step0)
     first = rates["stock i-pi, TCP"]
     return {
-        name: {
-            "steps per second": round(statistics.median(values), 1),
-            "ratio": round(statistics.median(a / b for a, b in zip(values, first, strict=True)), 2),
-            "server's processor time per step (ms)": round(1000 * used[name], 2),
-        }
+        name: compared(values, first)
+        | {"server's processor time per step (ms)": round(1000 * used[name], 2)}
         for name, values in rates.items()
     }
 
@@ -178,7 +214,7 @@ def costs(folder: Path, rounds: int) -> dict[str, dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--part", choices=("cost", "proven", "any"), help="Default: all.")
     parser.add_argument("--only", default="", help="Attacks with this in their name.")
     args = parser.parse_args()

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from alchemdriver.cli.show import LITERAL, Display
+from alchemdriver.cli.show import Display
 from alchemdriver.execute.progress import Progress
 
 NAMES = ["[red]", "a[/]b", "[link=x]y", ":fire:", "a@b", "run 1"]
@@ -17,9 +17,7 @@ NAMES = ["[red]", "a[/]b", "[link=x]y", ":fire:", "a@b", "run 1"]
 @pytest.mark.parametrize("name", NAMES)
 def test_progress_shows_names_as_they_are(name, terminal):
     out = io.StringIO()
-    console = Console(
-        file=out, force_terminal=terminal, width=200, no_color=True, highlight=False, **LITERAL
-    )
+    console = Console(file=out, force_terminal=terminal, width=200)
     display = Display(console)
     with display.bars:
         display.report(name, Progress(1, 2, 0.5, "fixed", 300.0), resumed=False)

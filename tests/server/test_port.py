@@ -4,9 +4,12 @@ an honest client in a thread of its own.  Every result is compared exactly."""
 from __future__ import annotations
 
 import multiprocessing
+import os
 import socket
 import threading
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from ipi.interfaces import sockets
 from ipi.interfaces.sockets import InterfaceSocket
 
 from alchemdriver import units
+from alchemdriver.client import shared_memory
 from alchemdriver.client.serve import serve
 from alchemdriver.contract.address import Address
 from alchemdriver.errors import InputError, RunError
@@ -35,14 +39,17 @@ H = np.array(CELL).T * units.ANGSTROM
 class Office:
     """A forcefield that is asked by hand."""
 
-    def __init__(self, secret=SECRET, atoms=N, **options):
+    def __init__(self, secret=SECRET, atoms=N, path=None, **options):
         self.port, self.atoms, self.asked = free_port(), atoms, 0
-        interface = InterfaceSocket("127.0.0.1", self.port, mode="inet", **options)
+        options = {"mode": "inet"} | options
+        interface = InterfaceSocket(path or "127.0.0.1", self.port, sockets_prefix="", **options)
         pars = {"lambda": 0.3}
         self.forcefield = FFSocket(pars=pars, dopbc=False, interface=interface)
         secret_of = None if secret is None else lambda: secret
         self.forcefield.socket = Port(interface, 4, None, secret_of)
         self.address = Address.tcp("127.0.0.1", self.port)
+        if path is not None:
+            self.address = Address.unix(path, shared_memory=interface.mode == "shm")
 
     def __enter__(self):
         self.forcefield.start()
@@ -252,6 +259,29 @@ def test_a_recorded_conversation_opens_no_door(hurried, caplog):
     assert "does not know the run's secret" in caplog.text
 
 
+# --- ways to connect ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("mode", ["inet", "unix", "shm"])
+def test_every_way_gives_the_same_numbers(mode, batch, monkeypatch):
+    """Batches are filled up by i-PI, and have one MAC."""
+    # both ends of the shared memory are in one process here, which keeps one list of segments
+    one_list = SimpleNamespace(unregister=lambda *segment: None)
+    monkeypatch.setattr(shared_memory, "resource_tracker", one_list)
+    path = f"/tmp/alchemdriver-port-{os.getpid()}-{mode}"
+    options = {} if mode == "inet" else {"path": path, "mode": mode}
+    secret = SECRET if mode == "inet" else None
+    with Office(secret, batch_size=batch, timeout=LIMIT, **options) as office:
+        if secret is None:
+            assert Path(options["path"]).stat().st_mode & 0o777 == 0o600
+        office.client(secret)
+        for _ in range(3):
+            requests = [office.queue() for _ in range(4)]
+            for request in requests:
+                assert np.array_equal(office.answer(request), right(request))
+
+
 # --- stock clients ------------------------------------------------------------------------------
 
 
@@ -323,8 +353,8 @@ def test_segments_of_two_clients_have_different_names():
     for _ in range(2):
         near, far = socket.socketpair()
         with near, far:
-            house = drivers.House(Complaints(), 4, 1, False, None)
-            driver = drivers.PatientSHMDriver(Greeted(near, True, None), house)
+            common = drivers.Common(Complaints(), 4, 1, False, None)
+            driver = drivers.NonBlockingSHMDriver(Greeted(near, True, None), common)
             names.add(driver._shm_prefix)
             driver.close()
     assert len(names) == 2
@@ -333,7 +363,7 @@ def test_segments_of_two_clients_have_different_names():
 def test_a_batch_with_two_lambdas_is_refused():
     near, far = socket.socketpair()
     with near, far:
-        house = drivers.House(Complaints(), 4, 2, False, None)
-        driver = drivers.PatientDriver(Greeted(near, True, None), house)
+        common = drivers.Common(Complaints(), 4, 2, False, None)
+        driver = drivers.NonBlockingDriver(Greeted(near, True, None), common)
         with driver, pytest.raises(RunError, match="different parameters"):
             driver.dispatch_send_batch([{"pars": "lambda : 0.1"}, {"pars": "lambda : 0.2"}])
