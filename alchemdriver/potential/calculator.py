@@ -166,7 +166,7 @@ class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no type
                 f"{len(atoms)} atoms ({atoms.get_chemical_formula()}): make a new calculator"
             )
         super().calculate(atoms, properties, system_changes)
-        self.results = {}
+        self.results: dict[str, Any] = {}
         state = self._charge_and_spin(atoms)
         if state != self._state:
             self._potential = self._backend.of_charge(*state).potential(self._potential.sites)
@@ -176,8 +176,9 @@ class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no type
         )
         if not (np.isfinite(found.energy) and np.isfinite(found.forces).all()):
             raise RunError("energy or forces are not finite: atoms may overlap")
-        self.results = _Results(energy=found.energy, free_energy=found.energy, forces=found.forces)
-        self.results.weight_gradient = found.weight_gradient
+        results = _Results(energy=found.energy, free_energy=found.energy, forces=found.forces)
+        results.weight_gradient = found.weight_gradient
         volume = abs(np.linalg.det(atoms.cell.array))
         if volume > 0.0:
-            self.results["stress"] = full_3x3_to_voigt_6_stress(-found.virial / volume)
+            results["stress"] = full_3x3_to_voigt_6_stress(-found.virial / volume)
+        self.results = results
