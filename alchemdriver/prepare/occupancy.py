@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from ..errors import InputError
 
-__all__ = ["occupancies", "rounding", "written"]
+__all__ = ["occupancies", "require_apart", "rounding", "written"]
 
+# Of the sum of covalent radii.  Bonds are longer than 0.8 of it, hydrogen's and ions' included.
+_NO_BOND = 0.7
 # What is written as a share in a file has three digits or more.
 _WHOLE = 1e-3
 
@@ -41,6 +44,19 @@ def occupancies(atoms: Atoms, path: Path) -> dict[int, dict[str, float]]:
         if len(present) != 1 or abs(total - 1) > _WHOLE:
             found[i] = present
     return found
+
+
+def require_apart(atoms: Atoms, shares: dict[int, dict[str, float]], path: Path) -> None:
+    """Raises InputError for sites, one of them partly filled, nearer than atoms ever are."""
+    first, second, distance = neighbor_list("ijd", atoms, natural_cutoffs(atoms, mult=_NO_BOND))
+    for i, j, d in zip(first.tolist(), second.tolist(), distance.tolist(), strict=True):
+        if i in shares or j in shares:
+            told = [f"{k} ({written(shares.get(k, {atoms.symbols[k]: 1.0}))})" for k in (i, j)]
+            raise InputError(
+                f"structure {path} is disordered and has split positions: sites "
+                f"{' and '.join(told)} are {d:.3f} Å apart, so that not both can be filled: keep "
+                "one of them, with the sum of their shares"
+            )
 
 
 def rounding(atoms: Atoms, path: Path) -> str | None:
