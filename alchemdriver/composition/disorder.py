@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from ..contract.occupancy import occupancies, require_apart, written
 from ..errors import InputError
-from ..prepare.occupancy import occupancies, require_apart, written
 from ..prepare.structure import read_atoms, require_whole, structure_of
 from ..records import Structure
 from .mixture import VOID, Mixture

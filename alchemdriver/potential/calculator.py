@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from ..contract.occupancy import occupancies, written
 from ..errors import InputError, RunError
 from ..records import Structure
 from .checks import check_evaluator
@@ -106,6 +107,7 @@ class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no type
         self._given = {"charge": charge, "spin": spin}
         self._state = self._charge_and_spin(atoms)
         self._backend = model.of_charge(*self._state)
+        _reject_disorder(atoms, sites)
         symbols = tuple(atoms.get_chemical_symbols())
         structure = Structure(symbols, atoms.positions, atoms.cell.array, tuple(atoms.pbc))
         check_evaluator(self._backend, sites, structure)
@@ -182,3 +184,15 @@ class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no type
         if volume > 0.0:
             results["stress"] = full_3x3_to_voigt_6_stress(-found.virial / volume)
         self.results = results
+
+
+def _reject_disorder(atoms: Atoms, sites: AlchemicalSites) -> None:
+    """Raises InputError for sites that *atoms* say are no whole atoms and no state describes."""
+    described = {i for state in sites.states for i in state}
+    for i, shares in occupancies(atoms, "in atoms.info").items():
+        if i not in described:
+            raise InputError(
+                f"site {i} is {written(shares)} by atoms.info['occupancy'], and {atoms.symbols[i]} "
+                "would be computed: describe it by states and weights, or remove that entry if all "
+                "atoms are whole"
+            )

@@ -11,8 +11,8 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixCartesian, FixScaled
 from ase.data import atomic_masses
 
+from ..contract.occupancy import occupancies, require_apart, written
 from ..errors import InputError
-from .occupancy import occupancies, require_apart, written
 
 __all__ = ["charge_and_head", "held", "own_masses", "reject_disorder", "unused"]
 
