@@ -12,18 +12,14 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import natural_cutoffs, neighbor_list
 
+from ..contract.occupancy import occupancies, require_apart, written
 from ..errors import InputError
-from ..prepare.occupancy import occupancies, written
 from ..prepare.structure import read_atoms, require_whole, structure_of
 from ..records import Structure
 from .mixture import VOID, Mixture
 
 __all__ = ["read_crystal", "read_mixture"]
-
-# Of the sum of covalent radii.  Bonds are longer than 0.8 of it, hydrogen's and ions' included.
-_NO_BOND = 0.7
 
 Sublattice = tuple[tuple[dict[int, str], ...], tuple[str, ...], tuple[float, ...]]
 
@@ -70,7 +66,7 @@ def read_crystal(
     alike = [(z, *shares.get(i, {}).items()) for i, z in enumerate(atoms.numbers.tolist())]
     kinds = atoms.arrays.get("spacegroup_kinds", np.array([alike.index(k) for k in alike]))
     if shares:
-        _require_apart(atoms, shares, path)
+        require_apart(atoms, shares, path)
         atoms.info.pop("occupancy", None)
         for column in ("occupancy", "occupancies"):
             atoms.arrays.pop(column, None)
@@ -80,19 +76,6 @@ def read_crystal(
     copies = len(crystal) // n
     everywhere = {i + n * copy: site for copy in range(copies) for i, site in shares.items()}
     return crystal, everywhere, np.tile(kinds, copies)
-
-
-def _require_apart(atoms: Atoms, shares: dict[int, dict[str, float]], path: Path) -> None:
-    """Raises InputError for sites, one of them partly filled, nearer than atoms ever are."""
-    first, second, distance = neighbor_list("ijd", atoms, natural_cutoffs(atoms, mult=_NO_BOND))
-    for i, j, d in zip(first.tolist(), second.tolist(), distance.tolist(), strict=True):
-        if i in shares or j in shares:
-            told = [f"{k} ({written(shares.get(k, {atoms.symbols[k]: 1.0}))})" for k in (i, j)]
-            raise InputError(
-                f"structure {path} has split positions: sites {' and '.join(told)} are {d:.3f} Å "
-                "apart, so that not both can be filled: keep one of them, with the sum of their "
-                "shares"
-            )
 
 
 def _by_site(shares: dict[int, dict[str, float]], kinds: np.ndarray) -> list[list[int]]:

@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from ..contract.occupancy import occupancies, written
 from ..errors import InputError, RunError
 from ..records import Structure
 from .checks import check_evaluator
@@ -106,6 +107,7 @@ class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no type
         self._given = {"charge": charge, "spin": spin}
         self._state = self._charge_and_spin(atoms)
         self._backend = model.of_charge(*self._state)
+        _reject_disorder(atoms, sites)
         symbols = tuple(atoms.get_chemical_symbols())
         structure = Structure(symbols, atoms.positions, atoms.cell.array, tuple(atoms.pbc))
         check_evaluator(self._backend, sites, structure)
@@ -166,7 +168,7 @@ class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no type
                 f"{len(atoms)} atoms ({atoms.get_chemical_formula()}): make a new calculator"
             )
         super().calculate(atoms, properties, system_changes)
-        self.results = {}
+        self.results: dict[str, Any] = {}
         state = self._charge_and_spin(atoms)
         if state != self._state:
             self._potential = self._backend.of_charge(*state).potential(self._potential.sites)
@@ -176,8 +178,21 @@ class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no type
         )
         if not (np.isfinite(found.energy) and np.isfinite(found.forces).all()):
             raise RunError("energy or forces are not finite: atoms may overlap")
-        self.results = _Results(energy=found.energy, free_energy=found.energy, forces=found.forces)
-        self.results.weight_gradient = found.weight_gradient
+        results = _Results(energy=found.energy, free_energy=found.energy, forces=found.forces)
+        results.weight_gradient = found.weight_gradient
         volume = abs(np.linalg.det(atoms.cell.array))
         if volume > 0.0:
-            self.results["stress"] = full_3x3_to_voigt_6_stress(-found.virial / volume)
+            results["stress"] = full_3x3_to_voigt_6_stress(-found.virial / volume)
+        self.results = results
+
+
+def _reject_disorder(atoms: Atoms, sites: AlchemicalSites) -> None:
+    """Raises InputError for sites that *atoms* say are no whole atoms and no state describes."""
+    described = {i for state in sites.states for i in state}
+    for i, shares in occupancies(atoms, "in atoms.info").items():
+        if i not in described:
+            raise InputError(
+                f"site {i} is {written(shares)} by atoms.info['occupancy'], and {atoms.symbols[i]} "
+                "would be computed: describe it by states and weights, or remove that entry if all "
+                "atoms are whole"
+            )

@@ -11,8 +11,8 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixCartesian, FixScaled
 from ase.data import atomic_masses
 
+from ..contract.occupancy import occupancies, require_apart, written
 from ..errors import InputError
-from .occupancy import occupancies, written
 
 __all__ = ["charge_and_head", "held", "own_masses", "reject_disorder", "unused"]
 
@@ -40,11 +40,12 @@ def reject_disorder(atoms: Atoms, path: Path) -> None:
     mixed = occupancies(atoms, path)
     if mixed:
         site, shares = next(iter(mixed.items()))
+        require_apart(atoms, mixed, path)
         raise InputError(
             f"structure {path} is disordered: {len(mixed)} of {len(atoms)} sites are not whole "
             f"atoms (site {site}: {written(shares)}), and dynamics needs one configuration: write "
-            f"random or quasirandom cells of whole atoms with 'alchemdriver supercells {path} "
-            f"FOLDER', or relax the mixture with 'alchemdriver relax {path}'"
+            "random or quasirandom cells of whole atoms ('alchemdriver supercells'), or relax the "
+            "mixture ('alchemdriver relax')"
         )
 
 

@@ -60,8 +60,8 @@ def prepare(
     template = tree.template_of(known)
     own = tree.get_parameters(template)
     _check_options(known, own, parameters, settings)
-    said = {"head": structure.head, "charge": structure.charge, "spin": structure.spin}
-    said = {name: str(value) for name, value in said.items() if value is not None}
+    named = (("head", structure.head), ("charge", structure.charge), ("spin", structure.spin))
+    said = {name: str(value) for name, value in named if value is not None}
     merged = {**own, **said, **parameters}
     sources = sources_of(merged, parameters)
     merged |= {key: source.name for key, source in sources.items() if key in KEYS}

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from ..contract.occupancy import rounding
 from ..contract.transformation import element
 from ..contract.xyz import read_xyz, standard_orientation
 from ..errors import InputError
 from ..records import Structure
 from . import contents
-from .occupancy import rounding
 
 _MOST_ATOMS = 1_000_000  # far more than one GPU holds; keeps a typing error out of memory
 

@@ -232,12 +232,6 @@ def test_structure_without_cell(folder, refused):
     refused(*prepare(structure="molecule.xyz"), says="no three-dimensional cell")
 
 
-def test_left_handed_cell(folder, refused):
-    atoms = Atoms("Cu", cell=[[0, 4, 0], [4, 0, 0], [0, 0, 4]], pbc=True)
-    write(folder / "left.extxyz", atoms)
-    refused(*prepare(structure="left.extxyz"), says="right-handed")
-
-
 def test_atoms_without_element(folder, refused):
     write(folder / "dummy.extxyz", Atoms("CuX", [[0, 0, 0], [0, 0, 2]], cell=[4] * 3, pbc=True))
     refused(*prepare(structure="dummy.extxyz"), says="'X'")

@@ -99,8 +99,9 @@ def test_a_partly_empty_site_lies_between_full_and_empty(tmp_path):
 def test_what_cannot_be_made_of_sites_is_refused(tmp_path, text, says):
     path = tmp_path / "x.cif"
     path.write_text(text)
-    with pytest.raises(InputError, match=says):
-        read_mixture(path, ())
+    for read in (read_structure, lambda path: read_mixture(path, ())):
+        with pytest.raises(InputError, match=says):
+            read(path)
 
 
 def test_duplicates_of_whole_atoms_are_one_atom(tmp_path):

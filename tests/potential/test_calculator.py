@@ -226,3 +226,15 @@ def test_fire_relaxes_atoms_and_cell_with_mace():
     assert atoms.get_potential_energy() < before - 1e-4
     assert atoms.get_volume() != volume
     assert tuple(atoms.symbols) == structure.symbols
+
+
+def test_shares_of_a_site_are_weights_or_refused(atoms):
+    """What ASE reads from a CIF of mixed sites: whole atoms, and their shares aside."""
+    atoms.info["occupancy"] = {"0": {"Pb": 0.7, "Sn": 0.3}, "1": {"Sn": 0.3, "Pb": 0.7}}
+    atoms.info["occupancy"]["2"] = {"Cs": 1.0}
+    atoms.set_array("spacegroup_kinds", np.array([0, 0, 2]))
+    AlchemicalCalculator(atoms, STATES, [0.7, 0.3], model=BACKEND)
+    with pytest.raises(
+        InputError, match=r"site 0 is 0\.7 Pb \+ 0\.3 Sn by atoms\.info.*Pb would be"
+    ):
+        AlchemicalCalculator(atoms, [{2: "Cs"}, {}], [1.0, 0.0], model=BACKEND)

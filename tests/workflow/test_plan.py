@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
+from alchemdriver.errors import ModelError
 from alchemdriver.records import Structure
 from alchemdriver.workflow import plan
 
@@ -83,3 +84,17 @@ def test_the_path_of_a_substitution_is_as_free_as_its_less_symmetric_end(
     assert barostats(workflow, "alpha/300K/02-npt") == {initial}
     assert barostats(workflow, "alpha/300K/06-npt") == {final}
     assert barostats(workflow, "alpha/300K/09-alchemical") == {path}
+
+
+def test_a_head_is_that_of_every_stage(tmp_path):
+    """Relaxation, averages and switches of one crystal are of one energy."""
+    common = plan.Common(model="demo-fe", head="r2scan", **COMMON)
+    workflow = plan.prepare_crystal(iron(), tmp_path / "w", common)
+    inputs = [p for stage in workflow.stages for p in stage.inputs(workflow.root)]
+    assert len(inputs) >= 4
+    for path in inputs:
+        assert re.search(r"\bhead\W+r2scan\b", path.read_text(encoding="utf-8")), path
+    with pytest.raises(ModelError, match="takes no heads"):
+        plan.prepare_crystal(
+            iron(), tmp_path / "v", plan.Common(model="chgnet-0.3.0", head="pbe", **COMMON)
+        )

@@ -218,6 +218,7 @@ def test_a_compound_needs_the_chemical_potential_of_what_leaves(perovskite, tmp_
     common = ("--model", "demo", "--temperature", 500, "--pressure", 1, "--timestep", 8)
     line = refused("prepare", "vacancy", perovskite, tmp_path / "w", *common, "--site", 2)
     assert "the chemical potential of I" in line
+    assert "alchemdriver prepare crystal" in line  # which computes one
     more = (*common, "--site", 2, "--chemical-potential", "Cs=-1")
     assert "of Cs is given, but none is removed" in refused(
         "prepare", "vacancy", perovskite, tmp_path / "w", *more

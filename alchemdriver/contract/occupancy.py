@@ -10,16 +10,19 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from ..errors import InputError
 
-__all__ = ["occupancies", "rounding", "written"]
+__all__ = ["occupancies", "require_apart", "rounding", "written"]
 
+# Of the sum of covalent radii.  Bonds are longer than 0.8 of it, hydrogen's and ions' included.
+_NO_BOND = 0.7
 # What is written as a share in a file has three digits or more.
 _WHOLE = 1e-3
 
 
-def occupancies(atoms: Atoms, path: Path) -> dict[int, dict[str, float]]:
+def occupancies(atoms: Atoms, path: Path | str) -> dict[int, dict[str, float]]:
     """{atom: {element: share}} of the sites that are not whole atoms of one element.
 
     Shares that sum to 1 within their digits are divided by their sum; a smaller sum means that the
@@ -43,7 +46,20 @@ def occupancies(atoms: Atoms, path: Path) -> dict[int, dict[str, float]]:
     return found
 
 
-def rounding(atoms: Atoms, path: Path) -> str | None:
+def require_apart(atoms: Atoms, shares: dict[int, dict[str, float]], path: Path | str) -> None:
+    """Raises InputError for sites, one of them partly filled, nearer than atoms ever are."""
+    first, second, distance = neighbor_list("ijd", atoms, natural_cutoffs(atoms, mult=_NO_BOND))
+    for i, j, d in zip(first.tolist(), second.tolist(), distance.tolist(), strict=True):
+        if i in shares or j in shares:
+            told = [f"{k} ({written(shares.get(k, {atoms.symbols[k]: 1.0}))})" for k in (i, j)]
+            raise InputError(
+                f"structure {path} is disordered and has split positions: sites "
+                f"{' and '.join(told)} are {d:.3f} Å apart, so that not both can be filled: keep "
+                "one of them, with the sum of their shares"
+            )
+
+
+def rounding(atoms: Atoms, path: Path | str) -> str | None:
     """One line about shares that are 1 within their digits; None if all are 1."""
     shares = _by_kind(atoms, path) or _by_column(atoms)
     least = min((x for site in shares.values() for x in site.values()), default=1.0)
@@ -55,7 +71,7 @@ def written(site: dict[str, float]) -> str:
     return " + ".join(f"{share:g} {element}" for element, share in site.items())
 
 
-def _by_kind(atoms: Atoms, path: Path) -> dict[int, dict[str, float]]:
+def _by_kind(atoms: Atoms, path: Path | str) -> dict[int, dict[str, float]]:
     table = atoms.info.get("occupancy")
     if not isinstance(table, dict):
         return {}
@@ -63,7 +79,7 @@ def _by_kind(atoms: Atoms, path: Path) -> dict[int, dict[str, float]]:
     if not {str(kind) for kind in kinds.tolist()} <= {str(kind) for kind in table}:
         raise InputError(
             f"structure {path} has shares of sites ('occupancy') that do not say to which atoms "
-            "they belong: give the CIF, or remove them"
+            "they belong: give the CIF, or remove them if all atoms are whole"
         )
     known = {str(kind): {k: float(v) for k, v in site.items()} for kind, site in table.items()}
     # Elements on one place are entries of the file, of which ASE keeps the first: as many are
