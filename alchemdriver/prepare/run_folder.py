@@ -72,11 +72,11 @@ def prepare(
         merged["masses_file"] = MASSES
     checked = check_parameters(merged)
     transformation = parse_alchemy(checked.alchemy, structure.symbols)
-    named = (
+    models = (
         (parameters.get("model", checked.model), checked.head),
         (parameters.get("other", checked.other), None),
     )
-    for model, head in named:
+    for model, head in models:
         if model is not None:
             check_elements(model, transformation)
             shelf.check_options(model, head, checked.charge, checked.spin)
