@@ -24,6 +24,7 @@ from .corrections.mass_leg import MassLeg
 from .corrections.scaling import Curve
 from .estimators.fixed_lambda import Window
 from .estimators.holds import Hold
+from .estimators.judge import RunCheck
 from .estimators.mbar import Mbar
 from .estimators.quadrature import Quadrature
 from .estimators.switching import Estimate, WorkAnalysis
@@ -116,6 +117,7 @@ class Result:
     scaling: Curve | None = None  # G(T) of model->scaled
     sources: tuple[Provenance, ...] = ()  # of each window; replicas carry their own
     mass_leg: MassLeg | None = None  # of path-integral runs; its value is among the terms
+    checks: tuple[RunCheck, ...] = ()  # of each run: what it printed against what was asked for
 
     def total(self, method: str = "eq. 11") -> Total:
         return next(t for t in self.totals if t.method == method)

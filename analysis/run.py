@@ -25,6 +25,7 @@ from .corrections.mass_leg import leg_of, leg_warnings
 from .corrections.terms import Sum, terms_of
 from .estimators.fixed_lambda import fixed_window
 from .estimators.holds import FEW_ROWS, SHORT_HOLD, drifts, relaxation
+from .estimators.judge import check_switching, check_warnings, check_window
 from .estimators.mbar import mbar
 from .estimators.quadrature import integrate, quadrature
 from .estimators.switching import FEW_PAIRS, Estimate, WorkAnalysis, analyze_works, mean_estimate
@@ -132,9 +133,11 @@ def _switching(
     given: Given,
     extra: Sequence[Correction],
 ) -> Result:
-    runs = [switching_work(run) for run in inputs]
-    for run in runs:
-        _check_finished(run, partial)
+    runs, checks = [], []
+    for one in inputs:
+        runs.append(switching_work(one))
+        _check_finished(runs[-1], partial)
+        checks.append(check_switching(one, runs[-1]))
     temperature = common_temperature(runs)
     _check_independent(runs)
     replicas = tuple(_replica(i, r) for i, r in zip(inputs, runs, strict=True))
@@ -171,9 +174,13 @@ def _switching(
             _total(e, total, formula_units, len(inputs[0].structure))
             for e in (pooled.eq11, pooled.bar)
         ),
-        warnings=tuple(_warnings(inputs, runs, pooled, over, total.terms)),
+        warnings=(
+            *_warnings(inputs, runs, pooled, over, total.terms),
+            *check_warnings(checks, temperature, pooled.n, _stated(pooled)),
+        ),
         folder=_home(inputs),
         runs=tuple(runs),
+        checks=tuple(checks),
         scaling=scaling.switching_curve(inputs[0], runs, given.reference)
         if inputs[0].lambda_path.sweeps_temperature
         else None,
@@ -204,6 +211,8 @@ def _fixed_lambda(
     estimates = [e for e in (integral, multistate.estimate if multistate else None) if e]
     total = terms_of(inputs[0], given, extra) if estimates else Sum(1.0, (), "⟨∂H/∂λ⟩")
     warnings += [t for t in (_missing(total.terms),) if t]
+    checks = tuple(check_window(run, w) for run, w in zip(inputs, windows, strict=True))
+    warnings += check_warnings(checks, windows[0].temperature)
     return Result(
         kind="fixed_lambda",
         labels=() if all(w.complete for w in windows) else ("partial",),
@@ -227,6 +236,7 @@ def _fixed_lambda(
         if inputs[0].lambda_path.sweeps_temperature and multistate is not None
         else None,
         sources=tuple(_provenance(run) for run in inputs),
+        checks=checks,
     )
 
 
@@ -308,6 +318,11 @@ def _check_independent(runs: list[SwitchingRun]) -> None:
 
 
 # --- parts of the result ------------------------------------------------------------------------
+
+
+def _stated(pooled: WorkAnalysis) -> float | None:
+    """The smaller of the errors of ΔF, eV: what a mismatch is held against."""
+    return min((e.se for e in (pooled.eq11, pooled.bar) if e.se is not None), default=None)
 
 
 def _replica(run: RunInput, switching: SwitchingRun) -> Replica:
@@ -415,9 +430,9 @@ def _warnings(
                 f"partial: {run.folder.name} stopped at step {run.last_step} of {run.total_steps}, "
                 f"{run.pairs} of {run.cycles} pairs analysed"
             )
-    if inputs[0].ensemble == "nve":
+    if not inputs[0].thermostatted:
         yield (
-            "switches at constant energy: eq. 11 and BAR hold for canonical starts, so each switch "
+            f"switches without a thermostat ({inputs[0].ensemble}): eq. 11 and BAR hold for canonical starts, so each switch "
             "must begin from a thermostatted hold"
         )
     yield from pooled.warnings

@@ -136,6 +136,11 @@ class RunInput:
         return self.temperature
 
     @property
+    def thermostatted(self) -> bool:
+        """Whether the ensemble has a temperature of its own, so that starts are canonical."""
+        return self.ensemble not in ("", "nve", "nph")
+
+    @property
     def free_coordinates(self) -> np.ndarray:
         """How many coordinates of each atom move, (N,)."""
         free = np.full(len(self.structure), 3)

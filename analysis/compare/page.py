@@ -13,6 +13,7 @@ import numpy as np
 
 from ...contract.files import write_text
 from ...errors import AnalysisError
+from ..report.grouped import grouped
 from ..report.plots import COLOURS, STYLE
 from ..result import FILE, read_result
 
@@ -132,7 +133,7 @@ def _notes(result: WorkflowResult) -> str:
         for label, v in result.configurational.items()
     ]
     lines += [f"<li>not done: {escape(name)}</li>" for name in result.missing]
-    lines += [f"<li class=warn>{escape(w)}</li>" for w in result.warnings]
+    lines += [f"<li class=warn>{escape(w)}</li>" for w in grouped(result.warnings)]
     return f"<ul>{''.join(lines)}</ul>" if lines else ""
 
 

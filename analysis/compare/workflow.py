@@ -416,6 +416,7 @@ def workflow_summary(result: WorkflowResult, width: int = 110) -> str:
 
     from rich.console import Console
 
+    from ..report.grouped import grouped
     from ..report.text import _table, with_error
 
     text = StringIO()
@@ -463,6 +464,6 @@ def workflow_summary(result: WorkflowResult, width: int = 110) -> str:
         )
     for name in result.missing:
         console.print(f"not done: {name}")
-    for w in result.warnings:
+    for w in grouped(result.warnings):
         console.print(f"warning: {w}", soft_wrap=True, markup=False, highlight=False)
     return text.getvalue().rstrip()

@@ -91,19 +91,23 @@ class GradientSeries:
 # --- files --------------------------------------------------------------------------------------
 
 
-def read_text(path: Path) -> str:
-    """The text of *path*, or of *path*.gz; a truncated gzip file gives what can be read."""
+def read_bytes(path: Path) -> bytes:
+    """What is in *path*, or in *path*.gz; a truncated gzip file gives what can be read."""
     plain, packed = Path(path), Path(f"{path}.gz")
     found = plain if plain.is_file() or not packed.is_file() else packed
     try:
         data = found.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = _gunzip(data, found)
-        return data.decode()
     except OSError as err:
         raise AnalysisError(f"{plain} cannot be read: {err.strerror}") from None
+    return _gunzip(data, found) if data[:2] == b"\x1f\x8b" else data
+
+
+def read_text(path: Path) -> str:
+    """The text of *path*, or of *path*.gz; see :func:`read_bytes`."""
+    try:
+        return read_bytes(path).decode()
     except UnicodeDecodeError:
-        raise AnalysisError(f"{found} is not a text file") from None
+        raise AnalysisError(f"{path} is not a text file") from None
 
 
 def _gunzip(data: bytes, path: Path) -> bytes:

@@ -13,6 +13,8 @@ from ..estimators.fixed_lambda import Window
 from ..estimators.mbar import Mbar
 from ..estimators.switching import Estimate, WorkAnalysis
 from ..result import Result, Total
+from .checks import HEAD, check_rows, heading
+from .grouped import grouped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -145,7 +147,9 @@ def summary(result: Result, width: int = 110) -> str:
     if result.terms:
         rows = [_term_row(t) for t in result.terms]
         console.print(_table("Terms, as added", ["term", "value", "unit", "source"], rows))
-    for warning in result.warnings:
+    if result.checks:
+        console.print(_table(heading(result.checks), HEAD, check_rows(result.checks)))
+    for warning in grouped(result.warnings):
         console.print(f"! {warning}")
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip() + "\n"
 
@@ -251,11 +255,4 @@ def _print_switching(console: Console, result: Result, a: WorkAnalysis) -> None:
     lag = a.diagnostics.lag1
     chained = "too few to tell" if lag is None else f"lag-1 autocorrelation {lag:.2f}"
     console.print(f"independence of chained cycles: {chained}")
-    for r in result.replicas:
-        if r.first_law is not None:
-            console.print(
-                f"first law, {r.provenance.folder.rsplit('/', 1)[-1]}: drift "
-                f"{r.first_law.drift:.2e} eV/atom/ps, at most "
-                f"{r.first_law.max_deviation:.2e} eV/atom off"
-            )
     console.print()
