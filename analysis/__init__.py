@@ -46,7 +46,7 @@ _HOME = {
     "switching_work": "estimators.work",
     "dhdl_frame": "report.export",
     "analyze_workflow": "compare.workflow",
-    "workflow_summary": "compare.workflow",
+    "workflow_summary": "compare.summary",
     "write_workflow": "compare.workflow",
 }
 

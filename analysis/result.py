@@ -63,6 +63,8 @@ class Conditions:
     equilibrate: Index | None  # steps
     switch: Count | None  # steps
     cycles: Count | None
+    # Å^3, of the cell; None: constant pressure, or a file from before it was recorded
+    volume: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Total:
     per_atom_se: NotNegative | None  # eV
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """Everything that ``analyze`` found.  Energies in eV unless a field says otherwise."""
 
@@ -120,7 +122,33 @@ class Result:
     checks: tuple[RunCheck, ...] = ()  # of each run: what it printed against what was asked for
 
     def total(self, method: str = "eq. 11") -> Total:
-        return next(t for t in self.totals if t.method == method)
+        """The total by *method*, upper or lower case; AnalysisError if there is none."""
+        for t in self.totals:
+            if t.method.lower() == method.lower():
+                return t
+        known = ", ".join(t.method for t in self.totals)
+        reasons = "; ".join(w for w in self.warnings if w.startswith("no "))
+        raise AnalysisError(
+            f"no total by {method}: this result has {known or 'none'}"
+            + (f" ({reasons})" if reasons else "")
+        )
+
+    def __repr__(self) -> str:
+        """One line: what, of what, the totals, and how many warnings."""
+        c = self.conditions
+        found = [
+            f"{t.method} {t.value:.6g} ± {'?' if t.se is None else f'{t.se:.2g}'} eV"
+            for t in self.totals
+            if t.value is not None
+        ]
+        parts = [self.kind, c.alchemy, c.formula, f"{c.temperature:g} K", *found]
+        return f"<Result {', '.join([*parts, *self.labels])}; {len(self.warnings)} warnings>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from .report.html import result_html
+
+        return result_html(self)
 
 
 UNITS = {

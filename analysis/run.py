@@ -100,7 +100,7 @@ def analyze(
         if reference is not None or check is not None:
             raise AnalysisError("--reference and --check belong to model->scaled")
     elif reference is not None:
-        known = absolute(reference, first, first.temperature)
+        known = absolute(reference, first, _provenance(first), first.temperature)
     given = Given(n_ws, pressure, known)
     if first.schedule is None:
         result = _fixed_lambda(inputs, formula_units, given, terms)
@@ -248,7 +248,9 @@ def _with_check(result: Result, run: RunInput, check: str | Path | None) -> Resu
     if check is not None:
         if curve.reference is None:
             raise AnalysisError("--check needs an absolute curve: give --reference too")
-        curve = scaling.compared(curve, absolute(check, run), result.formula_units)
+        curve = scaling.compared(
+            curve, absolute(check, run, _provenance(run)), result.formula_units
+        )
     return replace(
         result,
         scaling=scaling.thinned(curve),
@@ -364,7 +366,12 @@ def _conditions(run: RunInput) -> Conditions:
     named = {
         key.result: key.seen_in_results(run) for key in (*KEYS.values(), *CONDITIONS) if key.result
     }
-    return Conditions(formula=c.formula(run.structure.symbols), natoms=len(run.structure), **named)
+    return Conditions(
+        formula=c.formula(run.structure.symbols),
+        natoms=len(run.structure),
+        volume=None if run.constant_pressure else run.volume,
+        **named,
+    )
 
 
 UNVERIFIED = "holds not verified"  # label of a switching result
@@ -432,8 +439,8 @@ def _warnings(
             )
     if not inputs[0].thermostatted:
         yield (
-            f"switches without a thermostat ({inputs[0].ensemble}): eq. 11 and BAR hold for canonical starts, so each switch "
-            "must begin from a thermostatted hold"
+            f"switches without a thermostat ({inputs[0].ensemble}): eq. 11 and BAR hold for "
+            "canonical starts, so each switch must begin from a thermostatted hold"
         )
     yield from pooled.warnings
     missing = _missing(terms)

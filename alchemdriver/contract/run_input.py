@@ -136,6 +136,11 @@ class RunInput:
         return self.temperature
 
     @property
+    def volume(self) -> float:
+        """Å^3, of the start; of the whole run at constant volume."""
+        return abs(float(np.linalg.det(self.structure.cell)))
+
+    @property
     def thermostatted(self) -> bool:
         """Whether the ensemble has a temperature of its own, so that starts are canonical."""
         return self.ensemble not in ("", "nve", "nph")

@@ -4,13 +4,13 @@ An estimate is about the ensemble that the input names.  None of its errors show
 it: a time step too long, forces that do not belong to ∂H/∂λ, a crystal that melted.  What i-PI
 prints does.  Each check has one threshold, in kT, in units of an error, or of a distance:
 
-| check        | compares                                   | says so beyond                         |
-|--------------|--------------------------------------------|----------------------------------------|
-| first law    | Δ(conserved) of each switch with its work  | ``SHARE`` of the stated error of ΔF    |
-| drift        | conserved − work, kT per atom and ps       | ``DRIFT`` and ``DRIFTED``              |
-| temperature  | kinetic, mean of the switches, and of each | ``WARMER`` and its error; ``FAR``      |
-| pressure     | mean with the barostat's                   | ``SHIFTED`` and its error              |
-| displacement | atoms from their places at the start       | ``MELTED``, ``FLEW``                   |
+| check        | compares                                   | says so beyond                       |
+|--------------|--------------------------------------------|--------------------------------------|
+| first law    | Δ(conserved) of each switch with its work  | ``SHARE_OF_…`` the stated error      |
+| drift        | conserved − work, kT per atom and ps       | ``DRIFT`` and ``DRIFTED``            |
+| temperature  | kinetic, mean of the switches, and of each | ``WARMER`` and its error; ``FAR``    |
+| pressure     | mean with the barostat's                   | ``SHIFTED`` and its error            |
+| displacement | atoms from their places at the start       | ``MELTED``, ``FLEW``                 |
 
 The works of a pair count half each, with opposite signs (eq. 11), so the part of a mismatch that
 both directions share (an integrator's drift) leaves ΔF alone: only the rest is held against it.
@@ -35,8 +35,8 @@ from .fixed_lambda import Window
 from .work import FirstLaw, SwitchingRun, SwitchingWork, first_law
 
 # The stated error of ΔF is what a reader takes for the whole of it: a mismatch of all switches
-# together may not be larger.  One run or switch alone may make half of it: a single bad work among n
-# makes the scatter from which the error comes, and so never looks larger than the error itself.
+# together may not be larger.  One run or switch alone may make half of it: a single bad work among
+# n makes the scatter from which the error comes, and so never looks larger than the error itself.
 SHARE_OF_ALL = 1.0
 SHARE_OF_ONE = 0.5
 KT_OF_ONE = 0.5  # kT; below, a switch's work still weighs in BAR as it should within a factor e^½
@@ -44,9 +44,9 @@ NEGLIGIBLE = 1e-3  # kT; a mismatch of ΔF that no error concerns itself with
 # The scatter of conserved − work at fixed λ is the integrator's own; a mismatch must exceed it.
 NOISE = 5.0
 FEW_ROWS = 20  # of a hold, to take that scatter from
-# Neighbour lists of common codes are let drift by 0.002 kT per atom and ps at 300 K (GROMACS,
-# verlet-buffer-tolerance); five times that is a time step too long.  A thermostat of time τ takes it
-# up at a kinetic temperature higher by q τ/3k: 0.3 % at 1 ps.
+# GROMACS lets its neighbour lists make 0.002 kT per atom and ps at 300 K (the default of
+# verlet-buffer-tolerance); five times that is a time step too long.  A thermostat of time τ takes
+# it up at a kinetic temperature higher by q τ/3k: 0.3 % at 1 ps.
 DRIFT = 0.01  # kT per atom and ps
 DRIFTED = 3.0  # kT of the whole cell over the run; below, a slope says nothing yet
 # Einstein crystals and entropies go with ln T: five per cent is 0.07 kT for each coordinate.
@@ -59,8 +59,8 @@ FAR = 1e-6
 # A pressure off by ΔP shifts the mean volume by ΔP σ_V²/kT: half of its own scatter is a lot.
 SHIFTED = 0.5  # σ_V
 # Crystals melt when atoms move 0.1 to 0.15 of the distance between neighbours about their places
-# (Lindemann).  About where they started a soft one may move 0.3 to 0.45: hot perovskites tilt, shear
-# and let halides change places, and stay crystals.  A liquid (1e-5 cm²/s) passes 0.7 within 10 ps.
+# (Lindemann).  About where they started, soft ones may move 0.3 to 0.45: hot perovskites tilt,
+# shear, let halides change places, and stay crystals.  A liquid (1e-5 cm²/s) passes 0.7 in 10 ps.
 MELTED = 0.7  # root mean square over the atoms
 FLEW = 2.5  # one atom, of its own distance: beyond any second neighbour, more than one hop
 _UNITS = {"bar": 1.0, "megapascal": 10.0, "gigapascal": 1e4}
@@ -119,6 +119,12 @@ class RunCheck:
     volume_shift: NotNegative | None  # σ_V, by how much the pressure that is off moves the volume
     displacement: Displacement | None  # None: no positions printed
     degrees_of_freedom: Count  # of the kinetic temperature
+
+    @property
+    def largest_mismatch(self) -> float | None:
+        """eV, of any switch; None: not printed."""
+        found = [abs(s.mismatch) for s in self.switches if s.mismatch is not None]
+        return max(found, default=None)
 
     @property
     def name(self) -> str:
@@ -332,11 +338,12 @@ def _unclosed(
             lines.append(None)
             continue
         worst = max(found, key=lambda s: abs(s.mismatch or 0.0))
+        gap = worst.mismatch or 0.0
+        stated = "not known" if se is None else f"{1e3 * se:.2g} meV"
         lines.append(
             f"{c.name}: the first law does not close: in {worst.name} the conserved quantity "
-            f"changes by {1e3 * (worst.mismatch or 0.0):+.3g} meV ({(worst.mismatch or 0.0) / t:+.2g}"
-            f" kT) besides the work; this run alone moves ΔF by {1e3 * off:+.3g} meV, the stated "
-            f"error is {'not known' if se is None else f'{1e3 * se:.2g} meV'}: ∂H/∂λ does not "
+            f"changes by {1e3 * gap:+.3g} meV ({gap / t:+.2g} kT) besides the work; this run alone "
+            f"moves ΔF by {1e3 * off:+.3g} meV, the stated error is {stated}: ∂H/∂λ does not "
             "belong to the forces, or the time step is too long"
         )
     return lines
@@ -349,7 +356,8 @@ def _drifts(c: RunCheck) -> str | None:
         return None
     return (
         f"{c.name}: the conserved quantity drifts from the work by {c.drift:+.2g} kT per atom and "
-        f"ps, above {DRIFT:g}, {c.drifted:+.3g} kT in all: energy is made or lost on the way, shorten the time step"
+        f"ps, above {DRIFT:g}, {c.drifted:+.3g} kT in all: energy is made or lost on the way, "
+        "shorten the time step"
     )
 
 
@@ -364,8 +372,8 @@ def _hot(c: RunCheck) -> str | None:
         worst = max(far, key=lambda s: abs((s.temperature or 0.0) - target))
         return (
             f"{c.name}: {worst.temperature:.4g} K in {worst.name}, the thermostat's is {target:g} K"
-            f" (canonical: {low:.3g} to {high:.3g} K): the run left its ensemble, and its works are "
-            "no result"
+            f" (canonical: {low:.3g} to {high:.3g} K): the run left its ensemble, and its works "
+            "are no result"
         )
     beyond = mean.off() and abs(mean.value - target) > WARMER * target
     if beyond or (not c.switches and not low < mean.value < high):
@@ -394,8 +402,8 @@ def _moved(c: RunCheck) -> str | None:
         return None
     if d.rms > MELTED:
         return (
-            f"{c.name}: atoms are {d.rms:.2g} times the distance to their neighbours from where they "
-            "started (root mean square): the crystal melted, changed its structure, or flew apart"
+            f"{c.name}: atoms are {d.rms:.2g} times the distance to their neighbours from where "
+            "they started (root mean square): the crystal melted, became another, or flew apart"
         )
     if d.farthest > FLEW:
         return (

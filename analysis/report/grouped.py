@@ -12,7 +12,7 @@ _WORD = re.compile(r"\b(?:forward|backward)\b")
 
 
 def grouped(lines: Iterable[str]) -> list[str]:
-    """*lines* in their order; those that differ in a name before ': ' and in numbers stand together.
+    """*lines* in their order; what differs in a name before ': ' and in numbers stands together.
 
     A group of more than ALONE is one line: how many, the first and the last name, and the text of
     the first.  Nothing is lost: result.json has every line.

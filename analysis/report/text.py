@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from io import StringIO
 from math import floor, log10
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from ..estimators.switching import Estimate, WorkAnalysis
 from ..result import Result, Total
 from .checks import HEAD, check_rows, heading
 from .grouped import grouped
+from .plain import drawn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,10 +102,10 @@ def _works(a: WorkAnalysis, result: Result) -> list[list[str]]:
 
 def summary(result: Result, width: int = 110) -> str:
     """The whole result as plain text: works, estimates, dissipation, terms, totals, warnings."""
-    from rich.console import Console
+    return drawn(lambda console: _print_result(console, result), width)
 
-    buffer = StringIO()
-    console = Console(file=buffer, width=width, force_terminal=False, highlight=False, markup=False)
+
+def _print_result(console: Console, result: Result) -> None:
     c = result.conditions
     where = f"{c.temperature:g} K"
     if c.pressure is not None:
@@ -151,7 +151,6 @@ def summary(result: Result, width: int = 110) -> str:
         console.print(_table(heading(result.checks), HEAD, check_rows(result.checks)))
     for warning in grouped(result.warnings):
         console.print(f"! {warning}")
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip() + "\n"
 
 
 def _print_mbar(console: Console, m: Mbar) -> None:
@@ -205,12 +204,7 @@ def _print_scaling(console: Console, curve: Curve) -> None:
 
 def leg_summary(leg: MassLeg, width: int = 110) -> str:
     """A mass leg by itself as plain text."""
-    from rich.console import Console
-
-    buffer = StringIO()
-    console = Console(file=buffer, width=width, force_terminal=False, highlight=False, markup=False)
-    _print_leg(console, leg)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip() + "\n"
+    return drawn(lambda console: _print_leg(console, leg), width)
 
 
 def _print_leg(console: Console, leg: MassLeg) -> None:

@@ -128,7 +128,7 @@ def test_a_bad_replica_among_good_ones_is_named(tmp_path):
 
 
 def test_a_drift_beyond_the_limit_is_said(tmp_path):
-    """0.1 kT per atom and ps, of four atoms over 10 ps; 0.005 is nothing, and 0.4 ps are too few."""
+    """0.1 kT per atom and ps, of four atoms over 10 ps; 0.005 is nothing, and 0.8 ps too short."""
     for size, steps, expected in ((0.1, 2400, 1), (0.005, 2400, 0), (0.1, 100, 0)):
         path = af.switching_input(tmp_path / f"{size}-{steps}", 100, steps, 2)
         run = read_input(path)
