@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contract import shelf
-from ..contract.layout import FOLDER
+from ..contract import manifest, shelf
+from ..contract.layout import FOLDER, find_runs
 from ..contract.parameters import CONDITIONS, KEYS
 from ..contract.run_input import RunInput, read_input
-from ..errors import AnalysisError, ModelError
+from ..errors import AnalysisError, InputError, ModelError
 from ..paths import Given
 from ..paths.formulas import MASS_TERM, Correction
 from .compare.reference import absolute
@@ -45,7 +45,7 @@ _PACKAGES = {
 
 
 def analyze(
-    folders: Sequence[Path | str] | Path | str,
+    targets: Sequence[Path | str] | Path | str,
     *,
     out: Path | str | None = None,
     partial: bool = False,
@@ -57,9 +57,11 @@ def analyze(
     check: str | Path | None = None,
     write: bool = True,
 ) -> Result:
-    """Analyse one run folder, or several independent replicas of one calculation.
+    """Analyse one run, or several independent replicas or windows of one calculation together.
 
-    folders        each with input.xml (or the input file itself) and i-PI's outputs
+    targets        what ``alchemdriver analyze`` takes: inputs, their folders, or folders of
+                   replicas or windows, each with i-PI's outputs; the workflows that it also takes
+                   have :func:`analyze_workflow`
     out            where result.json goes; default: the folder, or the first one's parent
     partial        analyse the complete pairs of unfinished runs; the result is labelled 'partial'
     formula_units  in the cell; default: greatest common divisor of the initial composition, but 1
@@ -67,6 +69,7 @@ def analyze(
     n_ws           N_WS of eq. 19 for einstein->model; default: by spglib from the anchors.  Give
                    the perfect crystal's for a crystal with a vacancy
     pressure       bar; adds P V at constant volume (eq. 20), so that the total is a Gibbs energy
+                   (of n_ws and pressure, the manifest of a stage gives what is not given)
     terms          further terms; one named like a term of ours replaces it (e.g. the mass leg of a
                    path-integral run)
     reference      of model->scaled: absolute free energy at T0, eV per cell, or a result.json
@@ -74,13 +77,23 @@ def analyze(
 
     Raises InputError or AnalysisError, one line each.
     """
-    if isinstance(folders, (str, Path)):
-        folders = [folders]
-    if not folders:
+    if isinstance(targets, (str, Path)):
+        targets = [targets]
+    if not targets:
         raise AnalysisError("expected at least one run folder")
-    inputs = [read_input(Path(f).resolve()) for f in folders]
+    staged = next((t for t in targets if manifest.is_workflow(Path(t))), None)
+    if staged is not None:
+        raise AnalysisError(f"{staged} is a folder of stages: use analyze_workflow('{staged}')")
+    inputs = [read_input(path.resolve()) for t in targets for path in find_runs(Path(t))]
+    if write and out is None and any(r.folder.parent != inputs[0].folder.parent for r in inputs):
+        raise InputError("the runs have no common folder: say with 'out' where results go")
     _check_same(inputs)
     first = inputs[0]
+    stage = manifest.stage_of(first.folder)
+    if stage is not None:
+        terms_of_stage = manifest.einstein_terms(*stage, first)
+        n_ws = terms_of_stage.get("n_ws") if n_ws is None else n_ws
+        pressure = terms_of_stage.get("pressure") if pressure is None else pressure
     path = first.lambda_path
     if formula_units is None:
         # one vacancy in a large cell: sharing its free energy among formula units means nothing
