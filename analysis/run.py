@@ -206,7 +206,10 @@ def _fixed_lambda(
     given: Given,
     extra: Sequence[Correction],
 ) -> Result:
-    windows = tuple(fixed_window(run) for run in inputs)
+    windows, checks = [], []
+    for one in inputs:  # one after the other: what was read of each is looked at twice
+        windows.append(fixed_window(one))
+        checks.append(check_window(one, windows[-1]))
     integral, rule = None, None
     if quadrature({w.lam for w in windows}) is not None:
         integral, rule = integrate(windows)
@@ -224,7 +227,6 @@ def _fixed_lambda(
     estimates = [e for e in (integral, multistate.estimate if multistate else None) if e]
     total = terms_of(inputs[0], given, extra) if estimates else Sum(1.0, (), "⟨∂H/∂λ⟩")
     warnings += [t for t in (_missing(total.terms),) if t]
-    checks = tuple(check_window(run, w) for run, w in zip(inputs, windows, strict=True))
     warnings += check_warnings(checks, windows[0].temperature)
     return Result(
         kind="fixed_lambda",
@@ -236,7 +238,7 @@ def _fixed_lambda(
         replicas=(),
         pooled=None,
         over_replicas=None,
-        windows=windows,
+        windows=tuple(windows),
         integral=integral,
         terms=total.terms,
         totals=tuple(_total(e, total, formula_units, len(inputs[0].structure)) for e in estimates),
@@ -249,7 +251,7 @@ def _fixed_lambda(
         if inputs[0].lambda_path.sweeps_temperature and multistate is not None
         else None,
         sources=tuple(_provenance(run) for run in inputs),
-        checks=checks,
+        checks=tuple(checks),
     )
 
 

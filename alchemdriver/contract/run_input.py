@@ -187,6 +187,12 @@ class RunInput:
         """λ at an i-PI step."""
         return self.parameters.lam if self.schedule is None else self.schedule.at(step)
 
+    def lam_along(self, steps: np.ndarray) -> np.ndarray:
+        """λ at each of *steps* (n,)."""
+        if self.schedule is None:
+            return np.full(len(steps), self.parameters.lam)
+        return self.schedule.along(steps)
+
     def output(self, filename: str) -> Path:
         """Full path of an output file, with i-PI's prefix."""
         return self.folder / (f"{self.prefix}.{filename}" if self.prefix else filename)

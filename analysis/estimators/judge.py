@@ -184,16 +184,22 @@ def _switch(series: PropertySeries | None, s: SwitchingWork) -> SwitchCheck:
     mismatch = mean = None
     if series is not None:
         first, last = int(s.steps[0]), int(s.steps[-1])
-        inside = np.flatnonzero((series.steps >= first) & (series.steps <= last))
-        if len(inside) > 1:
-            ends = inside[[0, -1]]
+        inside = _inside(series, first, last)
+        if inside.stop - inside.start > 1:
+            ends = np.array([inside.start, inside.stop - 1])
             conserved = series.energy("conserved")[ends]
             work = s.cumulative[series.steps[ends] - first]  # ∂H/∂λ is printed at every step
             mismatch = float(np.diff(conserved)[0] - np.diff(work)[0])
         temperature = _kelvin(series)
-        if temperature is not None and len(inside):
+        if temperature is not None and inside.stop > inside.start:
             mean = float(temperature[inside].mean())
     return SwitchCheck(s.direction, s.cycle, mismatch, mean)
+
+
+def _inside(series: PropertySeries, first: int, last: int) -> slice:
+    """Rows of the steps from *first* to *last*, both included."""
+    start, stop = np.searchsorted(series.steps, [first, last + 1])
+    return slice(int(start), int(stop))
 
 
 def _kelvin(series: PropertySeries) -> np.ndarray | None:
@@ -209,9 +215,9 @@ def _noise(run: RunInput, series: PropertySeries | None, last: int) -> float | N
     conserved, scatter = series.energy("conserved"), []
     for segment in run.schedule.segments():
         if segment.kind.startswith("hold") and segment.stop <= last:
-            rows = (series.steps >= segment.start) & (series.steps <= segment.stop)
-            if rows.sum() >= FEW_ROWS:
-                scatter.append(conserved[rows].var(ddof=1))
+            rows = conserved[_inside(series, segment.start, segment.stop)]
+            if len(rows) >= FEW_ROWS:
+                scatter.append(rows.var(ddof=1))
     return float(np.sqrt(2.0 * np.mean(scatter))) if scatter else None
 
 

@@ -109,7 +109,7 @@ def test_the_result_of_a_folder_of_stages_is_taken(tmp_path):
                 temperature=-value,
                 formula="Pb4",
                 quantity="G of the model crystal (eq. 20)",
-            )  # fmt: skip
+            )
         )
     analysis.write_workflow(analysis.analyze_workflow(tmp_path / "w"))
     path = scaling_run(
@@ -124,13 +124,13 @@ def test_the_result_of_a_folder_of_stages_is_taken(tmp_path):
     assert (
         analysis.analyze(path, write=False, reference=-300.0, check=alone).scaling.check.against
     ).value == -600.0
-    with pytest.raises(AnalysisError, match="found 2: give the result.json of the stage"):
+    with pytest.raises(AnalysisError, match=r"found 2: give the result.json of the stage"):
         analysis.analyze(path, write=False, reference=-300.0, check=tmp_path / "w")
     other = scaling_run(
         tmp_path / "s", n=1, symbols=("Pb",), ensemble="npt",
         pressure="<pressure units='bar'>100</pressure>",
     )  # fmt: skip
-    with pytest.raises(AnalysisError, match="found 0; .* is for Pb4, this run for Pb"):
+    with pytest.raises(AnalysisError, match=r"found 0; .* is for Pb4, this run for Pb"):
         analysis.analyze(other, write=False, reference=tmp_path / "w")
 
 
