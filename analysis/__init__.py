@@ -25,6 +25,7 @@ __all__ = [
     "save_quantum_plot",
     "summary",
     "switching_work",
+    "u_nk_frame",
     "workflow_summary",
     "write_quantum",
     "write_workflow",
@@ -45,8 +46,9 @@ _HOME = {
     "summary": "report.text",
     "switching_work": "estimators.work",
     "dhdl_frame": "report.export",
+    "u_nk_frame": "report.export",
     "analyze_workflow": "compare.workflow",
-    "workflow_summary": "compare.workflow",
+    "workflow_summary": "compare.summary",
     "write_workflow": "compare.workflow",
 }
 

@@ -24,6 +24,7 @@ from .corrections.mass_leg import MassLeg
 from .corrections.scaling import Curve
 from .estimators.fixed_lambda import Window
 from .estimators.holds import Hold
+from .estimators.judge import RunCheck
 from .estimators.mbar import Mbar
 from .estimators.quadrature import Quadrature
 from .estimators.switching import Estimate, WorkAnalysis
@@ -66,6 +67,8 @@ class Conditions:
     head: str | None = None  # of a multi-head model
     charge: float | None = None  # e, of the cell
     spin: float | None = None  # 2S + 1
+    # Å^3, of the cell; None: constant pressure, or a file from before it was recorded
+    volume: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Total:
     per_atom_se: NotNegative | None  # eV
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """Everything that ``analyze`` found.  Energies in eV unless a field says otherwise."""
 
@@ -120,9 +123,36 @@ class Result:
     scaling: Curve | None = None  # G(T) of model->scaled
     sources: tuple[Provenance, ...] = ()  # of each window; replicas carry their own
     mass_leg: MassLeg | None = None  # of path-integral runs; its value is among the terms
+    checks: tuple[RunCheck, ...] = ()  # of each run: what it printed against what was asked for
 
     def total(self, method: str = "eq. 11") -> Total:
-        return next(t for t in self.totals if t.method == method)
+        """The total by *method*, upper or lower case; AnalysisError if there is none."""
+        for t in self.totals:
+            if t.method.lower() == method.lower():
+                return t
+        known = ", ".join(t.method for t in self.totals)
+        reasons = "; ".join(w for w in self.warnings if w.startswith("no "))
+        raise AnalysisError(
+            f"no total by {method}: this result has {known or 'none'}"
+            + (f" ({reasons})" if reasons else "")
+        )
+
+    def __repr__(self) -> str:
+        """One line: what, of what, the totals, and how many warnings."""
+        c = self.conditions
+        found = [
+            f"{t.method} {t.value:.6g} ± {'?' if t.se is None else f'{t.se:.2g}'} eV"
+            for t in self.totals
+            if t.value is not None
+        ]
+        parts = [self.kind, c.alchemy, c.formula, f"{c.temperature:g} K", *found]
+        return f"<Result {', '.join([*parts, *self.labels])}; {len(self.warnings)} warnings>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from .report.html import result_html
+
+        return result_html(self)
 
 
 UNITS = {

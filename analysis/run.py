@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contract import shelf
-from ..contract.layout import FOLDER
+from ..contract import manifest, shelf
+from ..contract.layout import FOLDER, find_runs
 from ..contract.parameters import CONDITIONS, KEYS
 from ..contract.run_input import RunInput, read_input
-from ..errors import AnalysisError, ModelError
+from ..errors import AnalysisError, InputError, ModelError
 from ..paths import Given
 from ..paths.formulas import MASS_TERM, Correction
 from .compare.reference import absolute
@@ -25,6 +25,7 @@ from .corrections.mass_leg import leg_of, leg_warnings
 from .corrections.terms import Sum, terms_of
 from .estimators.fixed_lambda import fixed_window
 from .estimators.holds import FEW_ROWS, SHORT_HOLD, drifts, relaxation
+from .estimators.judge import check_switching, check_warnings, check_window
 from .estimators.mbar import mbar
 from .estimators.quadrature import integrate, quadrature
 from .estimators.switching import FEW_PAIRS, Estimate, WorkAnalysis, analyze_works, mean_estimate
@@ -44,7 +45,7 @@ _PACKAGES = {
 
 
 def analyze(
-    folders: Sequence[Path | str] | Path | str,
+    targets: Sequence[Path | str] | Path | str,
     *,
     out: Path | str | None = None,
     partial: bool = False,
@@ -56,9 +57,11 @@ def analyze(
     check: str | Path | None = None,
     write: bool = True,
 ) -> Result:
-    """Analyse one run folder, or several independent replicas of one calculation.
+    """Analyse one run, or several independent replicas or windows of one calculation together.
 
-    folders        each with input.xml (or the input file itself) and i-PI's outputs
+    targets        what ``alchemdriver analyze`` takes: inputs, their folders, or folders of
+                   replicas or windows, each with i-PI's outputs; the workflows that it also takes
+                   have :func:`analyze_workflow`
     out            where result.json goes; default: the folder, or the first one's parent
     partial        analyse the complete pairs of unfinished runs; the result is labelled 'partial'
     formula_units  in the cell; default: greatest common divisor of the initial composition, but 1
@@ -66,6 +69,7 @@ def analyze(
     n_ws           N_WS of eq. 19 for einstein->model; default: by spglib from the anchors.  Give
                    the perfect crystal's for a crystal with a vacancy
     pressure       bar; adds P V at constant volume (eq. 20), so that the total is a Gibbs energy
+                   (of n_ws and pressure, the manifest of a stage gives what is not given)
     terms          further terms; one named like a term of ours replaces it (e.g. the mass leg of a
                    path-integral run)
     reference      of model->scaled: absolute free energy at T0, eV per cell, or a result.json
@@ -73,13 +77,23 @@ def analyze(
 
     Raises InputError or AnalysisError, one line each.
     """
-    if isinstance(folders, (str, Path)):
-        folders = [folders]
-    if not folders:
+    if isinstance(targets, (str, Path)):
+        targets = [targets]
+    if not targets:
         raise AnalysisError("expected at least one run folder")
-    inputs = [read_input(Path(f).resolve()) for f in folders]
+    staged = next((t for t in targets if manifest.is_workflow(Path(t))), None)
+    if staged is not None:
+        raise AnalysisError(f"{staged} is a folder of stages: use analyze_workflow('{staged}')")
+    inputs = [read_input(path.resolve()) for t in targets for path in find_runs(Path(t))]
+    if write and out is None and any(r.folder.parent != inputs[0].folder.parent for r in inputs):
+        raise InputError("the runs have no common folder: say with 'out' where results go")
     _check_same(inputs)
     first = inputs[0]
+    stage = manifest.stage_of(first.folder)
+    if stage is not None:
+        terms_of_stage = manifest.einstein_terms(*stage, first)
+        n_ws = terms_of_stage.get("n_ws") if n_ws is None else n_ws
+        pressure = terms_of_stage.get("pressure") if pressure is None else pressure
     path = first.lambda_path
     if formula_units is None:
         # one vacancy in a large cell: sharing its free energy among formula units means nothing
@@ -99,7 +113,7 @@ def analyze(
         if reference is not None or check is not None:
             raise AnalysisError("--reference and --check belong to model->scaled")
     elif reference is not None:
-        known = absolute(reference, first, first.temperature)
+        known = absolute(reference, first, _provenance(first), first.temperature)
     given = Given(n_ws, pressure, known)
     if first.schedule is None:
         result = _fixed_lambda(inputs, formula_units, given, terms)
@@ -132,9 +146,11 @@ def _switching(
     given: Given,
     extra: Sequence[Correction],
 ) -> Result:
-    runs = [switching_work(run) for run in inputs]
-    for run in runs:
-        _check_finished(run, partial)
+    runs, checks = [], []
+    for one in inputs:
+        runs.append(switching_work(one))
+        _check_finished(runs[-1], partial)
+        checks.append(check_switching(one, runs[-1]))
     temperature = common_temperature(runs)
     _check_independent(runs)
     replicas = tuple(_replica(i, r) for i, r in zip(inputs, runs, strict=True))
@@ -171,9 +187,13 @@ def _switching(
             _total(e, total, formula_units, len(inputs[0].structure))
             for e in (pooled.eq11, pooled.bar)
         ),
-        warnings=tuple(_warnings(inputs, runs, pooled, over, total.terms)),
+        warnings=(
+            *_warnings(inputs, runs, pooled, over, total.terms),
+            *check_warnings(checks, temperature, pooled.n, _stated(pooled)),
+        ),
         folder=_home(inputs),
         runs=tuple(runs),
+        checks=tuple(checks),
         scaling=scaling.switching_curve(inputs[0], runs, given.reference)
         if inputs[0].lambda_path.sweeps_temperature
         else None,
@@ -186,7 +206,10 @@ def _fixed_lambda(
     given: Given,
     extra: Sequence[Correction],
 ) -> Result:
-    windows = tuple(fixed_window(run) for run in inputs)
+    windows, checks = [], []
+    for one in inputs:  # one after the other: what was read of each is looked at twice
+        windows.append(fixed_window(one))
+        checks.append(check_window(one, windows[-1]))
     integral, rule = None, None
     if quadrature({w.lam for w in windows}) is not None:
         integral, rule = integrate(windows)
@@ -207,6 +230,7 @@ def _fixed_lambda(
     estimates = [e for e in (integral, multistate.estimate if multistate else None) if e]
     total = terms_of(inputs[0], given, extra) if estimates else Sum(1.0, (), "⟨∂H/∂λ⟩")
     warnings += [t for t in (_missing(total.terms),) if t]
+    warnings += check_warnings(checks, windows[0].temperature)
     return Result(
         kind="fixed_lambda",
         labels=() if all(w.complete for w in windows) else ("partial",),
@@ -217,7 +241,7 @@ def _fixed_lambda(
         replicas=(),
         pooled=None,
         over_replicas=None,
-        windows=windows,
+        windows=tuple(windows),
         integral=integral,
         terms=total.terms,
         totals=tuple(_total(e, total, formula_units, len(inputs[0].structure)) for e in estimates),
@@ -230,6 +254,7 @@ def _fixed_lambda(
         if inputs[0].lambda_path.sweeps_temperature and multistate is not None
         else None,
         sources=tuple(_provenance(run) for run in inputs),
+        checks=tuple(checks),
     )
 
 
@@ -241,7 +266,9 @@ def _with_check(result: Result, run: RunInput, check: str | Path | None) -> Resu
     if check is not None:
         if curve.reference is None:
             raise AnalysisError("--check needs an absolute curve: give --reference too")
-        curve = scaling.compared(curve, absolute(check, run), result.formula_units)
+        curve = scaling.compared(
+            curve, absolute(check, run, _provenance(run)), result.formula_units
+        )
     return replace(
         result,
         scaling=scaling.thinned(curve),
@@ -313,6 +340,11 @@ def _check_independent(runs: list[SwitchingRun]) -> None:
 # --- parts of the result ------------------------------------------------------------------------
 
 
+def _stated(pooled: WorkAnalysis) -> float | None:
+    """The smaller of the errors of ΔF, eV: what a mismatch is held against."""
+    return min((e.se for e in (pooled.eq11, pooled.bar) if e.se is not None), default=None)
+
+
 def _replica(run: RunInput, switching: SwitchingRun) -> Replica:
     return Replica(
         provenance=_provenance(run),
@@ -352,7 +384,12 @@ def _conditions(run: RunInput) -> Conditions:
     named = {
         key.result: key.seen_in_results(run) for key in (*KEYS.values(), *CONDITIONS) if key.result
     }
-    return Conditions(formula=c.formula(run.structure.symbols), natoms=len(run.structure), **named)
+    return Conditions(
+        formula=c.formula(run.structure.symbols),
+        natoms=len(run.structure),
+        volume=None if run.constant_pressure else run.volume,
+        **named,
+    )
 
 
 UNVERIFIED = "holds not verified"  # label of a switching result
@@ -418,10 +455,10 @@ def _warnings(
                 f"partial: {run.folder.name} stopped at step {run.last_step} of {run.total_steps}, "
                 f"{run.pairs} of {run.cycles} pairs analysed"
             )
-    if inputs[0].ensemble == "nve":
+    if not inputs[0].thermostatted:
         yield (
-            "switches at constant energy: eq. 11 and BAR hold for canonical starts, so each switch "
-            "must begin from a thermostatted hold"
+            f"switches without a thermostat ({inputs[0].ensemble}): eq. 11 and BAR hold for "
+            "canonical starts, so each switch must begin from a thermostatted hold"
         )
     yield from pooled.warnings
     missing = _missing(terms)

@@ -18,7 +18,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from ..contract.layout import find_runs
-from ..contract.manifest import einstein_terms, is_workflow, stage_of
+from ..contract.manifest import is_workflow
 from ..contract.run_input import read_input
 from ..errors import AlchemdriverError, AnalysisError, InputError, OutOfTime
 from ..execute.progress import Progress
@@ -196,16 +196,12 @@ def analyze_and_print(
         raise InputError("several runs have no common folder: say with --out where results go")
     if len(inputs) > 1:
         evaluate_windows(inputs, device)
-    stage = stage_of(inputs[0].parent)
-    known = einstein_terms(*stage, read_input(inputs[0])) if stage else {}
-    if n_ws is not None:
-        known["n_ws"] = n_ws
     result = analysis.analyze(
         inputs,
         out=out,
         formula_units=formula_units,
         partial=partial,
-        **known,
+        n_ws=n_ws,
         reference=reference,
         check=check,
     )

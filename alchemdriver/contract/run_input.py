@@ -137,6 +137,16 @@ class RunInput:
         return self.temperature
 
     @property
+    def volume(self) -> float:
+        """Å^3, of the start; of the whole run at constant volume."""
+        return abs(float(np.linalg.det(self.structure.cell)))
+
+    @property
+    def thermostatted(self) -> bool:
+        """Whether the ensemble has a temperature of its own, so that starts are canonical."""
+        return self.ensemble not in ("", "nve", "nph")
+
+    @property
     def free_coordinates(self) -> np.ndarray:
         """How many coordinates of each atom move, (N,)."""
         free = np.full(len(self.structure), 3)
@@ -183,6 +193,12 @@ class RunInput:
     def lam_at(self, step: int) -> float:
         """λ at an i-PI step."""
         return self.parameters.lam if self.schedule is None else self.schedule.at(step)
+
+    def lam_along(self, steps: np.ndarray) -> np.ndarray:
+        """λ at each of *steps* (n,)."""
+        if self.schedule is None:
+            return np.full(len(steps), self.parameters.lam)
+        return self.schedule.along(steps)
 
     def output(self, filename: str) -> Path:
         """Full path of an output file, with i-PI's prefix."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,17 @@ class Schedule:
             return 1.0
         return min(1.0, max(0.0, self.shape(k / self.switch)))
 
+    def along(self, steps: np.ndarray) -> np.ndarray:
+        """λ at each of *steps* (n,), the same numbers as :meth:`at`."""
+        ramp = _ramp(self)
+        cycle, k = np.divmod(np.asarray(steps, dtype=np.int64), self.period)
+        half = self.equilibrate + self.switch
+        out = k - self.equilibrate
+        back = self.switch - (k - half - self.equilibrate)
+        lam = ramp[np.clip(np.where(k > half, back, out), 0, self.switch)]
+        lam[(cycle >= self.cycles) | (np.asarray(steps) <= 0)] = 0.0
+        return lam
+
     def segments(self) -> Iterator[Segment]:
         """Every hold and switch in order."""
         lengths = (self.equilibrate, self.switch, self.equilibrate, self.switch)
@@ -139,3 +151,9 @@ class Schedule:
             if segment.start <= step < segment.stop:
                 return segment.kind
         return "done"
+
+
+@lru_cache(maxsize=4)
+def _ramp(schedule: Schedule) -> np.ndarray:
+    """λ after 0 … *switch* steps of a forward switch."""
+    return np.array([schedule.ramp(k) for k in range(schedule.switch + 1)])

@@ -317,7 +317,6 @@ def _free_energy(workflow: Workflow, stage: Stage, notes: Notes) -> str:
     result = analysis.analyze(
         [run.path for run in runs],
         out=workflow.root / stage.name,
-        **manifest.einstein_terms(workflow, stage, runs[0]),
     )
     analysis.save_plots(result, result.folder)
     total = result.total("BAR")

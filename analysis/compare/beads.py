@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +16,15 @@ import numpy as np
 
 from ...contract.stored import Count, Format, NotNegative
 from ...errors import AnalysisError
+from ..report.plain import drawn
 from ..report.plots import save_figure
 from ..report.text import _table, meV, with_error
 from ..result import Result
+from .reference import same_runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class QuantumResult:
     points: tuple[BeadPoint, ...]  # P > 1, in order of P
     classical: BeadPoint | None
     limit: float | None  # eV, F_∞ of the fit; None: fewer than three P
-    limit_se: NotNegative | None  # eV
+    limit_se: NotNegative | None  # eV, √χ² times that of the fit where χ² is above 1
     slope: float | None  # eV, a of F_∞ + a/P²
     chi2: float | None  # per degree of freedom of the fit
     correction: float | None  # eV, largest P minus classical
@@ -72,7 +74,7 @@ def compare_beads(
     if not results:
         raise AnalysisError("expected at least one path-integral result")
     together = [*results, *([classical] if classical else [])]
-    _check_same(together)
+    same_runs(together)
     if classical is not None and classical.conditions.beads != 1:
         raise AnalysisError(f"{classical.folder}: expected one bead for the classical result")
     alone = next((r for r in results if r.conditions.beads == 1), None)
@@ -129,15 +131,6 @@ def _point(result: Result, method: str | None) -> BeadPoint:
     )
 
 
-def _check_same(results: Sequence[Result]) -> None:
-    first = results[0].conditions
-    for other in (r.conditions for r in results[1:]):
-        for name in ("alchemy", "formula", "natoms", "ensemble", "temperature", "pressure"):
-            a, b = getattr(first, name), getattr(other, name)
-            if a != b:
-                raise AnalysisError(f"the runs differ in {name} ({a} and {b}), not only in beads")
-
-
 def _both(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else float(np.hypot(a, b))
 
@@ -146,7 +139,11 @@ def extrapolate(
     points: Sequence[BeadPoint],
 ) -> tuple[float | None, float | None, float | None, float | None]:
     """F_∞, its SE, a, and χ² per degree of freedom, of a weighted fit in 1/P²; all None for fewer
-    than three P."""
+    than three P.
+
+    χ² above 1 says that the points scatter more about 1/P² than their errors allow, because those
+    are too small or P is too small for the law: the SE is then √χ² times that of the fit.
+    """
     errors = [p.se for p in points if p.se]
     if len(points) < 3 or len(errors) < len(points):
         return None, None, None, None
@@ -155,7 +152,8 @@ def extrapolate(
     covariance = np.linalg.inv(design.T @ (weights[:, None] * design))
     fit = covariance @ (design.T @ (weights * y))
     chi2 = float(np.sum(weights * (y - design @ fit) ** 2) / (len(points) - 2))
-    return float(fit[0]), float(np.sqrt(covariance[0, 0])), float(fit[1]), chi2
+    se = float(np.sqrt(covariance[0, 0] * max(1.0, chi2)))
+    return float(fit[0]), se, float(fit[1]), chi2
 
 
 def write_quantum(result: QuantumResult, folder: Path) -> Path:
@@ -205,10 +203,10 @@ def _bead_row(p: BeadPoint) -> list[str]:
 
 def quantum_summary(result: QuantumResult, width: int = 110) -> str:
     """Totals by number of beads as plain text."""
-    from rich.console import Console
+    return drawn(lambda console: _print_quantum(console, result), width)
 
-    buffer = StringIO()
-    console = Console(file=buffer, width=width, force_terminal=False, highlight=False, markup=False)
+
+def _print_quantum(console: Console, result: QuantumResult) -> None:
     head = ["beads", "U (meV)", "SE", "masses (meV)", "SE", "total (meV)", "SE"]
     points = [*([result.classical] if result.classical else []), *result.points]
     title = f"Path integrals, {result.method}, whole cell"
@@ -217,10 +215,10 @@ def quantum_summary(result: QuantumResult, width: int = 110) -> str:
         console.print(
             f"limit of many beads {with_error(result.limit, result.limit_se)} from a fit in 1/P², "
             f"χ² per degree of freedom {result.chi2:.1f}"
+            + (", by whose root the error is enlarged" if (result.chi2 or 0.0) > 1.0 else "")
         )
     if result.correction is not None:
         console.print(
             f"quantum minus classical {with_error(result.correction, result.correction_se)} "
             f"({result.points[-1].beads} beads and 1)"
         )
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip() + "\n"

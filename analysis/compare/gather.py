@@ -17,6 +17,7 @@ from ...contract.stored import dump
 from ...errors import AnalysisError, InputError
 from ...units import kT
 from ..corrections.formulas import infinite_size
+from ..report.plain import cell
 from ..report.plots import REFERENCE, STYLE
 from .workflow import Row, analyze_workflow
 
@@ -130,7 +131,7 @@ def write_tables(rows: Sequence[Gathered], out: Path) -> list[Path]:
     lines = StringIO(newline="")
     writer = csv.writer(lines)
     writer.writerow(_COLUMNS)
-    writer.writerows(table)
+    writer.writerows([cell(x) for x in row] for row in table)
     document = {
         "schema": SCHEMA,
         "rows": [dict(zip(_COLUMNS, row, strict=True)) for row in table],

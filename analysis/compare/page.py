@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,8 @@ import numpy as np
 
 from ...contract.files import write_text
 from ...errors import AnalysisError
+from ..report.grouped import grouped
+from ..report.html import Markup, joined, table, tag, text
 from ..report.plots import COLOURS, STYLE
 from ..result import FILE, read_result
 
@@ -34,52 +35,40 @@ figcaption { font-size: 13px; color: #444 } .warn { color: #9a3b00 } h2 { margin
 
 def write_page(result: WorkflowResult, path: Path) -> Path:
     """Write the page of a :class:`~alchemdriver.analysis.compare.workflow.WorkflowResult`."""
+    name = result.root.resolve().name
     body = [
-        f"<h1>{escape(result.kind)}: {escape(result.root.resolve().name)}</h1>",
+        tag("h1", f"{result.kind}: {name}"),
         _settings(result),
-        "<h2>Free energies</h2>",
+        tag("h2", "Free energies"),
         _rows(result),
         _agreements(result),
         _notes(result),
+        *(_stage(result, stage) for stage in result.stages.values()),
     ]
-    for stage in result.stages.values():
-        body.append(_stage(result, stage))
-    text = (
-        "<!doctype html><html lang='en'><meta charset='utf-8'>"
-        f"<title>{escape(result.root.resolve().name)}</title><style>{_STYLE}</style>"
-        f"<body>{''.join(body)}</body></html>\n"
-    )
-    write_text(path, text)
+    head = joined([Markup("<meta charset='utf-8'>"), tag("title", name)])
+    style = tag("style", Markup(_STYLE))  # our own
+    page = tag("html", head, style, tag("body", *body), lang="en")
+    write_text(path, f"<!doctype html>{page}\n")
     return path
 
 
-def _table(head: list[str], rows: list[list[str]], numeric: set[int]) -> str:
-    cells = "".join(f"<th>{escape(h)}</th>" for h in head)
-    lines = [
-        "".join(
-            f"<td{' class=n' if k in numeric else ''}>{escape(x)}</td>" for k, x in enumerate(row)
-        )
-        for row in rows
-    ]
-    return f"<table><tr>{cells}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
-
-
-def _settings(result: WorkflowResult) -> str:
+def _settings(result: WorkflowResult) -> Markup:
     s = result.settings
     crystals = "; ".join(
         f"{label}: {c.atoms} atoms, {c.formula_units} formula units, {c.space_group}, "
         f"N_WS = {c.n_ws}"
         for label, c in s.crystals.items()
     )
-    return (
-        f"<p>Model {escape(s.model)}, {s.pressure_bar:g} bar, {s.timestep_fs:g} fs; "
+    return tag(
+        "p",
+        f"Model {s.model}, {s.pressure_bar:g} bar, {s.timestep_fs:g} fs; "
         f"prepared for {s.replicas} replicas × {s.cycles} pairs, holds of {s.equilibrate} "
         f"and switches of {s.switch} steps ({s.switch * s.timestep_fs * 1e-3:g} ps), "
-        f"{escape(s.schedule)}; seeds from {s.seed}. {escape(crystals)}.</p>"
+        f"{s.schedule}; seeds from {s.seed}. {crystals}.",
     )
 
 
-def _rows(result: WorkflowResult) -> str:
+def _rows(result: WorkflowResult) -> Markup:
     rows = [
         [
             r.quantity,
@@ -99,16 +88,18 @@ def _rows(result: WorkflowResult) -> str:
         "", "phase", "T (K)", "route", "eV", "SE (meV)", "SD (meV)", "", "dissipation (kT)",
         "evaluations",
     ]  # fmt: skip
-    return _table(head, rows, {2, 4, 5, 6, 8, 9}) + (
-        "<p>SE: standard error, the larger of BAR's and that over replicas. SD: standard deviation "
+    about = tag(
+        "p",
+        "SE: standard error, the larger of BAR's and that over replicas. SD: standard deviation "
         "over replicas, the error bar of the paper. Evaluations of the model include relaxation "
-        "and equilibration, and stages that several rows share.</p>"
+        "and equilibration, and stages that several rows share.",
     )
+    return joined([table(head, rows, {2, 4, 5, 6, 8, 9}), about])
 
 
-def _agreements(result: WorkflowResult) -> str:
+def _agreements(result: WorkflowResult) -> Markup:
     if not result.agreements:
-        return ""
+        return Markup()
     rows = [
         [
             a.quantity,
@@ -117,26 +108,29 @@ def _agreements(result: WorkflowResult) -> str:
             f"{1e3 * a.difference:+.3f}",
             f"{1e3 * a.se:.3f}",
             f"{a.sigmas:.1f}",
-            f"{a.efficiency:.1f}",
+            a.efficiency_text,
         ]
         for a in result.agreements
     ]
-    head = ["", "phase", "T (K)", "difference (meV)", "SE (meV)", "in SE", "efficiency"]
-    return "<h2>Frenkel–Ladd minus alchemical</h2>" + _table(head, rows, {2, 3, 4, 5, 6})
+    head = ["", "phase", "T (K)", "difference (meV)", "SE (meV)", "in SE", "efficiency (95 %)"]
+    return joined([tag("h2", "Frenkel–Ladd minus alchemical"), table(head, rows, {2, 3, 4, 5, 6})])
 
 
-def _notes(result: WorkflowResult) -> str:
+def _notes(result: WorkflowResult) -> Markup:
     lines = [
-        f"<li>configurational kT ln n at {escape(label)}: {1e3 * v:.2f} meV; lowers the free "
-        "energy, not in the values above</li>"
+        tag(
+            "li",
+            f"configurational kT ln n at {label}: {1e3 * v:.2f} meV; lowers the free energy, not "
+            "in the values above",
+        )
         for label, v in result.configurational.items()
     ]
-    lines += [f"<li>not done: {escape(name)}</li>" for name in result.missing]
-    lines += [f"<li class=warn>{escape(w)}</li>" for w in result.warnings]
-    return f"<ul>{''.join(lines)}</ul>" if lines else ""
+    lines += [tag("li", f"not done: {name}") for name in result.missing]
+    lines += [tag("li", w, class_="warn") for w in grouped(result.warnings)]
+    return tag("ul", *lines) if lines else Markup()
 
 
-def _stage(result: WorkflowResult, stage: StageResult) -> str:
+def _stage(result: WorkflowResult, stage: StageResult) -> Markup:
     rows = [["work, BAR", f"{stage.work:+.6f}", "eq. 9"]]
     rows += [
         [t.name, "missing" if t.value is None else f"{t.value:+.6f}", t.source] for t in stage.terms
@@ -151,21 +145,24 @@ def _stage(result: WorkflowResult, stage: StageResult) -> str:
         file = result.root / stage.name / name
         if file.is_file():
             figures.append(_figure(file.read_bytes(), caption))
-    return (
-        f"<h2>{escape(stage.name)}</h2><p>{stage.replicas} replicas, {stage.pairs} pairs of "
-        f"{stage.switch_ps:g} ps each way, "
-        f"dissipation {stage.dissipation_kT:.2f} kT, {stage.natoms} atoms</p>"
-        + _table(["term", "eV", "from"], rows, {1})
-        + "".join(figures)
+    about = (
+        f"{stage.replicas} replicas, {stage.pairs} pairs of {stage.switch_ps:g} ps each way, "
+        f"dissipation {stage.dissipation_kT:.2f} kT, {stage.natoms} atoms"
+    )
+    return joined(
+        [
+            tag("h2", stage.name),
+            tag("p", about),
+            table(["term", "eV", "from"], rows, {1}),
+            *figures,
+        ]
     )
 
 
-def _figure(png: bytes, caption: str) -> str:
-    data = base64.b64encode(png).decode()
-    return (
-        f"<figure><img alt='{escape(caption)}' src='data:image/png;base64,{data}'>"
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+def _figure(png: bytes, caption: str) -> Markup:
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    image = Markup(f'<img alt="{text(caption)}" src="{text(source)}">')
+    return tag("figure", image, tag("figcaption", caption))
 
 
 def _convergence(result: WorkflowResult, stage: StageResult) -> bytes:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from ...contract import files, manifest
 from ...contract.manifest import Calculation, Stage, Workflow
@@ -95,6 +96,16 @@ class Agreement:
     se: float  # eV per unit, both errors in quadrature
     efficiency: float  # (σ² × evaluations) of Frenkel–Ladd over that of the alchemical path
     unit: str
+    # from the F distribution: variances of few pairs are themselves uncertain; None: one pair
+    efficiency_ci95: tuple[float, float] | None = None
+
+    @property
+    def efficiency_text(self) -> str:
+        """Two digits, with the interval."""
+        if self.efficiency_ci95 is None:
+            return f"{self.efficiency:.2g}"
+        low, high = self.efficiency_ci95
+        return f"{self.efficiency:.2g} ({low:.2g} to {high:.2g})"
 
     @property
     def sigmas(self) -> float:
@@ -337,15 +348,38 @@ def _agreements(rows: list[Row], stages: dict[str, StageResult]) -> Iterator[Agr
                     k: fl.coefficients.get(k, 0.0) - path.coefficients.get(k, 0.0) for k in names
                 }
                 se = combined(difference, {k: stages[k].se for k in names})
+                ratio = fl.se**2 * fl.evaluations / (path.se**2 * path.evaluations)
                 yield Agreement(
                     fl.quantity,
                     fl.phase,
                     fl.temperature,
                     fl.per_unit - path.per_unit,
                     se / fl.per,
-                    fl.se**2 * fl.evaluations / (path.se**2 * path.evaluations),
+                    ratio,
                     fl.unit,
+                    ratio_interval(ratio, freedom(fl, stages), freedom(path, stages)),
                 )
+
+
+def freedom(row: Row, stages: dict[str, StageResult]) -> float:
+    """Degrees of freedom of a row's variance, of n − 1 for a stage of n pairs: Satterthwaite 1946.
+
+    0 where every stage has a single pair.
+    """
+    parts = [(x * stages[name].se) ** 2 for name, x in row.coefficients.items()]
+    pairs = [stages[name].pairs - 1 for name in row.coefficients]
+    spread = sum(p**2 / n for p, n in zip(parts, pairs, strict=True) if n > 0)
+    return (
+        sum(p for p, n in zip(parts, pairs, strict=True) if n > 0) ** 2 / spread if spread else 0.0
+    )
+
+
+def ratio_interval(ratio: float, above: float, below: float) -> tuple[float, float] | None:
+    """95 % interval of a ratio of two variances with so many degrees of freedom each; F test."""
+    if above <= 0.0 or below <= 0.0:
+        return None
+    low, high = stats.f.ppf([0.025, 0.975], above, below)
+    return float(ratio / high), float(ratio / low)
 
 
 def _configurational(workflow: Workflow) -> dict[str, float]:
@@ -408,61 +442,3 @@ def write_workflow(result: WorkflowResult, out: Path | None = None) -> list[Path
     path = folder / FILE
     files.write_json(path, to_document(result))
     return [path, write_page(result, folder / "report.html")]
-
-
-def workflow_summary(result: WorkflowResult, width: int = 110) -> str:
-    """The result for a terminal."""
-    from io import StringIO
-
-    from rich.console import Console
-
-    from ..report.text import _table, with_error
-
-    text = StringIO()
-    console = Console(file=text, width=width)
-    rows = [
-        [
-            r.quantity,
-            r.phase or "–",
-            f"{r.temperature:g}",
-            r.route,
-            with_error(r.per_unit, r.per_unit_se),
-            "–" if r.sd is None else f"{1e3 * r.sd / r.per:.2f}",
-            f"{r.dissipation_kT:.2f}",
-            str(r.evaluations),
-        ]
-        for r in result.rows
-    ]
-    kinds = dict.fromkeys((r.quantity, r.unit) for r in result.rows)
-    units = ", ".join(f"{quantity} per {unit}" for quantity, unit in kinds)
-    columns = ["", "phase", "T (K)", "route", "value", "SD (meV)", "diss. (kT)", "evaluations"]
-    console.print(_table(f"Free energies: {units}; SE after ±, SD over replicas", columns, rows))
-    if result.agreements:
-        columns = ["", "phase", "T (K)", "difference (meV)", "SE", "in SE", "efficiency"]
-        rows = [
-            [
-                a.quantity,
-                a.phase or "–",
-                f"{a.temperature:g}",
-                f"{1e3 * a.difference:+.2f}",
-                f"{1e3 * a.se:.2f}",
-                f"{a.sigmas:.1f}",
-                f"{a.efficiency:.1f}",
-            ]
-            for a in result.agreements
-        ]
-        title = (
-            "Frenkel–Ladd minus alchemical; efficiency: how many times fewer evaluations the "
-            "alchemical path needs for the same error"
-        )
-        console.print(_table(title, columns, rows))
-    for label, value in result.configurational.items():
-        console.print(
-            f"configurational kT ln n at {label}: {1e3 * value:.2f} meV, not in the values above "
-            "(it lowers them)"
-        )
-    for name in result.missing:
-        console.print(f"not done: {name}")
-    for w in result.warnings:
-        console.print(f"warning: {w}", soft_wrap=True, markup=False, highlight=False)
-    return text.getvalue().rstrip()

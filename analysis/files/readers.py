@@ -10,8 +10,9 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from ... import units
 from ...contract.run_input import ExtrasFile, RunInput
 from ...errors import AnalysisError, did_you_mean
+from . import rows
 
 _HEADER = re.compile(r"^#\s*(?:column|cols\.)\s+(\d+)(?:-(\d+))?\s*-->\s*(\S+)")
 _NAME = re.compile(r"^([\w\-.:]+)(?:\(.*?\))?(?:\{([^}]*)\})?")
@@ -91,19 +93,23 @@ class GradientSeries:
 # --- files --------------------------------------------------------------------------------------
 
 
-def read_text(path: Path) -> str:
-    """The text of *path*, or of *path*.gz; a truncated gzip file gives what can be read."""
+def read_bytes(path: Path) -> bytes:
+    """What is in *path*, or in *path*.gz; a truncated gzip file gives what can be read."""
     plain, packed = Path(path), Path(f"{path}.gz")
     found = plain if plain.is_file() or not packed.is_file() else packed
     try:
         data = found.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = _gunzip(data, found)
-        return data.decode()
     except OSError as err:
         raise AnalysisError(f"{plain} cannot be read: {err.strerror}") from None
+    return _gunzip(data, found) if data[:2] == b"\x1f\x8b" else data
+
+
+def read_text(path: Path) -> str:
+    """The text of *path*, or of *path*.gz; see :func:`read_bytes`."""
+    try:
+        return read_bytes(path).decode()
     except UnicodeDecodeError:
-        raise AnalysisError(f"{found} is not a text file") from None
+        raise AnalysisError(f"{path} is not a text file") from None
 
 
 def _gunzip(data: bytes, path: Path) -> bytes:
@@ -170,49 +176,90 @@ class Header:
     def row(self, line: str) -> list[str] | None:
         """The words of a line of numbers; None if it is torn."""
         words = line.split()
-        if not words or not line.endswith("\n") or len(words) < self.width:
-            return None
+        if not words or not line.endswith("\n") or len(words) < self.width or "#" in line:
+            return None  # a torn row may be glued to a repeated header
         return words[-self.width :]  # what is torn may be glued to the front of a resumed row
 
 
-def read_properties(path: Path, stride: int = 1) -> PropertySeries:
+def read_properties(
+    path: Path, stride: int = 1, names: Collection[str] | None = None
+) -> PropertySeries:
     """An i-PI property file; columns and units come from its own header.
 
-    *stride* is what the input asks for.  Raises AnalysisError for a file without header, without
-    a 'step' column, with a gap, or with a number that is not finite.
+    *stride* is what the input asks for; *names*: the columns to read, as far as they are there, by
+    default all.  Raises AnalysisError for a file without header, without a 'step' column, with a
+    gap, or with a number that is not finite.
     """
     path = Path(path)
-    text = read_text(path)
     header = Header()
-    rows: list[list[str]] = []
-    for line in text.splitlines(keepends=True):
+    parts: list[np.ndarray] = []
+    for piece in rows.pieces(path):
+        data = piece
+        while data.startswith(b"#"):
+            line, _, data = data.partition(b"\n")
+            header.add(_decoded(line + b"\n", path) if data or piece.endswith(b"\n") else "")
+        if data and not header.columns:
+            break
+        if data:
+            found = rows.columns(data, header.width, _wanted(header, names))
+            parts.append(
+                _rows_of(data, header, names, path) if found is None else np.stack(found, axis=1)
+            )
+    if not header.columns:
+        raise AnalysisError(f"{path} has no i-PI header ('# column 1 --> step …')")
+    if "step" not in header.columns:
+        raise AnalysisError(f"{path} has no 'step' column: add it to <properties>")
+    at = _wanted(header, names)
+    table = np.concatenate(parts) if parts else np.zeros((0, len(at)))
+    del parts
+    counter = table[:, at.index(header.columns["step"].start)]
+    if not np.isfinite(counter).all():
+        raise AnalysisError(f"{path}: row {int(np.argmax(~np.isfinite(counter)))} has no step")
+    steps = np.rint(counter).astype(np.int64)
+    kept = last_branch(steps)
+    if not kept.all():
+        steps, table = steps[kept], table[kept]
+    check_rows(path, steps, table, stride)
+    columns = {}
+    for name, where in header.columns.items():
+        if names is None or name in names:
+            mine = [at.index(k) for k in range(where.start, where.stop)]
+            columns[name] = table[:, mine[0]] if len(mine) == 1 else table[:, mine]
+    return PropertySeries(path, steps, columns, header.units)
+
+
+def _wanted(header: Header, names: Collection[str] | None) -> list[int]:
+    """Numbers of the columns to read; the steps always."""
+    return [
+        k
+        for name, where in header.columns.items()
+        if names is None or name in names or name == "step"
+        for k in range(where.start, where.stop)
+    ]
+
+
+def _rows_of(piece: bytes, header: Header, names: Collection[str] | None, path: Path) -> np.ndarray:
+    """Columns of a piece that is not regular, row by row; torn rows are left out."""
+    found: list[list[str]] = []
+    for line in _decoded(piece, path).splitlines(keepends=True):
         if line.startswith("#"):
             header.add(line)
             continue
         row = header.row(line)
         if row is not None:
-            rows.append(row)
-    names, width = header.columns, header.width
-    if not names:
-        raise AnalysisError(f"{path} has no i-PI header ('# column 1 --> step …')")
-    if "step" not in names:
-        raise AnalysisError(f"{path} has no 'step' column: add it to <properties>")
+            found.append(row)
     try:
-        table = np.array(rows, dtype=float).reshape(-1, width)
+        table = np.array(found, dtype=float).reshape(-1, header.width)
     except ValueError:
-        raise AnalysisError(f"{path}: {_first_bad(rows)}") from None
-    counter = table[:, names["step"].start]
-    if not np.isfinite(counter).all():
-        raise AnalysisError(f"{path}: row {int(np.argmax(~np.isfinite(counter)))} has no step")
-    steps = np.rint(counter).astype(np.int64)
-    kept = last_branch(steps)
-    steps, table = steps[kept], table[kept]
-    check_rows(path, steps, table, stride)
-    columns = {
-        name: table[:, where.start] if where.stop == where.start + 1 else table[:, where]
-        for name, where in names.items()
-    }
-    return PropertySeries(path, steps, columns, header.units)
+        raise AnalysisError(f"{path}: {_first_bad(found)}") from None
+    return table[:, _wanted(header, names)]
+
+
+def _decoded(data: bytes, path: Path) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise AnalysisError(f"{path} is not a text file") from None
 
 
 def _first_bad(rows: list[list[str]]) -> str:
@@ -248,23 +295,46 @@ def read_extras(path: Path, key: str, beads: int = 1, stride: int = 1) -> Extras
 
 
 def _read_extras_file(path: Path, key: str, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    blocks = _EXTRAS.findall(read_text(path))
+    head = f" #EXTRAS({key})# Step: ".encode()
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    words: dict[int, str] = {}  # what is no number, by row
+    count = 0
+    for piece in rows.pieces(path, begins=b" #EXTRAS("):
+        found = rows.records(piece, head)
+        if found is None:
+            found = _records_of(piece, key, path, count, words)
+        parts.append(found)
+        count += len(found[0])
+    steps = np.concatenate([s for s, _ in parts]) if parts else np.zeros(0, dtype=np.int64)
+    values = np.concatenate([v for _, v in parts]) if parts else np.zeros(0)
+    del parts
+    kept = last_branch(steps)
+    wrong = next((k for k in words if kept[k]), None)
+    if wrong is not None:
+        raise AnalysisError(
+            f"{path}: expected a number at step {steps[wrong]}, got '{words[wrong]}'"
+        )
+    if not kept.all():
+        steps, values = steps[kept], values[kept]
+    check_rows(path, steps, values, stride)
+    return steps, values
+
+
+def _records_of(
+    piece: bytes, key: str, path: Path, first: int, words: dict[int, str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of a piece that is not regular; *words* takes what is no number."""
+    blocks = _EXTRAS.findall(_decoded(piece, path))
     other = next((found for found, _, _ in blocks if found != key), None)
     if other is not None:
         raise AnalysisError(f"{path} holds extras '{other}', expected '{key}'")
-    steps = np.array([int(step) for _, step, _ in blocks], dtype=np.int64)
-    kept = np.flatnonzero(last_branch(steps))
-    values = np.empty(len(kept))
-    for k, index in enumerate(kept):
-        word = blocks[index][2]
+    values = np.full(len(blocks), np.nan)
+    for k, (_, _, word) in enumerate(blocks):
         try:
             values[k] = float(word)
         except ValueError:
-            raise AnalysisError(
-                f"{path}: expected a number at step {steps[index]}, got '{word}'"
-            ) from None
-    check_rows(path, steps[kept], values, stride)
-    return steps[kept], values
+            words[first + k] = word
+    return np.array([int(step) for _, step, _ in blocks], dtype=np.int64), values
 
 
 def _extras_file(run: RunInput, key: str) -> ExtrasFile | None:
@@ -286,7 +356,7 @@ def read_gradients(run: RunInput) -> GradientSeries:
         )
     path = run.output(wanted.filename)
     series = read_extras(path, "dHdlambda", run.beads, wanted.stride)
-    lam = np.array([run.lam_at(int(k)) for k in series.steps])
+    lam = run.lam_along(series.steps)
     printed = _extras_file(run, "lambda")
     if printed is not None:
         check_lambda(
@@ -297,7 +367,7 @@ def read_gradients(run: RunInput) -> GradientSeries:
 
 def check_lambda(run: RunInput, series: ExtrasSeries) -> None:
     """Raise AnalysisError where the λ that clients used is not the schedule's."""
-    expected = np.array([run.lam_at(int(k)) for k in series.steps])
+    expected = run.lam_along(series.steps)
     off = np.abs(series.values - expected[:, None]).max(axis=1) > 1e-12
     if off.any():
         k = int(np.argmax(off))
@@ -308,12 +378,33 @@ def check_lambda(run: RunInput, series: ExtrasSeries) -> None:
 
 
 def read_conserved(run: RunInput) -> PropertySeries | None:
-    """The property file that holds 'conserved', or None if the input prints none."""
-    for wanted in run.properties:
-        names = [match[1] for c in wanted.columns if (match := _NAME.match(c))]
+    """The property file that holds 'conserved', or None if the input prints none.
+
+    Of its columns those that the analysis looks at: conserved, temperature, volume, and the
+    pressure of a run at constant pressure.
+    """
+    wanted = ["step", "conserved", "temperature", "volume"]
+    if run.constant_pressure:
+        wanted += ["pressure_md", "pressure_cv"]
+    for output in run.properties:
+        names = [match[1] for c in output.columns if (match := _NAME.match(c))]
         if "conserved" in names and "step" in names:
-            return read_properties(run.output(wanted.filename), wanted.stride)
+            path = run.output(output.filename)
+            found = path if path.is_file() else Path(f"{path}.gz")
+            stat = found.stat() if found.is_file() else None
+            state = None if stat is None else (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            return _conserved(path, output.stride, tuple(wanted), state)
     return None
+
+
+@lru_cache(maxsize=1)  # the same run's is asked for by several checks, one after the other
+def _conserved(
+    path: Path, stride: int, names: tuple[str, ...], state: tuple[int, int, int] | None
+) -> PropertySeries:
+    series = read_properties(path, stride, names)
+    for values in (series.steps, *series.columns.values()):
+        values.flags.writeable = False
+    return series
 
 
 def volumes(run: RunInput) -> tuple[np.ndarray, np.ndarray] | None:

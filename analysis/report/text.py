@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from io import StringIO
 from math import floor, log10
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,9 @@ from ..estimators.fixed_lambda import Window
 from ..estimators.mbar import Mbar
 from ..estimators.switching import Estimate, WorkAnalysis
 from ..result import Result, Total
+from .checks import HEAD, check_rows, heading
+from .grouped import grouped
+from .plain import drawn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,10 +102,10 @@ def _works(a: WorkAnalysis, result: Result) -> list[list[str]]:
 
 def summary(result: Result, width: int = 110) -> str:
     """The whole result as plain text: works, estimates, dissipation, terms, totals, warnings."""
-    from rich.console import Console
+    return drawn(lambda console: _print_result(console, result), width)
 
-    buffer = StringIO()
-    console = Console(file=buffer, width=width, force_terminal=False, highlight=False, markup=False)
+
+def _print_result(console: Console, result: Result) -> None:
     c = result.conditions
     where = f"{c.temperature:g} K"
     if c.pressure is not None:
@@ -145,9 +147,10 @@ def summary(result: Result, width: int = 110) -> str:
     if result.terms:
         rows = [_term_row(t) for t in result.terms]
         console.print(_table("Terms, as added", ["term", "value", "unit", "source"], rows))
-    for warning in result.warnings:
+    if result.checks:
+        console.print(_table(heading(result.checks), HEAD, check_rows(result.checks)))
+    for warning in grouped(result.warnings):
         console.print(f"! {warning}")
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip() + "\n"
 
 
 def _print_mbar(console: Console, m: Mbar) -> None:
@@ -201,12 +204,7 @@ def _print_scaling(console: Console, curve: Curve) -> None:
 
 def leg_summary(leg: MassLeg, width: int = 110) -> str:
     """A mass leg by itself as plain text."""
-    from rich.console import Console
-
-    buffer = StringIO()
-    console = Console(file=buffer, width=width, force_terminal=False, highlight=False, markup=False)
-    _print_leg(console, leg)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip() + "\n"
+    return drawn(lambda console: _print_leg(console, leg), width)
 
 
 def _print_leg(console: Console, leg: MassLeg) -> None:
@@ -251,11 +249,4 @@ def _print_switching(console: Console, result: Result, a: WorkAnalysis) -> None:
     lag = a.diagnostics.lag1
     chained = "too few to tell" if lag is None else f"lag-1 autocorrelation {lag:.2f}"
     console.print(f"independence of chained cycles: {chained}")
-    for r in result.replicas:
-        if r.first_law is not None:
-            console.print(
-                f"first law, {r.provenance.folder.rsplit('/', 1)[-1]}: drift "
-                f"{r.first_law.drift:.2e} eV/atom/ps, at most "
-                f"{r.first_law.max_deviation:.2e} eV/atom off"
-            )
     console.print()

@@ -15,7 +15,7 @@ from helpers.analysis_files import (
 )
 
 from alchemdriver import units
-from alchemdriver.analysis.files import readers
+from alchemdriver.analysis.files import readers, rows
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.errors import AnalysisError
 
@@ -189,3 +189,92 @@ def test_input_without_gradient_says_what_to_add(tmp_path):
     path.write_text(path.read_text().replace("extra_type='dHdlambda'", "extra_type='other'"))
     with pytest.raises(AnalysisError, match="add <trajectory"):
         readers.read_gradients(read_input(path))
+
+
+# --- long files ---------------------------------------------------------------------------------
+
+
+def test_numbers_are_read_to_the_bit():
+    """As Python's float reads them: of all magnitudes, and near the middle of two doubles."""
+    rng = np.random.default_rng(1)
+    values = np.concatenate(
+        [
+            rng.normal(size=20000) * 10.0 ** rng.integers(-90, 90, 20000),
+            rng.normal(size=50000) * 300.0,
+            rng.random(20000),
+            [0.0, -0.0, 1.0, 2.0, 1e16, 1e17, 1e22, 1e-6, 9.999999999999999e15, 2.0**-40],
+            np.nextafter(2.0 ** np.arange(-20, 50), 0.0),
+        ]
+    )
+    texts = [b"%24.16e" % v for v in values if len(b"%24.16e" % v) == 24]
+    # seventeen digits that no double has, down to the middle between two of them
+    for v in rng.random(5000) + 1.0:
+        middle = (int(v * 2**52) + 0.5) / 2**52  # rounds; its digits are cut below
+        texts += [b" " * 2 + b"%d.%016de+00" % (1, int((middle - 1.0) * 1e16) + k) for k in (0, 1)]
+    table = np.frombuffer(b"".join(texts), dtype=np.uint8).reshape(-1, 24)
+    expected = np.array([float(t) for t in texts])
+    found = rows.numbers(table)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "1.0e-100", "1.5", "1,5000000000000000e+00", "x"])
+def test_what_is_not_so_written_is_left_to_float(word):
+    whole = f"{1.5:24.16e}{word:>24}".encode()
+    assert rows.numbers(np.frombuffer(whole, dtype=np.uint8).reshape(2, 24)) is None
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_long_files_are_read_piece_by_piece(tmp_path, packed, monkeypatch):
+    """Regular, torn, resumed with a header, irregular: the same rows whatever the pieces."""
+    rng = np.random.default_rng(2)
+    energies = rng.normal(size=3000)
+    lines = [property_row(k, k, e) for k, e in enumerate(energies)]
+    text = HEADER + "".join(lines[:2000]) + lines[2000][:30] + HEADER + "".join(lines[1500:2500])
+    text += lines[2500].replace("   ", " ") + "".join(lines[2501:])  # narrower, by hand
+    extras = blocks(range(2000), scale=0.1)[:-7] + blocks(range(1500, 3000), scale=0.1)
+
+    def written(name: str, content: str) -> None:
+        data = content.encode()
+        if packed:  # in two members, as appended
+            half = len(data) // 2
+            data = gzip.compress(data[:half]) + gzip.compress(data[half:])
+        (tmp_path / (f"{name}.gz" if packed else name)).write_bytes(data)
+
+    written("run.out", text)
+    written("d_0", extras)
+    for size in (1 << 20, 5000, 700):
+        monkeypatch.setattr(rows, "PIECE", size)
+        series = readers.read_properties(tmp_path / "run.out")
+        np.testing.assert_array_equal(series.steps, np.arange(3000))
+        np.testing.assert_array_equal(series.columns["conserved"], energies)
+        some = readers.read_properties(tmp_path / "run.out", names=("conserved",))
+        assert list(some.columns) == ["conserved"]
+        np.testing.assert_array_equal(some.columns["conserved"], energies)
+        found = readers.read_extras(tmp_path / "d", "dHdlambda")
+        np.testing.assert_array_equal(found.steps, np.arange(3000))
+        np.testing.assert_array_equal(found.values[:, 0], 0.1 * np.arange(3000))
+
+
+def test_a_hundred_thousand_rows_take_little_memory(tmp_path):
+    """Ten times the rows of a table in memory, and no list of words: 4 MB of numbers, 20 in all."""
+    import tracemalloc
+
+    row = property_row(0, 1.0, 2.0)
+    (tmp_path / "run.out").write_text(
+        HEADER + "".join(property_row(k, 1.0, 2.0) for k in range(100_000))
+    )
+    tracemalloc.start()
+    readers.read_properties(tmp_path / "run.out")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(row) * 100_000 > 8e6
+    assert peak < 20e6
+
+
+@pytest.mark.parametrize("schedule", ["poly9", "linear"])
+def test_lambda_along_a_run_is_that_of_every_step(tmp_path, schedule):
+    run = read_input(switching_input(tmp_path / "r", 3, 17, 2, schedule=schedule))
+    steps = np.arange(-1, run.total_steps + 5)
+    expected = [run.lam_at(int(k)) for k in steps]
+    np.testing.assert_array_equal(run.lam_along(steps), expected)

@@ -114,7 +114,10 @@ def property_row(*values: float) -> str:
 
 
 def write_outputs(path: Path, gradient: np.ndarray, conserved=None, lam=None) -> None:
-    """Extras and properties of the run at *path*; gradient (n,) or (n, beads) in eV."""
+    """Extras and properties of the run at *path*; gradient (n,) or (n, beads) in eV.
+
+    conserved (n,) eV; by default it follows the work, as in a run that misses nothing.
+    """
     run = read_input(path)
     gradient = np.asarray(gradient, dtype=float).reshape(len(gradient), -1)
     digits = len(str(run.beads))
@@ -126,7 +129,9 @@ def write_outputs(path: Path, gradient: np.ndarray, conserved=None, lam=None) ->
             text = "".join(extras_block(k, v, "lambda") for k, v in enumerate(lam))
             (path.parent / f"run.lambda_{b:0{digits}d}").write_text(text)
     if conserved is None:
-        conserved = np.zeros(len(gradient))
+        at = np.array([run.lam_at(k) for k in range(len(gradient))])
+        mean = gradient.mean(axis=1)
+        conserved = np.append(0.0, np.cumsum(0.5 * (mean[1:] + mean[:-1]) * np.diff(at)))
     rows = [property_row(k, k * (run.timestep or 1.0), e) for k, e in enumerate(conserved)]
     (path.parent / "run.out").write_text(HEADER + "".join(rows))
 
