@@ -99,6 +99,8 @@ class RunInput:
     start_is_whole: bool  # whether nothing but the xyz file gives positions and cell
     fixes_centre_of_mass: bool
     held: tuple[int, ...]  # 3 i + axis of each coordinate that does not move
+    thermostat_tau: float | None = None  # fs; None: there is none, or it has no one time
+    barostat_tau: float | None = None  # fs
 
     @property
     def folder(self) -> Path:
@@ -134,6 +136,15 @@ class RunInput:
         if self.temperature is None:
             raise InputError(f"{self.path}: expected a <temperature> in <ensemble>")
         return self.temperature
+
+    @property
+    def relaxation_fs(self) -> float:
+        """The slowest integrated relaxation time that the input shows, fs; 0 where it shows none.
+
+        Under a Langevin thermostat energies of a crystal forget as e^(−t/τ) cos² ωt, whose integral
+        is τ/2; a barostat's τ is about a period, of which a quarter is taken.
+        """
+        return max(0.5 * (self.thermostat_tau or 0.0), 0.25 * (self.barostat_tau or 0.0))
 
     @property
     def free_coordinates(self) -> np.ndarray:
@@ -248,6 +259,12 @@ def conditions(system: dict[str, Any]) -> Conditions:
         _beads(system),
         *_constraints(motion),
     )
+
+
+def _tau(node: Any) -> float | None:
+    """The ``<tau>`` of a thermostat or barostat, fs; None where it has none of its own."""
+    found = quantity(child(node, "tau"), "time", "tau") if isinstance(node, dict) else None
+    return found if found is not None and found > 0.0 else None
 
 
 def _beads(system: dict[str, Any]) -> int:
@@ -424,6 +441,8 @@ def interpret(root: dict[str, Any], path: Path) -> RunInput:
         held=thermal.held,
         motion=(child(outer[0], "@mode") if outer else None) or "dynamics",
         start_is_whole=_start_is_whole(child(system, "initialize")),
+        thermostat_tau=_tau(child(moves_by(system), "dynamics", "thermostat")),
+        barostat_tau=_tau(child(moves_by(system), "dynamics", "barostat")),
     )
     if run.held and run.held[-1] >= 3 * len(structure):
         raise InputError(

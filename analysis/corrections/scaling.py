@@ -30,8 +30,8 @@ from ...contract.stored import Shape
 from ...errors import AnalysisError
 from ...paths import Absolute
 from ...paths.formulas import temperature_term
+from ..estimators.estimate import Estimate
 from ..estimators.mbar import Mbar
-from ..estimators.switching import Estimate
 from ..estimators.work import SwitchingRun
 
 POINTS = 101  # of the curve in result.json
