@@ -94,13 +94,21 @@ def mass_point(run: RunInput) -> MassPoint:
 def mass_leg(runs: Sequence[RunInput]) -> MassLeg:
     """∫₀¹ ds dF/ds over the points of one leg; AnalysisError if they are not a Gauss rule."""
     points = sorted((mass_point(run) for run in runs), key=lambda p: p.s)
-    s, weights = gauss_legendre(len(points))
+    s, _ = gauss_legendre(len(points))
     found = np.array([p.s for p in points])
     if np.abs(found - s).max() > 1e-12:
         raise AnalysisError(
             f"{points[0].folder.parent}: expected the {len(s)} Gauss points {s.round(4).tolist()} "
             f"of the mass leg, found {found.round(4).tolist()}: a point is missing or twice there"
         )
+    first = runs[0]
+    ratio = np.log(first.final_masses / first.initial_masses).sum()
+    return integrated(points, -1.5 * kT(first.kelvin) * ratio)
+
+
+def integrated(points: Sequence[MassPoint], classical: float) -> MassLeg:
+    """The leg over *points* at the nodes of a Gauss rule; classical: eq. 22, eV."""
+    s, weights = gauss_legendre(len(points))
     means = np.array([p.mean.value for p in points])
     se = dof = None
     if all(p.mean.se is not None for p in points):
@@ -108,11 +116,7 @@ def mass_leg(runs: Sequence[RunInput]) -> MassLeg:
         sigma, dof = add(np.square(sigmas).tolist(), [p.mean.dof for p in points])
         se = student(ONE_SIGMA, dof) * sigma
     value = float(weights @ means)
-    first = runs[0]
-    ratio = np.log(first.final_masses / first.initial_masses).sum()
-    return MassLeg(
-        tuple(points), value, se, _rule_error(s, means, value), -1.5 * kT(first.kelvin) * ratio, dof
-    )
+    return MassLeg(tuple(points), value, se, _rule_error(s, means, value), classical, dof)
 
 
 def _rule_error(s: np.ndarray, means: np.ndarray, value: float) -> float | None:

@@ -92,3 +92,10 @@ def add(variances: Sequence[float], dofs: Sequence[float | None]) -> tuple[float
     uncertain = sum(x * x / nu for x, nu in zip(v, dofs, strict=True) if nu is not None)
     sigma = float(np.sqrt(v.sum()))
     return sigma, float(v.sum() ** 2 / uncertain) if uncertain > 0.0 else None
+
+
+def stated_sums(sigma: np.ndarray, dof: float | None, other: np.ndarray) -> np.ndarray:
+    """Stated errors (n,) of values with *sigma* (n,) of *dof*, each with an independent *other*
+    (n,) of normal error added."""
+    sums = (add([a * a, b * b], [dof, None]) for a, b in zip(sigma, other, strict=True))
+    return np.array([student(ONE_SIGMA, nu) * s for s, nu in sums])

@@ -118,8 +118,10 @@ def replicas_differ(values: np.ndarray, lengths: Sequence[int], blocks: np.ndarr
     return float(special.fdtrc(between, inside, among / within))
 
 
-def jackknife(estimator: Callable[[np.ndarray], np.ndarray], parts: Parts) -> tuple[float, float]:
-    """θ and σ of *estimator*, which gives values (k,) for weights (k, n) of the pairs.
+def jackknife(
+    estimator: Callable[[np.ndarray], np.ndarray], parts: Parts
+) -> tuple[np.ndarray, np.ndarray]:
+    """θ and σ (…) of *estimator*, which gives values (k, …) for weights (k, n) of the pairs.
 
     σ is NaN for a single part.
     """
@@ -127,9 +129,10 @@ def jackknife(estimator: Callable[[np.ndarray], np.ndarray], parts: Parts) -> tu
     weights = np.ones((g + 1, n))
     weights[1:] = parts.of != np.arange(g)[:, None]
     if g < 2:
-        return float(estimator(weights[:1])[0]), np.nan
+        (value,) = estimator(weights[:1])
+        return value, np.full_like(value, np.nan)
     values = estimator(weights)
-    h = n / parts.sizes
+    h = (n / parts.sizes).reshape(-1, *[1] * (values.ndim - 1))
     pseudo = h * values[0] - (h - 1.0) * values[1:]
-    centre = float(np.sum(pseudo / h))
-    return float(values[0]), float(np.sqrt(np.mean((pseudo - centre) ** 2 / (h - 1.0))))
+    centre = np.sum(pseudo / h, axis=0)
+    return values[0], np.sqrt(np.mean((pseudo - centre) ** 2 / (h - 1.0), axis=0))

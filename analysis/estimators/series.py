@@ -157,7 +157,7 @@ def mean_of(
         value,
         sd * np.sqrt(found.inefficiency / n),
         found.dof,
-        f"standard error over {n} rows, {samples} of them independent",
+        f"standard error over {n} rows, {samples} of them independent if none relaxes more slowly",
         samples,
         sd,
         f"standard deviation of {n} rows",

@@ -150,9 +150,6 @@ def estimates(
     n, t = len(forward), kT(temperature)
     pairs, losses = pair_estimates(forward, backward), dissipated(forward, backward)
     division = cut(pairs, lengths)
-    usual = np.ones(n, dtype=bool)
-    usual[[x.pair for x in exploded(forward, backward, temperature, lengths)]] = False
-    least, least_dof = linear_response(float(losses[usual].mean()), n, temperature)
     why = None
     if n < 2:
         why = "one value only"
@@ -160,15 +157,23 @@ def estimates(
         why = f"{n} works without scatter: their switches are the same, or nothing moves"
 
     def estimate(
-        method: str, values: Callable[[np.ndarray], np.ndarray], deciding: float, *sd: Any
+        method: str,
+        values: Callable[[np.ndarray], np.ndarray],
+        deciding: Callable[[float], float],
+        *sd: Any,
     ) -> Estimate:
         """values: the estimates (g,) for weights (g, n) of the pairs; deciding: how many pairs
-        decide it."""
-        value, sigma = jackknife(values, division)
+        decide it, from its value."""
+        value, sigma = map(float, jackknife(values, division))
         if why is not None:
             return without_error(method, value, why, n)
         found = stated(method, value, sigma, division.dof, division.kind, n, *sd)
-        if deciding >= ENOUGH or least == 0.0:
+        if deciding(value) >= ENOUGH:
+            return found
+        usual = np.ones(n, dtype=bool)
+        usual[[x.pair for x in exploded(forward, backward, temperature, lengths)]] = False
+        least, least_dof = linear_response(float(losses[usual].mean()), n, temperature)
+        if least == 0.0:
             return found
         kind = f"linear response, from the dissipation of {n} pairs, whose scatter gives less"
         other = stated(method, value, least, least_dof, kind, n, *sd)
@@ -177,15 +182,18 @@ def estimates(
     def mean(method: str, values: np.ndarray) -> Estimate:
         sd = None if n < 2 else float(values.std(ddof=1))
         return estimate(
-            method, lambda w: w @ values / w.sum(1), n, sd, f"standard deviation of {n} pairs"
+            method,
+            lambda w: w @ values / w.sum(1),
+            lambda _: n,
+            sd,
+            f"standard deviation of {n} pairs",
         )
 
     simple, loss = mean("eq. 11", pairs), mean("eq. 10", losses)
-    overlap = bar_overlap(forward, backward, bar(forward, backward, temperature), temperature)
     bennett = estimate(
         "BAR",
         lambda w: bar_weighted(forward, backward, w, temperature),
-        2.0 * n * overlap,
+        lambda value: 2.0 * n * bar_overlap(forward, backward, value, temperature),
         None,
         "not defined for BAR",
     )
