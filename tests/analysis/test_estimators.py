@@ -9,8 +9,10 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.coverage import gamma, gaussian
 
 from alchemdriver.analysis.estimators import switching as e
+from alchemdriver.analysis.estimators.exploded import exploded
 from alchemdriver.errors import AnalysisError
 from alchemdriver.units import kT
 
@@ -127,6 +129,62 @@ def test_one_pair_has_no_error_instead_of_zero_or_nan():
         assert "not estimated" in found.se_kind
     d = a.diagnostics
     assert (d.cumulant_forward, d.sd_forward, d.variance_p, d.lag1, d.correlated) == (None,) * 5
+
+
+def test_the_switch_that_exploded_is_named_and_the_rest_is_estimated():
+    """The work stays in the data; BAR hardly notices it, and says what it would be without."""
+    rng = np.random.default_rng(1)
+    forward, backward = rng.normal(1.0, 0.05, 20), rng.normal(-0.95, 0.05, 20)
+    clean = e.analyze_works(forward, backward, T, chains=[5] * 4)
+    assert not any("broke down" in w for w in clean.warnings)
+    forward[12] = 1e5
+    names = ["run-a", "run-b", "run-c", "run-d"]
+    a = e.analyze_works(forward, backward, T, chains=[5] * 4, replicas=names)
+    (named,) = [w for w in a.warnings if "broke down" in w]
+    assert named.startswith("the work of run-c, cycle 3, forward, is 1e+05 eV")
+    kept = np.arange(20) != 12
+    without = e.analyze_works(forward[kept], backward[kept], T, chains=[5, 5, 4, 5]).bar
+    (what,) = [w for w in a.warnings if "before corrections" in w]
+    assert f"without {1e3 * without.value:.2f} ± {1e3 * without.se:.2f} meV" in what
+    assert a.bar.value == pytest.approx(without.value, abs=without.se)
+    assert a.bar.se == pytest.approx(clean.bar.se, rel=0.5)
+
+
+def test_gaussian_and_skewed_works_do_not_count_as_exploded():
+    rng = np.random.default_rng(2)
+    for make in (gaussian, gamma):
+        forward, backward = make(rng, (200, 20), 4.0)
+        found = [exploded(KT * f, KT * b, T, [20]) for f, b in zip(forward, backward, strict=True)]
+        assert sum(map(bool, found)) <= 2
+
+
+def test_hysteresis_beyond_the_scatter_is_warned_of_and_sets_the_error():
+    """108 Cu atoms at 50 K: 5.9 meV dissipated, a scatter that fits 1.2; σ² = 2 kT W says 2.0."""
+    t50 = 50.0
+    sd = np.sqrt(2 * kT(t50) * 0.4e-3)
+    forward = 5.9e-3 + sd * np.array([-1.0, 0.3, 1.1, -0.4])
+    backward = 5.9e-3 + sd * np.array([0.5, -1.2, 0.4, 0.3])
+    a = e.analyze_works(forward, backward, t50)
+    assert any("scatter and hysteresis disagree" in w for w in a.warnings)
+    for found in (a.eq11, a.bar):
+        assert found.kind.startswith("linear response")
+        assert found.se > 1.5e-3
+        assert found.se > 1.5 * np.std(0.5 * (forward - backward), ddof=1) / 2
+
+
+def test_scatter_over_replicas_is_the_error_of_four_and_blocks_that_of_one():
+    rng = np.random.default_rng(3)
+    forward, backward = rng.normal(0.3, 0.02, 16), rng.normal(-0.28, 0.02, 16)
+    pairs = 0.5 * (forward - backward)
+    four = e.analyze_works(forward, backward, T, chains=[4] * 4).eq11
+    means = pairs.reshape(4, 4).mean(1)
+    assert four.kind == "standard error over 4 replicas"
+    assert (four.dof, four.sigma) == pytest.approx((3.0, means.std(ddof=1) / 2))
+    one = e.analyze_works(forward, backward, T).eq11
+    assert "cannot be told from 16 pairs" in one.kind
+    assert one.dof == pytest.approx(4.0, abs=0.1)  # blocks of 4, 3, 3, 3, 3
+    with pytest.raises(AnalysisError, match="chains"):
+        e.analyze_works(forward, backward, T, chains=[4] * 3)
 
 
 def test_bar_agrees_with_pymbars_own_search():

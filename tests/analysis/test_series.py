@@ -32,7 +32,7 @@ def test_oscillations_do_not_hide_what_correlates():
 
 def test_a_slow_mode_of_little_variance_is_seen():
     """91 % of the variance oscillates and is gone in 100 fs, 9 % relaxes over 50 rows."""
-    t = np.arange(2 * ROWS)
+    t = np.arange(2 * ROWS + 1)
     fast = np.exp(-t * STEP / 100.0) * np.cos(2.0 * np.pi * t * STEP / 160.0)
     rho = 0.91 * fast + 0.09 * np.exp(-t / 50.0)
     exact = 1.0 + 2.0 * rho[1:ROWS].sum()
@@ -45,7 +45,7 @@ def test_a_slow_mode_of_little_variance_is_seen():
 
 @pytest.mark.parametrize("n_tau", [2.0, 8.0])
 def test_a_series_of_few_relaxation_times_has_no_error_and_says_why(n_tau):
-    rho = np.exp(-np.arange(2 * ROWS) * n_tau / ROWS)
+    rho = np.exp(-np.arange(2 * ROWS + 1) * n_tau / ROWS)
     data = stationary(np.random.default_rng(3), 40, ROWS, rho)
     means = [mean_of(x)[1] for x in data]
     untold = [m for m in means if m.se is None]
@@ -74,7 +74,7 @@ def test_few_rows_and_constants_have_no_error(series, why):
 
 def test_only_what_stands_out_is_left_out():
     rng = np.random.default_rng(5)
-    rho = 0.9 ** np.arange(4000)
+    rho = 0.9 ** np.arange(4001)
     still = stationary(rng, 60, 2000, rho)
     assert np.mean([equilibration(x) > 0 for x in still]) < 0.1
     moving = still + 5.0 * np.exp(-np.arange(2000) / 100.0)
@@ -83,7 +83,7 @@ def test_only_what_stands_out_is_left_out():
 
 
 def test_the_error_of_a_drift_is_its_scatter():
-    rho = 0.9 ** np.arange(4000)
+    rho = 0.9 ** np.arange(4001)
     data = stationary(np.random.default_rng(6), 120, 2000, rho)
     found = np.array([drift([x[:1000]], [x[1000:]]) for x in data])
     exact = np.sqrt(2.0 * 19.0 / 1000.0)
@@ -96,7 +96,7 @@ def test_holds_of_a_few_correlation_times_never_pass(length, cycles):
     """Called too short, or such that it cannot be told: not long enough."""
     tau = 50.0
     n = int(length * tau)
-    rng, rho = np.random.default_rng(7), np.exp(-np.arange(2 * n) / tau)
+    rng, rho = np.random.default_rng(7), np.exp(-np.arange(2 * n + 1) / tau)
     passed = 0
     for _ in range(60):
         holds = examine("hold0", list(stationary(rng, cycles, n, rho)), 1e-3)

@@ -131,7 +131,7 @@ def stages_case(rng, repetitions: int, chains: Sequence[int], loss: float) -> di
 
 
 def stationary(rng, repetitions: int, rows: int, rho: np.ndarray) -> np.ndarray:
-    """(repetitions, rows) with autocorrelation rho (2 rows,), mean 0, variance rho[0]."""
+    """(repetitions, rows) with autocorrelation rho (2 rows + 1,), mean 0, variance rho[0]."""
     spectrum = np.fft.rfft(np.concatenate([rho, rho[-2:0:-1]])).real.clip(0.0)
     size = 2 * len(rho) - 2
     found = np.empty((repetitions, rows))
@@ -143,8 +143,8 @@ def stationary(rng, repetitions: int, rows: int, rho: np.ndarray) -> np.ndarray:
 
 
 def oscillator_rho(rows: int, period: float, tau: float, step: float) -> np.ndarray:
-    """Autocorrelation of x of a Langevin oscillator of friction 1/τ, (2 rows,); times in fs."""
-    t = np.arange(2 * rows) * step
+    """Autocorrelation of x of a Langevin oscillator of friction 1/τ, (2 rows + 1,); times in fs."""
+    t = np.arange(2 * rows + 1) * step
     omega = np.sqrt((2.0 * np.pi / period) ** 2 - 0.25 / tau**2)
     return np.exp(-0.5 * t / tau) * (np.cos(omega * t) + 0.5 / tau / omega * np.sin(omega * t))
 
@@ -198,7 +198,7 @@ def windows_case(rng, repetitions: int, rows: int, rho: float, multistate: bool 
     The mass leg's dF/ds is the same series at the nodes of its rule, with a known mean.
     """
     nodes, weights = gauss_legendre(4)
-    decay = rho ** np.arange(2 * rows)
+    decay = rho ** np.arange(2 * rows + 1)
     truth = 1.5 * KT * np.log(3.0)
     run = SimpleNamespace(
         path=Path("w"), folder=Path("w"), beads=1, interpolates_masses=False,
@@ -288,7 +288,7 @@ def _series_cases() -> list[Case]:
 
     rows, step = 2500, 4.0  # 10 ps
     spectrum = np.linspace(120.0, 400.0, 8)
-    t = np.arange(2 * rows)
+    t = np.arange(2 * rows + 1)
 
     def slow(share: float, n_tau: float) -> np.ndarray:
         fast = np.exp(-t * step / 100.0) * np.cos(2.0 * np.pi * t * step / 160.0)
@@ -296,7 +296,7 @@ def _series_cases() -> list[Case]:
 
     def relaxing(amplitude: float):
         return lambda rng, r: (
-            stationary(rng, r, 2000, 0.9 ** np.arange(4000))
+            stationary(rng, r, 2000, 0.9 ** np.arange(4001))
             + (amplitude * np.exp(-np.arange(2000) / 600.0))
         )
 
@@ -311,7 +311,7 @@ def _series_cases() -> list[Case]:
         if tau > 500.0:
             out.append(("series", f"{name}, 10 ps, τ known", case(draw, slowest=0.5 * tau / step)))
     for name, rho in (
-        ("white", np.eye(1, 2 * rows)[0]),
+        ("white", np.eye(1, 2 * rows + 1)[0]),
         ("exponential, n/τ 100", np.exp(-t * 100.0 / rows)),
         ("exponential, n/τ 50", np.exp(-t * 50.0 / rows)),
         ("exponential, n/τ 25", np.exp(-t * 25.0 / rows)),
@@ -327,12 +327,16 @@ def _series_cases() -> list[Case]:
     for length, cycles in ((1.0, 1), (2.5, 1), (1.0, 4), (2.5, 4), (10.0, 1), (10.0, 4), (60.0, 1)):
         tau = 50.0
         n = int(length * tau)
-        c = np.exp(-np.arange(2 * n * cycles) / tau)
+        c = np.exp(-np.arange(2 * n + 1) / tau)
         out.append(("holds", f"{cycles} × {length:g} correlation times",
             lambda rng, r, looks, n=n, c=c, k=cycles: holds_case(
                 np.concatenate(
-                    [stationary(rng, r, n, c[: 2 * n]) for _ in range(k)], axis=1), k
+                    [stationary(rng, r, n, c) for _ in range(k)], axis=1), k
             )))  # fmt: skip
-    out.append(("windows", "4 Gauss windows of 1000 rows, AR(1) in x 0.9",
-        lambda rng, r, looks: windows_case(rng, r, 1000, 0.9)))  # fmt: skip
+    what = "4 Gauss windows of 1000 rows, AR(1) in x 0.9"
+    out.append(
+        ("windows", what, lambda rng, r, looks: windows_case(rng, r, 1000, 0.9, multistate=False))
+    )
+    # MBAR takes a tenth of a second each: a quarter of the repetitions
+    out.append(("mbar", what, lambda rng, r, looks: windows_case(rng, r // 4, 1000, 0.9)))
     return out
