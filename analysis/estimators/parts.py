@@ -59,7 +59,7 @@ def by_replica(lengths: Sequence[int]) -> np.ndarray:
 
 def by_block(lengths: Sequence[int]) -> np.ndarray:
     """Number of the block of each pair, (n,): every chain in blocks of about equal length."""
-    n = sum(lengths)
+    n, lengths = sum(lengths), [n for n in lengths if n > 0]
     length = min(LONGEST, max(1, n // BLOCKS))
     found: list[np.ndarray] = []
     for cycles in lengths:
@@ -75,7 +75,7 @@ def cut(values: np.ndarray, lengths: Sequence[int]) -> Parts:
     lengths = [n for n in lengths if n > 0]
     n, replicas = sum(lengths), len(lengths)
     if replicas == n:
-        return Parts(np.arange(n), f"standard error over {n} pairs" + _alone(n, replicas))
+        return Parts(np.arange(n), f"standard error over {n} pairs")
     if replicas >= REPLICAS:
         return Parts(by_replica(lengths), f"standard error over {replicas} replicas")
     blocks = by_block(lengths)
@@ -86,23 +86,20 @@ def cut(values: np.ndarray, lengths: Sequence[int]) -> Parts:
         )
     count = int(blocks[-1]) + 1
     what = f"{count} pairs" if count == n else f"{count} blocks of cycles"
-    return Parts(blocks, f"standard error over {what}{_alone(n, replicas)}")
+    return Parts(blocks, f"standard error over {what}{_of(n, replicas)}")
 
 
-def _alone(n: int, replicas: int) -> str:
-    """What so few replicas cannot tell."""
-    if replicas >= REPLICAS:
-        return ""
-    which = "one chain" if replicas == 1 else f"{replicas} replicas"
-    if replicas == n:
-        return ""
-    if n < TELLING:
-        return f" of {which}; whether they are independent cannot be told from {n} pairs"
-    return f" of {which}"
+def _of(n: int, replicas: int) -> str:
+    """Of what the blocks are, and what so few chains and pairs cannot tell."""
+    which = " of one chain" if replicas == 1 else f" of {replicas} replicas"
+    if n >= TELLING:
+        return which
+    return f"{which}; whether they are independent cannot be told from {n} pairs"
 
 
 def replicas_differ(values: np.ndarray, lengths: Sequence[int], blocks: np.ndarray) -> float:
     """p of the F-test that the replicas have one mean, from the scatter of *blocks* within them."""
+    lengths = [n for n in lengths if n > 0]
     sizes = np.bincount(blocks).astype(float)
     means = np.bincount(blocks, values) / sizes
     of = by_replica(lengths)[np.unique(blocks, return_index=True)[1]]  # replica of each block

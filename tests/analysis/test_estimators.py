@@ -148,6 +148,8 @@ def test_the_switch_that_exploded_is_named_and_the_rest_is_estimated():
     assert f"without {1e3 * without.value:.2f} ± {1e3 * without.se:.2f} meV" in what
     assert a.bar.value == pytest.approx(without.value, abs=without.se)
     assert a.bar.se == pytest.approx(clean.bar.se, rel=0.5)
+    alone = e.analyze_works(forward, backward, T, chains=[12, 1, 7])  # nothing is left of one
+    assert any("replica 2, cycle 1" in w for w in alone.warnings)
 
 
 def test_gaussian_and_skewed_works_do_not_count_as_exploded():
