@@ -22,12 +22,13 @@ from ..errors import AnalysisError
 from ..paths.formulas import Correction
 from .corrections.mass_leg import MassLeg
 from .corrections.scaling import Curve
+from .estimators.estimate import Estimate
 from .estimators.fixed_lambda import Window
 from .estimators.holds import Hold
 from .estimators.judge import RunCheck
 from .estimators.mbar import Mbar
 from .estimators.quadrature import Quadrature
-from .estimators.switching import Estimate, WorkAnalysis
+from .estimators.switching import WorkAnalysis
 from .estimators.work import FirstLaw, SwitchingRun
 
 FILE = "result.json"
@@ -86,7 +87,7 @@ class Replica:
 
 @dataclass(frozen=True)
 class Total:
-    """Work estimate plus all terms: the number to quote, with the SE of both."""
+    """Work estimate plus all terms: the number to quote, with the stated error of both."""
 
     method: str  # 'eq. 11', 'BAR', 'TI' or 'MBAR'
     value: float | None  # eV, whole cell; None: a term is missing
@@ -96,6 +97,8 @@ class Total:
     per_formula_unit_se: NotNegative | None  # eV
     per_atom: float | None  # eV
     per_atom_se: NotNegative | None  # eV
+    ci95: tuple[float, float] | None = None  # eV, whole cell
+    dof: NotNegative | None = None  # degrees of freedom of the error; None: normal, or no error
 
 
 @dataclass(frozen=True, repr=False)

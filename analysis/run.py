@@ -23,14 +23,17 @@ from .corrections import formulas as c
 from .corrections import scaling
 from .corrections.mass_leg import leg_of, leg_warnings
 from .corrections.terms import Sum, terms_of
+from .estimators.estimate import Estimate, add, stated
 from .estimators.fixed_lambda import fixed_window
-from .estimators.holds import FEW_ROWS, SHORT_HOLD, drifts, relaxation
+from .estimators.holds import SHORT_HOLD, drifts, relaxation
 from .estimators.judge import check_switching, check_warnings, check_window
 from .estimators.mbar import mbar
 from .estimators.quadrature import integrate, quadrature
-from .estimators.switching import FEW_PAIRS, Estimate, WorkAnalysis, analyze_works, mean_estimate
+from .estimators.series import BLOCKS, FEW_ROWS
+from .estimators.switching import WorkAnalysis, analyze_works, mean_estimate
 from .estimators.window_checks import mbar_warnings, window_warnings
 from .estimators.work import SwitchingRun, common_temperature, switching_work
+from .estimators.work_warnings import FEW_PAIRS
 from .result import Conditions, Provenance, Replica, Result, Total, write_result
 
 _PACKAGES = {
@@ -123,7 +126,15 @@ def analyze(
         result = _with_check(result, first, check)
     if leg is not None:
         warnings = (*result.warnings, *leg_warnings(leg))
-        result = replace(result, mass_leg=leg, warnings=warnings)
+        totals = result.totals
+        if leg.se is None and MASS_TERM in {t.name for t in result.terms if t.se is None}:
+            why = "not estimated: a point of the mass leg has no error"
+            totals = tuple(
+                replace(t, se=None, se_kind=why, per_formula_unit_se=None, per_atom_se=None,
+                        ci95=None, dof=None)
+                for t in totals
+            )  # fmt: skip
+        result = replace(result, mass_leg=leg, warnings=warnings, totals=totals)
     if out is not None:
         result = replace(result, folder=Path(out).resolve())
     if write:
@@ -156,7 +167,13 @@ def _switching(
     replicas = tuple(_replica(i, r) for i, r in zip(inputs, runs, strict=True))
     forward = np.concatenate([r.forward for r in runs])
     backward = np.concatenate([r.backward for r in runs])
-    pooled = analyze_works(forward, backward, temperature, chains=[r.pairs for r in runs])
+    pooled = analyze_works(
+        forward,
+        backward,
+        temperature,
+        chains=[r.pairs for r in runs],
+        replicas=[r.folder.name for r in runs],
+    )
     over = None
     if len(runs) > 1:
         over = mean_estimate(
@@ -188,7 +205,7 @@ def _switching(
             for e in (pooled.eq11, pooled.bar)
         ),
         warnings=(
-            *_warnings(inputs, runs, pooled, over, total.terms),
+            *_warnings(inputs, runs, pooled, total.terms),
             *check_warnings(checks, temperature, pooled.n, _stated(pooled)),
         ),
         folder=_home(inputs),
@@ -419,12 +436,17 @@ def _total(
     if len(values) < len(terms):
         why = "no total: a term is missing"
         return Total(estimate.method, None, None, why, None, None, None, None)
-    value = estimate.value + sum(values)
-    se, kind = estimate.se, estimate.se_kind
+    shift = sum(values)
     given = [t.se for t in terms if t.se is not None]
-    if se is not None and given:
-        se = float(np.sqrt(se**2 + np.sum(np.square(given))))
+    se, kind, ci95, dof = estimate.se, estimate.se_kind, estimate.ci95, estimate.dof
+    if estimate.sigma is not None and given:
+        sigma, dof = add(
+            [estimate.sigma**2, *np.square(given)], [estimate.dof, *(None for _ in given)]
+        )
         kind += ", and of the terms in quadrature"
+        both = stated(estimate.method, estimate.value, sigma, dof, kind, estimate.n)
+        se, ci95 = both.se, both.ci95
+    value = estimate.value + shift
     return Total(
         estimate.method,
         value,
@@ -434,6 +456,8 @@ def _total(
         None if se is None else se / formula_units,
         value / natoms,
         None if se is None else se / natoms,
+        None if ci95 is None else (ci95[0] + shift, ci95[1] + shift),
+        dof,
     )
 
 
@@ -446,7 +470,6 @@ def _warnings(
     inputs: list[RunInput],
     runs: list[SwitchingRun],
     pooled: WorkAnalysis,
-    over: Estimate | None,
     terms: Sequence[Correction],
 ) -> Iterator[str]:
     for run in runs:
@@ -464,12 +487,6 @@ def _warnings(
     missing = _missing(terms)
     if missing:
         yield missing
-    se = pooled.eq11.se
-    if over is not None and over.se is not None and se is not None and over.se > 2.0 * se:
-        yield (
-            f"replicas scatter more ({1e3 * over.se:.2f} meV, SE over {over.n} replicas) than "
-            f"their pairs allow ({1e3 * se:.2f} meV): use the error over replicas"
-        )
     seeds = [i.seed for i in inputs]
     if len(set(seeds)) < len(seeds):
         yield f"replicas share a seed ({seeds}): independent only if their starts differ"
@@ -497,6 +514,14 @@ def _hold_warnings(run: SwitchingRun) -> Iterator[str]:
             )
     if any(h.duration == 0.0 for h in run.holds):
         yield f"{run.folder.name}: switches follow each other without a hold: set 'equilibrate'"
+    untold = [h for h in run.holds if h.untold and not h.short]
+    if untold:
+        worst = min(untold, key=lambda h: h.blocks or 0.0)
+        yield (
+            f"{run.folder.name}: whether {len(untold)} of {len(run.holds)} holds are long enough "
+            f"cannot be told: all of their kind hold {worst.blocks:.1f} blocks of four correlation "
+            f"times, {BLOCKS} are needed to know that time: hold longer"
+        )
     short = [h for h in run.holds if h.short]
     if short:
         worst = max(short, key=lambda h: (h.correlation_time or 0.0) / h.duration)

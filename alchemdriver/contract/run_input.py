@@ -99,6 +99,8 @@ class RunInput:
     noncanonical: str  # why it does not sample exp(−H/kT) of its beads; '' if it does
     fixes_centre_of_mass: bool
     held: tuple[int, ...]  # 3 i + axis of each coordinate that does not move
+    thermostat_tau: float | None = None  # fs; None: there is none, or it has no one time
+    barostat_tau: float | None = None  # fs
 
     @property
     def folder(self) -> Path:
@@ -145,6 +147,15 @@ class RunInput:
     def thermostatted(self) -> bool:
         """Whether the ensemble has a temperature of its own, so that starts are canonical."""
         return self.ensemble not in ("", "nve", "nph")
+
+    @property
+    def relaxation_fs(self) -> float:
+        """The slowest integrated relaxation time that the input shows, fs; 0 where it shows none.
+
+        Under a Langevin thermostat energies of a crystal forget as e^(−t/τ) cos² ωt, whose integral
+        is τ/2; a barostat's τ is about a period, of which a quarter is taken.
+        """
+        return max(0.5 * (self.thermostat_tau or 0.0), 0.25 * (self.barostat_tau or 0.0))
 
     @property
     def free_coordinates(self) -> np.ndarray:
@@ -271,6 +282,12 @@ def conditions(system: dict[str, Any]) -> Conditions:
         _beads(system),
         *_constraints(motion),
     )
+
+
+def _tau(node: Any) -> float | None:
+    """The ``<tau>`` of a thermostat or barostat, fs; None where it has none of its own."""
+    found = quantity(child(node, "tau"), "time", "tau") if isinstance(node, dict) else None
+    return found if found is not None and found > 0.0 else None
 
 
 def _beads(system: dict[str, Any]) -> int:
@@ -441,6 +458,8 @@ def interpret(root: dict[str, Any], path: Path) -> RunInput:
         held=thermal.held,
         motion=(child(outer[0], "@mode") if outer else None) or "dynamics",
         noncanonical=only_at_fixed_lambda(system),
+        thermostat_tau=_tau(child(moves_by(system), "dynamics", "thermostat")),
+        barostat_tau=_tau(child(moves_by(system), "dynamics", "barostat")),
     )
     if run.held and run.held[-1] >= 3 * len(structure):
         raise InputError(

@@ -26,6 +26,7 @@ def _print_workflow(console: Console, result: WorkflowResult) -> None:
             f"{r.temperature:g}",
             r.route,
             with_error(r.per_unit, r.per_unit_se),
+            f"{1e3 * r.per_unit_half95:.2f}",
             "–" if r.sd is None else f"{1e3 * r.sd / r.per:.2f}",
             f"{r.dissipation_kT:.2f}",
             str(r.evaluations),
@@ -34,8 +35,10 @@ def _print_workflow(console: Console, result: WorkflowResult) -> None:
     ]
     kinds = dict.fromkeys((r.quantity, r.unit) for r in result.rows)
     units = ", ".join(f"{quantity} per {unit}" for quantity, unit in kinds)
-    columns = ["", "phase", "T (K)", "route", "value", "SD (meV)", "diss. (kT)", "evaluations"]
-    console.print(_table(f"Free energies: {units}; SE after ±, SD over replicas", columns, rows))
+    columns = ["", "phase", "T (K)", "route", "value"]
+    columns += ["95 % (± meV)", "SD (meV)", "diss. (kT)", "evaluations"]
+    title = f"Free energies: {units}; stated error after ±, SD over replicas"
+    console.print(_table(title, columns, rows))
     if result.agreements:
         columns = ["", "phase", "T (K)", "difference (meV)", "SE", "in SE", "efficiency"]
         rows = [

@@ -29,6 +29,7 @@ from ...contract.stored import dump
 from ...errors import AlchemdriverError, AnalysisError
 from ...paths.formulas import Correction
 from ..corrections.formulas import configurational
+from ..estimators.estimate import ONE_SIGMA, add, student
 from ..result import FILE, read_result
 
 SCHEMA = "alchemdriver-workflow-result/1"
@@ -42,7 +43,8 @@ class StageResult:
 
     name: str
     value: float  # eV, whole cell, all terms
-    se: float  # eV, the larger of BAR's and that over replicas
+    se: float  # eV, stated error of the total
+    dof: float | None  # degrees of freedom that it rests on; None: normal
     sd: float | None  # eV, standard deviation of the replicas' eq. 11: the paper's error bar
     replicas: int
     dissipation_kT: float
@@ -64,7 +66,8 @@ class Row:
     temperature: float  # K
     pressure: float  # bar
     value: float  # eV: of the cell, of the vacancy; ΔΔG per formula unit
-    se: float  # eV
+    se: float  # eV, stated error
+    half95: float  # eV, half of the 95 % interval
     sd: float | None  # eV, over replicas; None where fewer than two
     replicas: int  # of the stage that decides the error
     per: int  # atoms (G), formula units (ΔG) in the cell; 1 otherwise
@@ -84,6 +87,10 @@ class Row:
     def per_unit_se(self) -> float:
         return self.se / self.per
 
+    @property
+    def per_unit_half95(self) -> float:
+        return self.half95 / self.per
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -93,7 +100,8 @@ class Agreement:
     phase: str
     temperature: float  # K
     difference: float  # eV per unit, Frenkel–Ladd minus alchemical
-    se: float  # eV per unit, both errors in quadrature
+    se: float  # eV per unit, stated error of the difference
+    half95: float  # eV per unit, half of its 95 % interval
     efficiency: float  # (σ² × evaluations) of Frenkel–Ladd over that of the alchemical path
     unit: str
     # from the F distribution: variances of few pairs are themselves uncertain; None: one pair
@@ -162,7 +170,7 @@ def analyze_workflow(root: Path | str) -> WorkflowResult:
             f"{len(workflow.stages)} stages are missing"
             + (f" ({problems[0]})" if problems else f": alchemdriver run {workflow.root}")
         )
-    rows += _differences_of_phases(workflow, rows)
+    rows += _differences_of_phases(workflow, rows, stages)
     agreements = tuple(_agreements(rows, stages))
     return WorkflowResult(
         workflow.root,
@@ -187,13 +195,13 @@ def read_stage(workflow: Workflow, stage: Stage) -> StageResult:
     if not (result.replicas and pooled and conditions.switch and conditions.timestep):
         raise AnalysisError(f"{path}: expected the result of switches, got one of {result.kind}")
     if total is None or total.value is None or total.se is None or total.se < NO_ERROR:
-        raise AnalysisError(
-            f"{path}: no {METHOD} total with an error: {'; '.join(result.warnings) or 'too short'}"
-        )
+        why = total.se_kind if total is not None else "; ".join(result.warnings)
+        raise AnalysisError(f"{path}: no {METHOD} total with an error: {why or 'too short'}")
     return StageResult(
         stage.name,
         total.value,
-        max(total.se, (over.se if over else None) or 0.0),
+        total.se,
+        total.dof,
         over.sd if over else None,
         len(result.replicas),
         pooled.dissipation.mean_kT,
@@ -255,7 +263,7 @@ def _row(
         c.temperature,
         settings.pressure_bar,
         constant + sum(x * stages[name].value for name, x in coefficients.items()),
-        combined(coefficients, {name: stages[name].se for name in coefficients}),
+        *combined(coefficients, stages),
         _combined_sd(coefficients, stages),
         decisive.replicas,
         per,
@@ -269,14 +277,25 @@ def _row(
     )
 
 
-def combined(coefficients: dict[str, float], errors: dict[str, float]) -> float:
-    """Standard error of a sum of independent totals."""
-    return float(np.sqrt(sum((x * errors[name]) ** 2 for name, x in coefficients.items())))
+def combined(coefficients: dict[str, float], stages: dict[str, StageResult]) -> tuple[float, float]:
+    """Stated error, and half of the 95 % interval, of a sum of independent totals, eV."""
+    sigma, dof = spread(coefficients, stages)
+    return student(ONE_SIGMA, dof) * sigma, student(0.95, dof) * sigma
+
+
+def spread(coefficients: dict[str, float], stages: dict[str, StageResult]) -> tuple[float, float]:
+    """Square root of the variance (eV) of a sum of independent totals, and its degrees of
+    freedom."""
+    found = [(x, stages[name]) for name, x in coefficients.items() if x != 0.0]
+    sigmas = [x * s.se / student(ONE_SIGMA, s.dof) for x, s in found]
+    return add(np.square(sigmas).tolist(), [s.dof for _, s in found])
 
 
 def _combined_sd(coefficients: dict[str, float], stages: dict[str, StageResult]) -> float | None:
     found = {name: sd for name in coefficients if (sd := stages[name].sd) is not None}
-    return combined(coefficients, found) if len(found) == len(coefficients) else None
+    if len(found) < len(coefficients):
+        return None
+    return float(np.linalg.norm([x * found[name] for name, x in coefficients.items()]))
 
 
 def _system(workflow: Workflow, c: Calculation) -> str:
@@ -297,7 +316,9 @@ def _chemical_potentials(settings: VacancySettings, n: int) -> tuple[float, floa
     return 0.0, sum(removed.values()) / n
 
 
-def _differences_of_phases(workflow: Workflow, rows: list[Row]) -> list[Row]:
+def _differences_of_phases(
+    workflow: Workflow, rows: list[Row], stages: dict[str, StageResult]
+) -> list[Row]:
     """ΔΔG per formula unit, second minus first phase; eq. 13."""
     settings = workflow.settings
     if not isinstance(settings, TransmuteSettings) or len(settings.phases) != 2:
@@ -314,13 +335,15 @@ def _differences_of_phases(workflow: Workflow, rows: list[Row]) -> list[Row]:
                 sd = float(np.hypot(first.sd / first.per, second.sd / second.per))
             coefficients = {k: -x / first.per for k, x in first.coefficients.items()}
             coefficients |= {k: x / second.per for k, x in second.coefficients.items()}
+            se, half95 = combined(coefficients, stages)
             found.append(
                 replace(
                     first,
                     quantity="ΔΔG",
                     phase=f"{phases[1]} − {phases[0]}",
                     value=second.per_unit - first.per_unit,
-                    se=float(np.hypot(first.per_unit_se, second.per_unit_se)),
+                    se=se,
+                    half95=half95,
                     sd=sd,
                     per=1,
                     evaluations=first.evaluations + second.evaluations,
@@ -347,31 +370,20 @@ def _agreements(rows: list[Row], stages: dict[str, StageResult]) -> Iterator[Agr
                 difference = {
                     k: fl.coefficients.get(k, 0.0) - path.coefficients.get(k, 0.0) for k in names
                 }
-                se = combined(difference, {k: stages[k].se for k in names})
-                ratio = fl.se**2 * fl.evaluations / (path.se**2 * path.evaluations)
+                se, half95 = combined(difference, stages)
+                above, below = (spread(row.coefficients, stages) for row in (fl, path))
+                ratio = above[0] ** 2 * fl.evaluations / (below[0] ** 2 * path.evaluations)
                 yield Agreement(
                     fl.quantity,
                     fl.phase,
                     fl.temperature,
                     fl.per_unit - path.per_unit,
                     se / fl.per,
+                    half95 / fl.per,
                     ratio,
                     fl.unit,
-                    ratio_interval(ratio, freedom(fl, stages), freedom(path, stages)),
+                    ratio_interval(ratio, above[1], below[1]),
                 )
-
-
-def freedom(row: Row, stages: dict[str, StageResult]) -> float:
-    """Degrees of freedom of a row's variance, of n − 1 for a stage of n pairs: Satterthwaite 1946.
-
-    0 where every stage has a single pair.
-    """
-    parts = [(x * stages[name].se) ** 2 for name, x in row.coefficients.items()]
-    pairs = [stages[name].pairs - 1 for name in row.coefficients]
-    spread = sum(p**2 / n for p, n in zip(parts, pairs, strict=True) if n > 0)
-    return (
-        sum(p for p, n in zip(parts, pairs, strict=True) if n > 0) ** 2 / spread if spread else 0.0
-    )
 
 
 def ratio_interval(ratio: float, above: float, below: float) -> tuple[float, float] | None:
@@ -403,11 +415,12 @@ def _warnings(stages: dict[str, StageResult], agreements: tuple[Agreement, ...])
     for name, stage in stages.items():
         yield from (f"{name}: {w}" for w in stage.warnings)
     for a in agreements:
-        if a.sigmas > 2.0:
+        if abs(a.difference) > a.half95:
             yield (
                 f"{a.quantity} {a.phase} at {a.temperature:g} K: the routes differ by "
-                f"{1e3 * a.difference:+.2f} ± {1e3 * a.se:.2f} meV per {a.unit}, {a.sigmas:.1f} "
-                "standard errors: run longer, or look for a phase that changed on one path"
+                f"{1e3 * a.difference:+.2f} ± {1e3 * a.se:.2f} meV per {a.unit}, beyond the "
+                f"95 % interval of ± {1e3 * a.half95:.2f} meV: run longer, or look for a "
+                "phase that changed on one path"
             )
 
 
@@ -422,7 +435,13 @@ def to_document(result: WorkflowResult) -> dict[str, Any]:
         "kind": result.kind,
         "settings": dump(result.settings),
         "rows": [
-            {**dump(r), "per_unit": r.per_unit, "per_unit_se": r.per_unit_se} for r in result.rows
+            {
+                **dump(r),
+                "per_unit": r.per_unit,
+                "per_unit_se": r.per_unit_se,
+                "per_unit_half95": r.per_unit_half95,
+            }
+            for r in result.rows
         ],
         "agreements": [{**dump(a), "sigmas": a.sigmas} for a in result.agreements],
         "stages": dump(result.stages),

@@ -23,12 +23,12 @@ import numpy as np
 from ...contract.layout import FOLDER
 from ...contract.nodes import gauss_legendre
 from ...contract.run_input import RunInput, read_input
-from ...contract.stored import InMemory, no_rows
+from ...contract.stored import InMemory, NotNegative, no_rows
 from ...errors import AnalysisError
 from ...paths.formulas import MASS_TERM, Correction
 from ...units import kT
+from ..estimators.estimate import ONE_SIGMA, Estimate, add, student
 from ..estimators.fixed_lambda import equilibrium_mean
-from ..estimators.switching import Estimate
 from ..files.kinetic import read_kinetic
 
 # Part of a run left out at least.  It starts with all beads of an atom in one place, where K_cv is
@@ -58,9 +58,10 @@ class MassLeg:
 
     points: tuple[MassPoint, ...]
     value: float  # eV
-    se: float | None  # eV, propagated from the points; None: a point has no error
+    se: float | None  # eV, stated error, propagated from the points; None: a point has no error
     rule: float | None  # eV, by how much the integral moves with the worst point left out
     classical: float  # eV, what the same masses give classically (eq. 22)
+    dof: NotNegative | None = None  # degrees of freedom of the error; None: normal, or no error
 
     def term(self) -> Correction:
         """The leg as it is added to the work."""
@@ -85,30 +86,37 @@ def mass_point(run: RunInput) -> MassPoint:
         raise AnalysisError(f"{run.folder} is at step {steps[-1]} of {run.total_steps}: resume it")
     gradient = -kinetic @ np.log(run.final_masses / run.initial_masses)
     start = int(SETTLING * len(gradient))
-    more, g, mean = equilibrium_mean(gradient[start:])
     time = steps * ((run.timestep or 0.0) * 1e-3)
+    more, g, mean = equilibrium_mean(gradient[start:], 0.0, float(time[1] - time[0]), "ps")
     return MassPoint(run.folder, s, time, gradient, start + more, g, mean)
 
 
 def mass_leg(runs: Sequence[RunInput]) -> MassLeg:
     """∫₀¹ ds dF/ds over the points of one leg; AnalysisError if they are not a Gauss rule."""
     points = sorted((mass_point(run) for run in runs), key=lambda p: p.s)
-    s, weights = gauss_legendre(len(points))
+    s, _ = gauss_legendre(len(points))
     found = np.array([p.s for p in points])
     if np.abs(found - s).max() > 1e-12:
         raise AnalysisError(
             f"{points[0].folder.parent}: expected the {len(s)} Gauss points {s.round(4).tolist()} "
             f"of the mass leg, found {found.round(4).tolist()}: a point is missing or twice there"
         )
-    means = np.array([p.mean.value for p in points])
-    errors = [p.mean.se for p in points]
-    se = None if None in errors else float(np.linalg.norm(weights * np.array(errors, dtype=float)))
-    value = float(weights @ means)
     first = runs[0]
     ratio = np.log(first.final_masses / first.initial_masses).sum()
-    return MassLeg(
-        tuple(points), value, se, _rule_error(s, means, value), -1.5 * kT(first.kelvin) * ratio
-    )
+    return integrated(points, -1.5 * kT(first.kelvin) * ratio)
+
+
+def integrated(points: Sequence[MassPoint], classical: float) -> MassLeg:
+    """The leg over *points* at the nodes of a Gauss rule; classical: eq. 22, eV."""
+    s, weights = gauss_legendre(len(points))
+    means = np.array([p.mean.value for p in points])
+    se = dof = None
+    if all(p.mean.se is not None for p in points):
+        sigmas = weights * np.array([p.mean.sigma for p in points])
+        sigma, dof = add(np.square(sigmas).tolist(), [p.mean.dof for p in points])
+        se = student(ONE_SIGMA, dof) * sigma
+    value = float(weights @ means)
+    return MassLeg(tuple(points), value, se, _rule_error(s, means, value), classical, dof)
 
 
 def _rule_error(s: np.ndarray, means: np.ndarray, value: float) -> float | None:
@@ -169,7 +177,12 @@ def leg_warnings(leg: MassLeg) -> list[str]:
         f"mass leg, {p.folder.name}: only {p.mean.n} independent samples of the kinetic energy: "
         "its error is itself uncertain"
         for p in leg.points
-        if p.mean.n < FEW_SAMPLES
+        if p.mean.se is not None and p.mean.n < FEW_SAMPLES
+    ]
+    found += [
+        f"mass leg, {p.folder.name}: error of dF/ds {p.mean.se_kind}: the total has no error"
+        for p in leg.points
+        if p.mean.se is None
     ]
     if leg.rule is not None and leg.se is not None and leg.rule > COARSE * leg.se:
         found.append(

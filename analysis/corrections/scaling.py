@@ -30,8 +30,9 @@ from ...contract.stored import Shape
 from ...errors import AnalysisError
 from ...paths import Absolute
 from ...paths.formulas import temperature_term
+from ..estimators.estimate import ONE_SIGMA, Estimate, stated_sums, student
 from ..estimators.mbar import Mbar
-from ..estimators.switching import Estimate
+from ..estimators.parts import cut, jackknife
 from ..estimators.work import SwitchingRun
 
 POINTS = 101  # of the curve in result.json
@@ -98,62 +99,66 @@ def path_works(runs: Sequence[SwitchingRun]) -> tuple[np.ndarray, list[np.ndarra
 def switching_curve(
     run: RunInput, runs: Sequence[SwitchingRun], reference: Absolute | None
 ) -> Curve:
-    """The curve of every λ that the switches passed, with SE over pairs and over replicas."""
+    """The curve of every λ that the switches passed, with the one error of works, and the one over
+    replicas."""
     lam, replicas, dissipation = path_works(runs)
     pairs = np.concatenate(replicas)
-    se = se_replicas = None
+    division = cut(pairs[:, -1], [len(r) for r in replicas])
+    sigma = spread = None
     kind = "not estimated: one pair only"
-    if len(pairs) > 1:
-        se = pairs.std(axis=0, ddof=1) / np.sqrt(len(pairs))
-        kind = f"standard error over {len(pairs)} pairs"
+    if division.count > 1:
+        _, sigma = jackknife(lambda w: w @ pairs / w.sum(1, keepdims=True), division)
+        kind = division.kind
     if len(replicas) > 1:
         means = np.array([r.mean(axis=0) for r in replicas])
-        se_replicas = means.std(axis=0, ddof=1) / np.sqrt(len(means))
-    return _curve(run, lam, pairs.mean(axis=0), se, kind, se_replicas, dissipation, reference)
+        spread = means.std(axis=0, ddof=1) / np.sqrt(len(means))
+    errors = (sigma, division.dof if sigma is not None else None, spread, len(replicas) - 1)
+    return _curve(run, lam, pairs.mean(axis=0), errors, kind, dissipation, reference)
 
 
 def windows_curve(run: RunInput, found: Mbar, reference: Absolute | None) -> Curve:
     """The curve at the λ of equilibrium windows, by MBAR."""
-    return _curve(
-        run, found.lambdas, found.free_energies, found.errors, found.estimate.se_kind, None, None,
-        reference,
-    )  # fmt: skip
+    dof = found.estimate.dof
+    sigma = None if found.errors is None else found.errors / student(ONE_SIGMA, dof)
+    kind = found.estimate.se_kind
+    errors = (sigma, dof, None, None)
+    return _curve(run, found.lambdas, found.free_energies, errors, kind, None, reference)
 
 
 def _curve(
     run: RunInput,
     lam: np.ndarray,
     work: np.ndarray,
-    se: np.ndarray | None,
+    errors: tuple[np.ndarray | None, float | None, np.ndarray | None, float | None],
     kind: str,
-    se_replicas: np.ndarray | None,
     dissipation: np.ndarray | None,
     reference: Absolute | None,
 ) -> Curve:
+    """errors: σ of *work* (n,) eV and its degrees of freedom, and the same over replicas."""
     t0, scale = run.kelvin, run.parameters.scale
     if scale is None:
         raise AnalysisError(f"{run.path}: no 'scale' is given")
     t = t0 / (1.0 + lam * (scale - 1.0))
     factor = t / t0
     values = factor * work + temperature_term(t, t0, len(run.structure))
-    errors = None if se is None else factor * se
-    spread = None if se_replicas is None else factor * se_replicas
+    own = np.zeros(len(t))
     if reference is not None:
         values = values + factor * reference.value
         if reference.se is not None:
             kind += ", and of the reference in quadrature"
-            own = (factor * reference.se) ** 2
-            errors = None if errors is None else np.sqrt(errors**2 + own)
-            spread = None if spread is None else np.sqrt(spread**2 + own)
+            own = factor * reference.se
+    sigma, dof, spread, spread_dof = errors
+    se = None if sigma is None else stated_sums(factor * sigma, dof, own)
+    se_replicas = None if spread is None else stated_sums(factor * spread, spread_dof, own)
     return Curve(
         reference_temperature=t0,
         scale=scale,
         temperatures=t,
         lam=np.asarray(lam),
         values=values,
-        se=errors,
+        se=se,
         se_kind=kind,
-        se_replicas=spread,
+        se_replicas=se_replicas,
         dissipation=dissipation,
         reference=reference,
     )

@@ -12,9 +12,11 @@ from ...contract.run_input import RunInput
 from ...contract.stored import InMemory, no_rows
 from ...errors import AnalysisError
 from ..files.readers import read_gradients, volumes
-from .holds import drifts, volume_drift
-from .quiet import quiet_pymbar
-from .switching import Estimate
+from .estimate import Estimate
+from .holds import drifts, halves_drift
+from .series import equilibration, mean_of
+
+LEFT_OUT = 0.2  # of the rows as equilibration; the rest may still relax
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Window:
     volume_drift_se: float | None  # Å^3
     last_step: int
     total_steps: int
+    gradient_drift: float | None = None  # eV, ∂H/∂λ, as the volume; None: too few rows
+    gradient_drift_se: float | None = None  # eV
 
     @property
     def equilibrated(self) -> np.ndarray:
@@ -46,50 +50,31 @@ class Window:
         return drifts(self.volume_drift, self.volume_drift_se)
 
     @property
+    def relaxes(self) -> bool:
+        """Whether ∂H/∂λ still moves after what is left out, or much had to be left out.
+
+        A relaxation that takes a third of the run biases the mean by 1.5 times the number of errors
+        by which the halves differ, so this is not a proof that there is none.
+        """
+        left_out = self.equilibration / max(len(self.gradient), 1)
+        return left_out > LEFT_OUT or drifts(self.gradient_drift, self.gradient_drift_se)
+
+    @property
     def complete(self) -> bool:
         return self.last_step >= self.total_steps
 
 
-def equilibrium_mean(gradient: np.ndarray) -> tuple[int, float, Estimate]:
-    """Rows to leave out, statistical inefficiency g, and mean with SE = SD √(g/n).
+def equilibrium_mean(
+    gradient: np.ndarray, slowest: float = 0.0, per_row: float = 1.0, unit: str = "rows"
+) -> tuple[int, float, Estimate]:
+    """Rows to leave out, statistical inefficiency g, and the mean of what remains with its error.
 
-    Equilibration is where the number of independent samples is largest (Chodera 2016); g is the
-    integrated correlation of what remains; both by pymbar.
+    slowest: rows of a relaxation time known from elsewhere; per_row: *unit* between rows.
     """
     gradient = np.asarray(gradient, dtype=float)
-    n = len(gradient)
-    start, g = 0, 1.0
-    if n >= 10 and np.ptp(gradient) > 0.0:
-        with quiet_pymbar():
-            from pymbar import timeseries
-
-            start, _, _ = timeseries.detect_equilibration(gradient, nskip=max(1, n // 50))
-            start = int(start) if n - start >= 10 else 0
-            if np.ptp(gradient[start:]) > 0.0:
-                g = float(max(1.0, timeseries.statistical_inefficiency(gradient[start:])))
-    rest = gradient[start:]
-    samples = int(len(rest) / g)
-    value = float(rest.mean())
-    if samples < 2:
-        none = f"not estimated: {len(rest)} rows hold {samples} independent sample"
-        return start, g, Estimate("mean", value, None, none, None, none, None, none, samples)
-    sd = float(rest.std(ddof=1))
-    se = float(sd * np.sqrt(g / len(rest)))
-    return (
-        start,
-        g,
-        Estimate(
-            "mean",
-            value,
-            se,
-            f"standard error over {len(rest)} rows, {samples} of them independent",
-            sd,
-            f"standard deviation of {len(rest)} rows",
-            (value - 1.96 * se, value + 1.96 * se),
-            "normal",
-            samples,
-        ),
-    )
+    start = equilibration(gradient)
+    found, mean = mean_of(gradient[start:], slowest, per_row, unit)
+    return start, 1.0 if found is None else found.inefficiency, mean
 
 
 def fixed_window(run: RunInput) -> Window:
@@ -99,12 +84,15 @@ def fixed_window(run: RunInput) -> Window:
     if run.temperature is None:
         raise AnalysisError(f"{run.path}: <ensemble> names no <temperature>")
     series = read_gradients(run)
-    start, g, mean = equilibrium_mean(series.mean)
+    per_row = (run.timestep or 0.0) * 1e-3 * float(np.diff(series.steps[:2]).sum())  # ps
+    slowest = run.relaxation_fs * 1e-3 / per_row if per_row > 0.0 else 0.0
+    start, g, mean = equilibrium_mean(series.mean, slowest, per_row, "ps")
     volume = volumes(run)
     if volume is not None:
         steps, values = volume
         volume = values[steps >= series.steps[start]]
-    drift, drift_se = volume_drift(volume)
+    expansion, expansion_se = halves_drift(volume)
+    relaxing, relaxing_se = halves_drift(series.mean[start:])
     return Window(
         folder=run.folder,
         lam=run.parameters.lam,
@@ -115,8 +103,10 @@ def fixed_window(run: RunInput) -> Window:
         equilibration=start,
         inefficiency=g,
         mean=mean,
-        volume_drift=drift,
-        volume_drift_se=drift_se,
+        volume_drift=expansion,
+        volume_drift_se=expansion_se,
         last_step=int(series.steps[-1]),
         total_steps=run.total_steps,
+        gradient_drift=relaxing,
+        gradient_drift_se=relaxing_se,
     )

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .quiet import quiet_pymbar
+from .series import BLOCKS, FEW_ROWS, correlation, drift
 
 SHORT_HOLD = 5.0  # correlation times
-FEW_ROWS = 20  # below which nothing can be said about a series
-DRIFT = 3.0  # standard errors between the two halves of a hold
+DRIFT = 2.5  # standard errors between the two halves of a hold, or of a window
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,18 @@ class Hold:
     rows: int  # of ∂H/∂λ
     gradient_drift: float | None  # eV, ∂H/∂λ in the last quarter minus the one before; None: few
     gradient_drift_se: float | None  # eV
+    # blocks of four correlation times in all holds of this kind; None: not known
+    blocks: float | None = None
 
     @property
     def unchecked(self) -> bool:
         """Whether the hold has too few rows to be judged."""
         return self.rows < FEW_ROWS
+
+    @property
+    def untold(self) -> bool:
+        """Whether all holds of this kind together are too short to show how long they remember."""
+        return self.blocks is not None and self.blocks < BLOCKS
 
     @property
     def short(self) -> bool:
@@ -51,59 +57,42 @@ def drifts(difference: float | None, se: float | None) -> bool:
     return difference is not None and se is not None and abs(difference) > DRIFT * se
 
 
-def inefficiency(series: Sequence[np.ndarray]) -> float | None:
-    """Statistical inefficiency g = 1 + 2τ in rows, of several series of one quantity together.
-
-    Their common mean is used, so that series shorter than the correlation time show it by
-    scattering among each other.  None for less than 20 rows each, or for constants.
-    """
-    if min(len(s) for s in series) < FEW_ROWS or np.ptp(np.concatenate(series)) == 0.0:
-        return None
-    with quiet_pymbar():
-        from pymbar import timeseries
-
-        return float(max(1.0, timeseries.statistical_inefficiency_multiple(list(series))))
-
-
 def examine(
     kind: str,
     gradients: Sequence[np.ndarray],
     dt: float,
     volumes: Sequence[np.ndarray | None] = (),
+    slowest: float = 0.0,
 ) -> list[Hold]:
     """The holds of one kind, cycle by cycle.
 
     gradients: ∂H/∂λ (n,) eV of each; dt: ps between rows; volumes: (m,) Å³ of each, None where the
-    volume is constant or not printed.
+    volume is constant or not printed; slowest: ps, a relaxation time that the input tells.
     """
-    g = inefficiency(gradients) if gradients else None
-    time = None if g is None else 0.5 * (g - 1.0) * dt
+    enough = gradients and min(len(g) for g in gradients) >= FEW_ROWS
+    found = correlation(gradients, slowest / dt) if enough else None
     volumes = volumes or [None] * len(gradients)
-    ends = [np.array_split(gradient, 4)[2:] for gradient in gradients]  # [cycle, quarter]
+    quarters = [np.array_split(gradient, 4)[2:] for gradient in gradients]  # [cycle, quarter]
     # of all cycles together, not of whole holds: what relaxes at the start would hide the end
-    gs = [inefficiency(list(quarter)) for quarter in zip(*ends, strict=True)]
+    moved = drift(*zip(*quarters, strict=True)) if enough else None
+    # of one cycle: the mean over cycles is uncertain by √cycles less
+    se = None if moved is None else moved[1] * float(np.sqrt(len(gradients)))
     return [
         Hold(
             kind,
             cycle,
             (len(gradient) - 1) * dt,
-            time,
-            *volume_drift(volume),
+            None if found is None else found.relaxation * dt,
+            *halves_drift(volume),
             len(gradient),
-            *_gradient_drift(ends[cycle], gs),
+            None if moved is None else float(last.mean() - before.mean()),
+            se,
+            None if found is None else found.blocks,
         )
-        for cycle, (gradient, volume) in enumerate(zip(gradients, volumes, strict=True))
+        for cycle, (gradient, volume, (before, last)) in enumerate(
+            zip(gradients, volumes, quarters, strict=True)
+        )
     ]
-
-
-def _gradient_drift(
-    quarters: Sequence[np.ndarray], gs: Sequence[float | None]
-) -> tuple[float | None, float | None]:
-    """Last quarter of a hold minus the one before, and its SE, eV; gs: inefficiency of each."""
-    if None in gs:
-        return None, None
-    variance = sum(q.var(ddof=1) * g / len(q) for q, g in zip(quarters, gs, strict=True))
-    return float(quarters[1].mean() - quarters[0].mean()), float(np.sqrt(variance))
 
 
 def relaxation(holds: Sequence[Hold]) -> tuple[float, float] | None:
@@ -119,14 +108,9 @@ def relaxation(holds: Sequence[Hold]) -> tuple[float, float] | None:
     return mean, float(np.sqrt(np.sum([se**2 for se in errors])) / len(known))
 
 
-def volume_drift(volume: np.ndarray | None) -> tuple[float | None, float | None]:
-    """Second minus first half, and its standard error, Å³."""
-    if volume is None or len(volume) < 40:
+def halves_drift(series: np.ndarray | None) -> tuple[float | None, float | None]:
+    """Second minus first half of *series* (n,), and its standard error, in its unit."""
+    if series is None or len(series) < 2 * FEW_ROWS:
         return None, None
-    halves = np.array_split(volume, 2)
-    # g of each half alone: a step between the halves must not inflate the error
-    gs = [inefficiency([half]) for half in halves]
-    if None in gs:
-        return None, None
-    variance = sum(h.var(ddof=1) * g / len(h) for h, g in zip(halves, gs, strict=True))
-    return float(halves[1].mean() - halves[0].mean()), float(np.sqrt(variance))
+    first, second = np.array_split(series, 2)
+    return drift([first], [second]) or (None, None)

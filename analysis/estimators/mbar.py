@@ -21,10 +21,11 @@ from ...contract.run_input import RunInput
 from ...contract.stored import Shape
 from ...errors import AnalysisError
 from ...units import kT
+from .estimate import ONE_SIGMA, Estimate, add, stated, student, without_error
 from .fixed_lambda import Window
 from .quiet import quiet_pymbar
 from .reduced import Samples, linear_in_lambda, samples, states
-from .switching import POOR_OVERLAP, Estimate
+from .work_warnings import POOR_OVERLAP
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,7 @@ class Mbar:
     source: str  # where energies at other λ come from
     lambdas: Annotated[np.ndarray, Shape("K")]  # states, ascending; 0 and 1 are among them
     free_energies: Annotated[np.ndarray, Shape("K")]  # eV, F(λ_k) − F(0)
-    errors: Annotated[np.ndarray, Shape("K")] | None  # eV, asymptotic SE; None: not estimated
+    errors: Annotated[np.ndarray, Shape("K")] | None  # eV, stated errors; None: not estimated
     samples: Annotated[np.ndarray, Shape("K")]  # independent samples taken there; 0: not run
     effective_samples: Annotated[np.ndarray, Shape("K")]  # that describe the state
     sampled: Annotated[np.ndarray, Shape("S")]  # λ of the rows and columns of overlap
@@ -99,22 +100,20 @@ def mbar(runs: Sequence[RunInput], windows: Sequence[Window]) -> Mbar:
     run = counts > 0
     between = overlap[np.ix_(run, run)]
     neighbours = np.minimum(np.diag(between, 1), np.diag(between, -1))
-    n, se = int(counts.sum()), float(error[-1] * t)
+    n, sigma = int(counts.sum()), float(error[-1] * t)
     value = float(f[-1] * t)
-    known = bool(np.isfinite(error).all()) and se > 0.0
-    estimate = Estimate(
-        "MBAR",
-        value,
-        se if known else None,
-        f"asymptotic standard error of MBAR, {n} independent samples"
-        if known
-        else "not estimated: samples identical or without overlap",
-        None,
-        "not defined for MBAR",
-        (value - 1.96 * se, value + 1.96 * se) if known else None,
-        "normal" if known else "not estimated",
-        n,
-    )
+    without = [w for w in windows if w.mean.se is None]
+    dof = None
+    if without:
+        why = f"{without[0].folder.name} has no error ({without[0].mean.se_kind})"
+        estimate = without_error("MBAR", value, why, n)
+    elif not np.isfinite(error).all() or sigma <= 0.0:
+        estimate = without_error("MBAR", value, "samples identical or without overlap", n)
+    else:
+        # as uncertain as the correlation times by which the samples were taken
+        _, dof = add([(w.mean.sigma or 0.0) ** 2 for w in windows], [w.mean.dof for w in windows])
+        kind = f"asymptotic standard error of MBAR, {n} independent samples"
+        estimate = stated("MBAR", value, sigma, dof, kind, n, sd_kind="not defined for MBAR")
     weights = log_weights(table.to_numpy(), f, counts)
     residual = float(np.abs(np.exp(logsumexp(weights[:, run], axis=0)) - 1.0).max())
     effective = np.exp(-logsumexp(2.0 * weights, axis=0))
@@ -127,7 +126,7 @@ def mbar(runs: Sequence[RunInput], windows: Sequence[Window]) -> Mbar:
         source="∂H/∂λ: H is linear in λ" if linear else "configurations evaluated at every λ",
         lambdas=np.array(lams),
         free_energies=f * t,
-        errors=error * t if known else None,
+        errors=None if estimate.se is None else error * t * student(ONE_SIGMA, dof),
         samples=counts,
         effective_samples=effective,
         sampled=sampled,

@@ -22,8 +22,8 @@ import numpy as np
 from ...contract.nodes import gauss_legendre
 from ...contract.stored import Shape
 from ...errors import AnalysisError
+from .estimate import ONE_SIGMA, Estimate, add, stated, student, without_error
 from .fixed_lambda import Window
-from .switching import Estimate
 
 _SAME = 1e-6  # in λ; what printing and typing may make
 
@@ -123,19 +123,30 @@ def integrate(windows: Sequence[Window]) -> tuple[Estimate, Quadrature]:
     means = np.array([np.mean([m.value for m in group]) for group in groups])
     value = float(rule.weights @ means)
     difference = None if rule.embedded is None else value - float(rule.embedded @ means)
-    known = [[m.se for m in group if m.se is not None] for group in groups]
-    if [len(group) for group in known] != [len(group) for group in groups]:
-        none = "not estimated: a window has no error"
-        estimate = Estimate("TI", value, None, none, None, none, None, none, len(lams))
+    without = [w for w in windows if w.mean.se is None]
+    if without:
+        why = f"{without[0].folder.name} has no error ({without[0].mean.se_kind})"
+        estimate = without_error("TI", value, why, len(lams))
         return estimate, replace(rule, difference=difference)
-    errors = np.array([np.sqrt(np.sum([se**2 for se in group])) / len(group) for group in known])
-    se = float(np.sqrt(np.sum((rule.weights * errors) ** 2)))
     kind = f"propagated over {len(lams)} values of λ; without the error of the rule ({rule.rule})"
-    estimate = Estimate(
-        "TI", value, se, kind, None, "not defined for TI", (value - 1.96 * se, value + 1.96 * se),
-        "normal", len(lams),
+    estimate = stated(
+        "TI", value, *_propagated(rule.weights, groups), kind, len(lams),
+        sd_kind="not defined for TI",
     )  # fmt: skip
     spread = None
     if rule.embedded is not None:
-        spread = float(np.sqrt(np.sum(((rule.weights - rule.embedded) * errors) ** 2)))
+        sigma, dof = _propagated(rule.weights - rule.embedded, groups)
+        spread = student(ONE_SIGMA, dof) * sigma
     return estimate, replace(rule, difference=difference, difference_se=spread)
+
+
+def _propagated(
+    weights: np.ndarray, groups: Sequence[Sequence[Estimate]]
+) -> tuple[float, float | None]:
+    """σ (eV) and degrees of freedom of Σ weights × mean of each group."""
+    parts = [
+        ((w * (m.sigma or 0.0) / len(group)) ** 2, m.dof)
+        for w, group in zip(weights.tolist(), groups, strict=True)
+        for m in group
+    ]
+    return add([v for v, _ in parts], [nu for _, nu in parts])

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ...contract.run_input import RunInput
+from .estimate import Estimate
 from .fixed_lambda import Window
 from .mbar import FEW_SAMPLES, Mbar
 from .quadrature import Quadrature
-from .switching import Estimate
 
 
 def window_warnings(
@@ -22,10 +22,21 @@ def window_warnings(
     for w in windows:
         if not w.complete:
             yield f"partial: {w.folder.name} stopped at step {w.last_step} of {w.total_steps}"
-        if w.mean.n < FEW_SAMPLES:
+        if w.mean.se is None:
+            yield f"{w.folder.name}, λ = {w.lam:g}: error of ⟨∂H/∂λ⟩ {w.mean.se_kind}"
+        elif w.mean.n < FEW_SAMPLES:
             yield (
                 f"{w.folder.name}: only {w.mean.n} independent samples of ∂H/∂λ at "
                 f"λ = {w.lam:g}: its error is itself uncertain"
+            )
+        if w.relaxes:
+            moved = "not known"
+            if w.gradient_drift is not None and w.gradient_drift_se is not None:
+                moved = f"{1e3 * w.gradient_drift:+.3g} ± {1e3 * w.gradient_drift_se:.2g} meV"
+            yield (
+                f"{w.folder.name}, λ = {w.lam:g}: ∂H/∂λ may still relax ({w.equilibration} of "
+                f"{len(w.gradient)} rows left out at the start; the halves of the rest differ by "
+                f"{moved}): run longer"
             )
         if w.drifts:
             yield (

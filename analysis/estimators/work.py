@@ -176,7 +176,11 @@ def switching_work(run: RunInput) -> SwitchingRun:
             hold
             for kind, found in holds.items()
             for hold in examine(
-                kind, [g for g, _ in found], run.timestep * 1e-3, [v for _, v in found]
+                kind,
+                [g for g, _ in found],
+                run.timestep * 1e-3,
+                [v for _, v in found],
+                run.relaxation_fs * 1e-3,
             )
         ),
     )

@@ -211,7 +211,7 @@ def gradient_means(ax: Axes, windows: Sequence[Window]) -> Axes:
 
 def overlap_matrix(ax: Axes, mbar: Mbar) -> Axes:
     """MBAR's overlap matrix, windows numbered by λ; neighbours below the limit are red."""
-    from ..estimators.switching import POOR_OVERLAP
+    from ..estimators.work_warnings import POOR_OVERLAP
 
     n = len(mbar.sampled)
     ax.imshow(mbar.overlap, cmap="Blues", vmin=0.0, vmax=max(0.5, float(mbar.overlap.max())))

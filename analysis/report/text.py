@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from ...paths.formulas import Correction
 from ..corrections.mass_leg import MassLeg
 from ..corrections.scaling import Curve
+from ..estimators.estimate import Estimate
 from ..estimators.fixed_lambda import Window
 from ..estimators.mbar import Mbar
-from ..estimators.switching import Estimate, WorkAnalysis
+from ..estimators.switching import WorkAnalysis
 from ..result import Result, Total
 from .checks import HEAD, check_rows, heading
 from .grouped import grouped
@@ -57,6 +58,7 @@ def _total_rows(t: Total, formula_units: int) -> list[str]:
     return [
         t.method,
         with_error(t.value, t.se),
+        "–" if t.ci95 is None else f"{0.5 * (t.ci95[1] - t.ci95[0]):.4f}",
         with_error(t.per_formula_unit, t.per_formula_unit_se)
         if formula_units > 1
         else "(one formula unit)",
@@ -118,7 +120,7 @@ def _print_result(console: Console, result: Result) -> None:
     )
     console.print()
     if result.totals:
-        head = ["method", "whole cell", "per formula unit", "error is"]
+        head = ["method", "whole cell", "95 % (± eV)", "per formula unit", "error is"]
         rows = [_total_rows(t, result.formula_units) for t in result.totals]
         console.print(
             _table("Total: free energy from work or integral, plus every term", head, rows)
@@ -241,11 +243,7 @@ def _print_switching(console: Console, result: Result, a: WorkAnalysis) -> None:
         f"dissipation {meV(loss.mean.value)}{spread} meV = {loss.mean_kT:.2f} kT (eq. 10), "
         f"hysteresis {meV(loss.hysteresis)} meV"
     )
-    if a.bar_bootstrap is not None:
-        console.print(
-            f"BAR bootstrap SE {meV(a.bar_bootstrap)} meV over {a.n} pairs, overlap "
-            f"{a.diagnostics.overlap:.2f} of 0.5"
-        )
+    console.print(f"overlap of forward and backward works {a.diagnostics.overlap:.2f} of 0.5")
     lag = a.diagnostics.lag1
     chained = "too few to tell" if lag is None else f"lag-1 autocorrelation {lag:.2f}"
     console.print(f"independence of chained cycles: {chained}")

@@ -16,8 +16,8 @@ def row(quantity: str, natoms: int, per_unit: float, temperature: float = 50.0) 
     return Gathered(
         str(natoms),
         Row(
-            quantity, "Frenkel–Ladd", "", temperature, 1.0, per_unit * per, 1e-4 * per, None, 4,
-            per, "atom", 1000, 1.0, natoms, 1.0, "demo AlNi", {},
+            quantity, "Frenkel–Ladd", "", temperature, 1.0, per_unit * per, 1e-4 * per, 2e-4 * per,
+            None, 4, per, "atom", 1000, 1.0, natoms, 1.0, "demo AlNi", {},
         ),
     )  # fmt: skip
 

@@ -9,7 +9,13 @@ import pytest
 from helpers import quantum_oscillator as qo
 
 from alchemdriver import units
-from alchemdriver.analysis.corrections.mass_leg import leg_of, leg_warnings, mass_leg_in
+from alchemdriver.analysis.corrections.mass_leg import (
+    integrated,
+    leg_of,
+    leg_warnings,
+    mass_leg_in,
+)
+from alchemdriver.analysis.estimators.fixed_lambda import equilibrium_mean
 from alchemdriver.contract.nodes import gauss_legendre
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.errors import AnalysisError
@@ -131,6 +137,21 @@ def test_errors_of_the_points_add_up_with_the_weights_of_the_rule(leg):
     assert found.se == pytest.approx(exact, rel=0.2)
     assert found.term().se == found.se
     assert abs(found.value + 2.0 * LOG * 0.1) < 4.0 * exact
+
+
+def test_a_point_of_five_rows_leaves_the_leg_without_an_error(leg):
+    """Its scatter says nothing: no error, with the reason, and a warning."""
+    folder = leg(2)
+    for k in range(2):
+        kinetic(folder, k, 0.1 + 0.01 * np.random.default_rng(k).normal(size=(ROWS, 4)))
+    found = mass_leg_in(leg_folder(folder))
+    assert found.se is not None
+    start, _, mean = equilibrium_mean(found.points[0].gradient[:5])
+    short = replace(found.points[0], equilibration=start, mean=mean)
+    without = integrated([short, found.points[1]], found.classical)
+    assert (without.se, without.term().se, without.dof) == (None, None, None)
+    (warning,) = [w for w in leg_warnings(without) if "has no error" in w]
+    assert "5 rows, 20 are needed" in warning
 
 
 def test_points_that_hold_too_little_are_told(leg):

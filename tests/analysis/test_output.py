@@ -38,8 +38,7 @@ def test_summary_says_what_was_found(switching):
     for piece in (
         "forward, λ 0→1",
         "backward, λ 1→0",
-        "standard error over 12 pairs",
-        "asymptotic standard error of BAR",
+        "whether they are independent cannot be told from 12 pairs",
         "hysteresis",
         "mass term",
         f"{total.value:.3f}",

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.analysis_files import write_input, write_outputs
+from scipy import stats
 
 from alchemdriver import analysis
 from alchemdriver.analysis.estimators.quadrature import quadrature
@@ -93,15 +94,22 @@ def test_windows_enter_with_the_weights_of_the_rule(tmp_path):
         paths.append(path)
     result = analysis.analyze(paths, write=False)
     first, a, b, last = (w.mean for w in result.windows)
-    middle, middle_se = 0.5 * (a.value + b.value), 0.5 * np.hypot(a.se, b.se)
+    middle = 0.5 * (a.value + b.value)
     values = np.array([first.value, middle, last.value])
-    errors = np.array([first.se, middle_se, last.se])
     simpson, trapezoid = np.array([1, 4, 1]) / 6, np.array([1, 2, 1]) / 4
     assert result.integral.value == pytest.approx(simpson @ values)
-    assert result.integral.se == pytest.approx(np.linalg.norm(simpson * errors))
+    variances = np.square([first.sigma, 0.5 * a.sigma, 0.5 * b.sigma, last.sigma])
+    dofs = np.array([first.dof, a.dof, b.dof, last.dof])
+
+    def error(weights):
+        """Student's, with Welch and Satterthwaite's degrees of freedom."""
+        v = np.square(weights[[0, 1, 1, 2]]) * variances
+        dof = v.sum() ** 2 / np.sum(v**2 / dofs)
+        return stats.t.ppf(0.8413447, dof) * np.sqrt(v.sum())
+
+    assert result.integral.se == pytest.approx(error(simpson), rel=1e-6)
     assert result.quadrature.difference == pytest.approx((simpson - trapezoid) @ values)
-    noise = np.linalg.norm((simpson - trapezoid) * errors)
-    assert result.quadrature.difference_se == pytest.approx(noise)
+    assert result.quadrature.difference_se == pytest.approx(error(simpson - trapezoid), rel=1e-6)
 
 
 @pytest.mark.parametrize(

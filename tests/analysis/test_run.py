@@ -49,11 +49,18 @@ def test_replicas_are_pooled_and_written(tmp_path):
     pairs = np.concatenate([0.5 * (f - b) for f, b in works])
     assert result.pooled.n == 15
     assert result.pooled.eq11.value == pytest.approx(pairs.mean())
-    assert result.pooled.eq11.se == pytest.approx(pairs.std(ddof=1) / np.sqrt(15))
+    # three replicas are too few to be the parts of the error: each is two blocks of cycles
+    blocks = np.concatenate([[p[:3].sum(), p[3:].sum()] for p in pairs.reshape(3, 5)])
+    sizes = np.array([3, 2] * 3)
+    off = blocks / sizes - pairs.mean()
+    assert result.pooled.eq11.sigma == pytest.approx(
+        np.sqrt(np.mean(off**2 * sizes / (15 - sizes)))
+    )
+    assert "6 blocks of cycles of 3 replicas" in result.pooled.eq11.kind
     means = [np.mean(0.5 * (f - b)) for f, b in works]
     assert result.over_replicas.value == pytest.approx(np.mean(means))
     assert result.over_replicas.sd == pytest.approx(np.std(means, ddof=1))
-    assert result.over_replicas.se == pytest.approx(np.std(means, ddof=1) / np.sqrt(3))
+    assert result.over_replicas.sigma == pytest.approx(np.std(means, ddof=1) / np.sqrt(3))
     assert result.over_replicas.se_kind == "standard error over 3 replicas"
     mass = c.mass_term(T, np.full(4, 63.546), np.full(4, 196.966570))
     assert [t.name for t in result.terms] == ["mass term"]

@@ -16,8 +16,10 @@ from helpers.analysis_files import (
     write_input,
     write_outputs,
 )
+from scipy import stats
 
 from alchemdriver import analysis
+from alchemdriver.analysis.estimators.parts import cut, jackknife
 from alchemdriver.contract.nodes import gauss_legendre
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.contract.springs import write_springs
@@ -96,7 +98,8 @@ def result_file(frenkel_ladd, tmp_path):
 @pytest.mark.parametrize("reference_se", [None, 0.004])
 @pytest.mark.parametrize("scale", [0.25, 2.0])
 def test_errors_along_the_path(tmp_path, result_file, scale, reference_se):
-    """SE of (T/T0) ½ (W_F − W_B) over pairs and over replicas, SE of (T/T0) G(T0) in quadrature.
+    """Error of (T/T0) ½ (W_F − W_B) over its parts and over replicas, SE of (T/T0) G(T0) in
+    quadrature, Student's factor for the degrees of freedom of the sum.
 
     A work that is off by δ λ has half of it in the half difference.  Hotter or colder than T0.
     """
@@ -110,11 +113,19 @@ def test_errors_along_the_path(tmp_path, result_file, scale, reference_se):
     assert len(curve.temperatures) < 110  # thinned, both ways
     np.testing.assert_allclose(np.diff(curve.temperatures), T0 * (1 / scale - 1) / 100, rtol=0.7)
     own = factor * (reference_se or 0.0)
-    pairs = factor * curve.lam * c.std(ddof=1) / np.sqrt(c.size)
+    parts = cut(c.ravel(), [c.shape[1]] * len(c))
+    _, sigma = jackknife(lambda w: w @ c.ravel() / w.sum(1), parts)
+    sigmas = factor * curve.lam * sigma
     means = factor * curve.lam * c.mean(axis=1).std(ddof=1) / np.sqrt(len(c))
+
+    def student(sigmas, dof):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            nu = np.minimum(1e9, (sigmas**2 + own**2) ** 2 / (sigmas**4 / dof))
+        return np.nan_to_num(stats.t.ppf(0.8413447, nu) * np.hypot(sigmas, own), nan=0.0)
+
     near = {"rtol": 0.01, "atol": 2e-5}  # half a step at either end of the offset
-    np.testing.assert_allclose(curve.se, np.hypot(pairs, own), **near)
-    np.testing.assert_allclose(curve.se_replicas, np.hypot(means, own), **near)
+    np.testing.assert_allclose(curve.se, student(sigmas, parts.dof), **near)
+    np.testing.assert_allclose(curve.se_replicas, student(means, len(c) - 1), **near)
     total = result.total("eq. 11")
     assert total.se == pytest.approx(curve.se[-1], rel=1e-6)
     assert total.value == pytest.approx(closed(T0 / scale) + c.mean() / scale, abs=1e-4)

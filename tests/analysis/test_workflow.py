@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from helpers.stored_results import finish
+from scipy import stats
 
 from alchemdriver.analysis import analyze_workflow
 from alchemdriver.records import Structure
@@ -85,32 +86,34 @@ def test_the_routes_are_compared_without_what_they_share(tmp_path):
     assert result.configurational == {"300 K": pytest.approx(kT(T) * np.log(54))}
 
 
-@pytest.mark.parametrize("scatter", [0.5, 3.0])
-def test_a_stage_is_as_uncertain_as_its_replicas_scatter(tmp_path, scatter):
-    """BAR's error takes pairs for independent.  Replicas that differ by more show that they are
-    not (a slow mode that one run does not sample), so the larger error counts, everywhere."""
+def test_the_error_of_a_stage_is_the_one_that_its_result_states(tmp_path):
+    """One policy: nothing is made anew from the replicas; sums have Student's factor for what they
+    rest on (Welch and Satterthwaite), 3 degrees of freedom each here."""
     import json
 
     workflow = plan.prepare_vacancy(
         iron(), [0], tmp_path / "w", plan.Common(model="demo-fe", **COMMON)
     )
     finish(workflow, VACANCY)
-    for name, (_, se) in VACANCY.items():
+    for name in VACANCY:
         path = workflow.root / name / "result.json"
         result = json.loads(path.read_text(encoding="utf-8"))
-        result["over_replicas"]["se"] = scatter * se
+        result["over_replicas"]["se"] *= 100.0
+        result["totals"][0]["dof"] = 3.0
         path.write_text(json.dumps(result), encoding="utf-8")
-    expected = {name: max(1.0, scatter) * se for name, se in SE.items()}
     result = analyze_workflow(workflow.root)
     for name, which in zip(VACANCY, ("perfect", "defect", "path"), strict=True):
-        assert result.stages[name].se == pytest.approx(expected[which])
+        assert result.stages[name].se == SE[which]
     found = {(r.quantity, r.route): r for r in result.rows}
-    assert found["G", "Frenkel–Ladd"].se == pytest.approx(expected["perfect"])
-    assert found["G_v", "Frenkel–Ladd"].se == pytest.approx(
-        np.hypot(expected["defect"], 53 / 54 * expected["perfect"])
+    assert found["G", "Frenkel–Ladd"].se == pytest.approx(SE["perfect"])
+    assert found["G", "Frenkel–Ladd"].half95 == pytest.approx(
+        SE["perfect"] * stats.t.ppf(0.975, 3) / stats.t.ppf(0.8413447, 3), rel=1e-6
     )
-    (agreement,) = result.agreements
-    assert agreement.se == pytest.approx(np.linalg.norm(list(expected.values())))
+    v = np.square([SE["defect"], 53 / 54 * SE["perfect"]]) / stats.t.ppf(0.8413447, 3) ** 2
+    dof = v.sum() ** 2 / np.sum(v**2 / 3)
+    row = found["G_v", "Frenkel–Ladd"]
+    assert row.se == pytest.approx(stats.t.ppf(0.8413447, dof) * np.sqrt(v.sum()), rel=1e-6)
+    assert row.half95 == pytest.approx(stats.t.ppf(0.975, dof) * np.sqrt(v.sum()), rel=1e-6)
 
 
 def test_a_vacancy_in_a_compound_uses_the_chemical_potentials_that_were_named(tmp_path):

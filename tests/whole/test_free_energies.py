@@ -23,15 +23,13 @@ LIMIT_SIGMA = {"G_v": 0.010, "ΔΔG": 0.005}  # eV, of the difference; per vacan
 
 
 def total(workflow: dict, name: str) -> tuple[float, float]:
-    """BAR of all works plus the terms of a stage, and the larger of the two standard errors, eV."""
+    """BAR of all works plus the terms of a stage, and its stated error, eV."""
     runs = workflow["works_eV"][name]
     forward, backward = ([w for r in runs for w in r[k]] for k in ("forward", "backward"))
     kelvin = workflow["settings"]["temperatures_K"][0]
-    found = analyze_works(forward, backward, kelvin)
-    means = [np.mean(0.5 * (np.array(r["forward"]) - np.array(r["backward"]))) for r in runs]
-    over = np.std(means, ddof=1) / np.sqrt(len(means))
+    found = analyze_works(forward, backward, kelvin, chains=[len(r["forward"]) for r in runs])
     terms = sum(t["value"] for t in workflow["stages"][name]["terms"])
-    return found.bar.value + terms, max(found.bar.se, over)
+    return found.bar.value + terms, found.bar.se
 
 
 def agree(first: dict[str, float], second: dict[str, float], workflow: dict, limit: float) -> None:
