@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contract import shelf
+from ..contract import origin
+from ..contract.digest import model_here
 from ..contract.layout import FOLDER
 from ..contract.parameters import CONDITIONS, KEYS
 from ..contract.run_input import RunInput, read_input
-from ..errors import AnalysisError, ModelError
+from ..errors import AnalysisError
 from ..paths import Given
 from ..paths.formulas import MASS_TERM, Correction
 from .compare.reference import absolute
@@ -23,7 +24,7 @@ from .corrections import formulas as c
 from .corrections import scaling
 from .corrections.mass_leg import leg_of, leg_warnings
 from .corrections.terms import Sum, terms_of
-from .estimators.fixed_lambda import fixed_window
+from .estimators.fixed_lambda import Window, fixed_window
 from .estimators.holds import FEW_ROWS, SHORT_HOLD, drifts, relaxation
 from .estimators.mbar import mbar
 from .estimators.quadrature import integrate, quadrature
@@ -78,6 +79,8 @@ def analyze(
     if not folders:
         raise AnalysisError("expected at least one run folder")
     inputs = [read_input(Path(f).resolve()) for f in folders]
+    for run in inputs:
+        origin.check(run, with_model=True)
     _check_same(inputs)
     first = inputs[0]
     path = first.lambda_path
@@ -134,6 +137,7 @@ def _switching(
 ) -> Result:
     runs = [switching_work(run) for run in inputs]
     for run in runs:
+        _check_length(run)
         _check_finished(run, partial)
     temperature = common_temperature(runs)
     _check_independent(runs)
@@ -187,6 +191,8 @@ def _fixed_lambda(
     extra: Sequence[Correction],
 ) -> Result:
     windows = tuple(fixed_window(run) for run in inputs)
+    for window in windows:
+        _check_length(window)
     integral, rule = None, None
     if quadrature({w.lam for w in windows}) is not None:
         integral, rule = integrate(windows)
@@ -282,6 +288,14 @@ def _check_same(inputs: list[RunInput]) -> None:
         raise AnalysisError(f"{twice.parent} is given twice: replicas must be independent")
 
 
+def _check_length(run: SwitchingRun | Window) -> None:
+    if run.last_step > run.total_steps:
+        raise AnalysisError(
+            f"{run.folder} has rows up to step {run.last_step}, but its input is for "
+            f"{run.total_steps} steps: restore <total_steps> and 'cycles'"
+        )
+
+
 def _check_finished(run: SwitchingRun, partial: bool) -> None:
     if run.complete:
         return
@@ -323,26 +337,16 @@ def _replica(run: RunInput, switching: SwitchingRun) -> Replica:
 
 
 def _provenance(run: RunInput) -> Provenance:
+    began = origin.read(run)
     return Provenance(
         folder=str(run.folder),
         input=run.path.name,
         input_sha256=hashlib.sha256(run.path.read_bytes()).hexdigest(),
         seed=run.seed,
         model=run.parameters.model,
-        model_sha256=_model_sha256(run),
+        model_sha256=model_here(run) or (began.model_sha256 if began else None),
         digest=run.parameters.digest,
     )
-
-
-def _model_sha256(run: RunInput) -> str | None:
-    """Of the model's file as it is on this disk; None if it is not here.  Downloads nothing."""
-    name = run.parameters.model
-    if any(card.name == name and card.file is None for card in shelf.catalogue()):
-        return None
-    try:
-        return shelf.model_digest(name, run.folder)
-    except ModelError:
-        return None
 
 
 def _conditions(run: RunInput) -> Conditions:

@@ -44,16 +44,23 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    ctx: typer.Context,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    lifeline: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
+    if lifeline is not None:
+        from ..execute.lifeline import follow
+
+        # a client hears from its server that all is over, and may have a request to answer
+        follow(lifeline, 10.0 if ctx.invoked_subcommand == "client" else 0.0)
 
 
 @app.command()
@@ -129,6 +136,14 @@ def server(
     from ..server.serve import serve
 
     serve(input_file, restart=restart, sockets_prefix=socket_prefix)
+
+
+@app.command("relax-stage", hidden=True)
+def relax_stage(folder: Path, device: Device = "cpu") -> None:
+    """The relaxation of one stage, for `run`."""
+    from ..workflow.relax import relax
+
+    relax(folder, device)
 
 
 @app.command()

@@ -19,12 +19,12 @@ from ..contract.springs import read_springs, write_springs
 from ..contract.xyz import read_xyz, write_xyz
 from ..errors import AlchemdriverError, InputError, RunError
 from ..execute.progress import Progress
-from ..execute.supervisor import Resources, execute
+from ..execute.supervisor import HANDOVER, Resources, execute
 from ..paths.formulas import lattice_translations
 from ..prepare.tree import edit_parameters, parameters_of
 from ..records import Structure
 from ..server.lock import only_server
-from . import averages
+from . import averages, relax
 from .symmetry import space_group
 
 log = logging.getLogger(__name__)
@@ -46,12 +46,12 @@ def run_workflow(
     Raises InputError, RunError or OutOfTime; what is done stays done.
     """
     workflow = manifest.read(root)
-    with only_server(workflow.root):
+    with only_server(workflow.root, HANDOVER):
         if start_over_from is not None:
             for stage in workflow.after(workflow.stage(start_over_from)):
                 put_aside(workflow, stage)
         course = _Course(workflow, options, say)
-        execute(course.next_inputs(), options, report, more=course.after)
+        execute(course.next_inputs(), options, report, say, more=course.after)
         if course.failed:
             others = f" (and {len(course.failed) - 1} more)" if len(course.failed) > 1 else ""
             raise RunError(f"{course.failed[0]}{others}")
@@ -81,12 +81,6 @@ class _Course:
                 continue
             feed(self.workflow, stage)
             self.say(f"[{number}/{len(stages)}] {stage.name}: {stage.does}")
-            if stage.does == "relax":
-                from .relax import relax  # torch
-
-                evaluations = relax(self.workflow.root / stage.name, self.options.device)
-                self._finish(stage, evaluations)
-                return found + self.next_inputs()  # what it feeds may stand before it
             paths = [p.resolve() for p in stage.inputs(self.workflow.root)]
             self.left[stage.name] = set(paths)
             found += paths
@@ -116,6 +110,8 @@ class _Course:
 
 def _evaluations(workflow: Workflow, stage: Stage) -> int:
     """Of the model: one per step and bead, and one for the start."""
+    if stage.does == "relax":
+        return relax.evaluations(workflow.root / stage.name)
     runs = [read_input(p) for p in stage.inputs(workflow.root)]
     return sum((run.total_steps + 1) * run.beads for run in runs)
 
