@@ -10,6 +10,7 @@ import glob
 import logging
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -110,7 +111,7 @@ def complete(run: RunInput) -> list[Checkpoint]:
     stems = [run.folder / "RESTART", *(run.output(name) for name in run.checkpoints)]
     found = []
     for stem in stems:
-        for path in (stem, stem.with_name(stem.name + ".previous"), *_numbered(stem)):
+        for path in _of(stem):
             content = _read(path)
             if content is not None and content[0] > 0:
                 _check_same(path, content[1], content[2], run)
@@ -131,10 +132,13 @@ def load(path: Path, run: RunInput) -> Checkpoint:
     return Checkpoint(path, content[0])
 
 
-def _numbered(stem: Path) -> list[Path]:
-    """What i-PI writes with overwrite='false'."""
-    found = stem.parent.glob(glob.escape(stem.name) + "_*")
-    return [path for path in found if path.name[len(stem.name) + 1 :].isdecimal()]
+def _of(stem: Path) -> Iterator[Path]:
+    """The files that a checkpoint called *stem* may be in."""
+    yield stem
+    yield stem.with_name(stem.name + ".previous")
+    for path in stem.parent.glob(glob.escape(stem.name) + "_*"):  # overwrite='false'
+        if path.name[len(stem.name) + 1 :].isdecimal():
+            yield path
 
 
 def _read(path: Path) -> tuple[int, Parameters, Conditions] | None:
