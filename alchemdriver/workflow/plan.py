@@ -6,7 +6,7 @@
     transmute  for each phase: NPT switch of the elements                           eqs. 13, 22
                and both end states as crystals                                      eq. 13
 
-The folder is written aside and renamed, so it is whole or absent.
+The folder is whole or absent.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ..contract import manifest, shelf
+from ..contract.files import whole_folder
 from ..contract.manifest import Calculation, Stage, Workflow
 from ..contract.relaxation import Relaxation
 from ..contract.settings import (
@@ -467,22 +467,12 @@ def _write_workflow(
         )
         for label, (s, g) in crystals.items()
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        plan = Plan(aside, common)
+    with whole_folder(folder) as place:
+        plan = Plan(place, common)
         build(plan)
-        workflow = Workflow(
-            aside, kind, settings(found), tuple(plan.stages), tuple(plan.calculations)
+        manifest.write(
+            Workflow(place, kind, settings(found), tuple(plan.stages), tuple(plan.calculations))
         )
-        manifest.write(workflow)
-        aside.chmod(0o755)  # mkdtemp's are private
-        if folder.exists():
-            folder.rmdir()
-        aside.rename(folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
     return manifest.read(folder)
 
 

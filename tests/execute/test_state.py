@@ -172,7 +172,7 @@ def test_a_run_that_is_lengthened_goes_on_and_that_is_written_down(folder, tmp_p
     edit(folder, "<total_steps>200<", "<total_steps>100<")
     with pytest.raises(InputError, match="200 steps are done"):
         resume_point(read_input(folder))
-    with pytest.raises(AnalysisError, match="belong to another input|rows up to step 200"):
+    with pytest.raises(AnalysisError, match=r"belong to another input|rows up to step 200"):
         analysis.analyze(folder, write=False)
 
 
