@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
 import signal
 import sys
 import time
+import warnings
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -56,6 +59,8 @@ def _root(
         format="%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
+    if not verbose:  # ours are log lines; what other packages warn of is nothing users can mend
+        warnings.simplefilter("ignore")
     if lifeline is not None:
         from ..execute.lifeline import follow
 
@@ -168,11 +173,14 @@ def client(
     from ..contract.digest import digest
     from ..contract.run_input import read_input
 
+    # what it waits for is all that a client has to say, and it may take minutes
+    logging.getLogger("alchemdriver.client").setLevel(logging.INFO)
     if not patience >= 0:
         raise InputError(f"patience: expected 0 or more seconds, got {patience:g}")
     run = read_input(input_file)
     where = address_of(run, host=address, port=port, unix=unix, prefix=socket_prefix)
     lambda_of = assembly.lambda_reader(run, digest(run))
+    typer.echo(f"loading the model {run.parameters.model}", err=True)
     hamiltonian = assembly.hamiltonian_of(run, device, dtype, evaluator)
     served = serve(
         where,
@@ -294,7 +302,16 @@ composition.register(app)
 
 
 def main() -> None:
-    """Entry point: one line for every deliberate error, no traceback."""
+    """One line for every deliberate error, no traceback."""
+    interrupted = False
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without λ is no reason to fail
@@ -302,26 +319,36 @@ def main() -> None:
         # typer turns Ctrl-C and its own Exit into a return value
         status = app(standalone_mode=False) or 0
     except AlchemdriverError as err:
-        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
-        status = 2
+        status = _complain(f"error: {' '.join(str(err).split())}")
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except OSError as err:
         if err.strerror is None:  # not the operating system's
             raise
         where = "" if err.filename is None else f": {err.filename}"
-        print(f"error: {err.strerror}{where}", file=sys.stderr)
-        status = 2
+        status = _complain(f"error: {err.strerror}{where}")
     except Exception as err:
+        if interrupted:  # some packages make something else of a Ctrl-C while they are imported
+            sys.exit(128 + signal.SIGINT)
         # click's usage errors (unknown option, missing argument) without importing click
         if not hasattr(err, "format_message"):
             raise
         message = str(err.format_message())
         # without arguments the message is the help
-        print(message if message.startswith("Usage:") else f"error: {message}", file=sys.stderr)
-        status = 2
-    sys.stdout.flush()
+        status = _complain(message if message.startswith("Usage:") else f"error: {message}")
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # nobody reads it any more, and Python would say so when it flushes
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            status = status or 1
     sys.exit(status)
+
+
+def _complain(line: str) -> int:
+    """Print *line* as an error, if anybody listens; returns the exit status."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr)
+    return 2

@@ -39,6 +39,16 @@ SEGMENTS = {
 PLAIN_EVERY = 10.0  # s between lines when the output is not a terminal
 
 
+class Terminal(Console):
+    """stderr; rich would end the program when nobody reads it any more."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Display:
     """Progress of all replicas: bars on a terminal, a line now and then elsewhere.
 
@@ -155,7 +165,7 @@ def run_and_analyze(targets: list[Path], options: Resources, start_from: str | N
     start_from: a stage of a workflow, to be run again with all that follow.  False if the wall
     time was over before all was done.
     """
-    display = Display(Console(stderr=True))
+    display = Display(Terminal())
     staged = [target for target in targets if is_workflow(target)]
     runs = [path for target in targets if target not in staged for path in find_runs(target)]
     if start_from is not None and len(staged) != 1:
