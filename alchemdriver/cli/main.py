@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
@@ -101,7 +102,7 @@ def mass_leg(
     home = target.parent if target.is_file() else target
     written = write_points(first, leg_folder(home), points, steps, seed)
     typer.echo(f"{len(written)} points in {leg_folder(home)}, {steps} steps each")
-    typer.echo(f"start with: alchemdriver run {leg_folder(home)}")
+    typer.echo(f"start with: alchemdriver run {shlex.quote(str(leg_folder(home)))}")
 
 
 @app.command()

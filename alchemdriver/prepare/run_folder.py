@@ -196,8 +196,20 @@ def _write_input(path: Path, template: Tree, merged: dict[str, str], settings: S
         masses = None if _ipi_masses_are(meant, run.structure.symbols) else meant
     root = render(template, "start.xyz", {**merged, "digest": digest(run)}, settings, masses)
     tree.write_xml(path, root)
-    run_input.read_input(path)
+    _check_intervals(run_input.read_input(path))
     return root
+
+
+def _check_intervals(run: run_input.RunInput) -> None:
+    """Raises InputError where the last steps of a run would be in no row, so that it never looks
+    finished."""
+    for extras in run.extras:
+        n, stride = run.total_steps, extras.stride
+        if n % stride:
+            raise InputError(
+                f"steps: {n} is no multiple of {stride}, the interval at which {extras.key} is "
+                f"printed: give {(n // stride + 1) * stride}"
+            )
 
 
 def _ipi_masses_are(masses: np.ndarray, symbols: tuple[str, ...]) -> bool:

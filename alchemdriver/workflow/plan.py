@@ -32,6 +32,7 @@ from ..contract.settings import (
     WorkflowSettings,
 )
 from ..contract.transformation import parse_alchemy
+from ..contract.xmltree import child, many, text_of
 from ..contract.xyz import write_xyz
 from ..errors import InputError, did_you_mean
 from ..paths.einstein import EINSTEIN
@@ -42,6 +43,7 @@ from ..prepare.protocols import find
 from ..prepare.render import Settings, render
 from ..prepare.run_folder import check_elements
 from ..records import Structure, Transformation
+from .limits import check_errors, too_short
 from .symmetry import SpaceGroup, space_group
 
 FL, ALCHEMICAL = "Frenkel–Ladd", "alchemical"
@@ -186,7 +188,21 @@ class Plan:
             root = render(template, "start.xyz", merged, settings)
             if group is not None and not group.cubic:
                 tree.set_flexible(root)
+            self._check_length(stage, root)
             tree.write_xml(path, root)
+
+    def _check_length(self, stage: Stage, root: tree.Tree) -> None:
+        """Raises InputError for a stage that could not give what the next ones need."""
+        (stride,) = (
+            int(node["@stride"])
+            for node in many(child(root, "output", "trajectory"))
+            if text_of(node).startswith("positions")
+        )
+        c = self.common
+        why = too_short(stage.does, stride, c.md_steps, c.equilibrate)
+        if why is not None:
+            option = "--equilibrate" if stage.does == "free energy" else "--steps"
+            raise InputError(f"{option}: {why}")
 
 
 def _bring_model(root: Path, model: str) -> str:
@@ -449,6 +465,7 @@ def _write_workflow(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not empty: choose another folder")
+    check_errors(common)
     for structure, _ in crystals.values():
         check_elements(common.model, Transformation(structure.symbols, structure.symbols))
         if common.formula_units and any(n % common.formula_units for n in _counts(structure)):

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -149,7 +150,11 @@ def analyze_workflow(root: Path | str) -> WorkflowResult:
         raise AnalysisError(
             f"{workflow.root}: no free energy is complete, {len(missing)} of "
             f"{len(workflow.stages)} stages are missing"
-            + (f" ({problems[0]})" if problems else f": alchemdriver run {workflow.root}")
+            + (
+                f" ({problems[0]})"
+                if problems
+                else f": alchemdriver run {shlex.quote(str(workflow.root))}"
+            )
         )
     rows += _differences_of_phases(workflow, rows)
     agreements = tuple(_agreements(rows, stages))
