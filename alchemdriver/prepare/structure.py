@@ -31,7 +31,7 @@ def read_structure(path: Path | str, supercell: tuple[int, int, int] = (1, 1, 1)
     if not path.exists():
         raise InputError(f"structure {path} does not exist")
     try:
-        atoms = ase.io.read(path)
+        atoms = ase.io.read(path, do_not_split_by_at_sign=True)
     except Exception as err:  # ASE's readers raise many kinds
         reason = (str(err).splitlines() or [type(err).__name__])[0]
         raise InputError(f"structure {path} cannot be read by ASE: {reason}") from None
