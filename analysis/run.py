@@ -81,6 +81,7 @@ def analyze(
     inputs = [read_input(Path(f).resolve()) for f in folders]
     for run in inputs:
         origin.check(run, with_model=True)
+        origin.check_outputs(run)
     _check_same(inputs)
     first = inputs[0]
     path = first.lambda_path

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..errors import InputError
 
@@ -27,7 +27,16 @@ _NUMBER = itertools.count()  # of asides, so that no two of a process are called
 
 
 def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with open(path, "rb") as f:
+        return sha256_of(f)
+
+
+def sha256_of(stream: IO[bytes]) -> str:
+    """Of what is left in *stream*, which may be larger than the memory."""
+    found = hashlib.sha256()
+    while chunk := stream.read(1 << 20):
+        found.update(chunk)
+    return found.hexdigest()
 
 
 # --- writing ------------------------------------------------------------------------------------

@@ -8,22 +8,28 @@ down, too; it may move to another machine, socket or precision, and print checkp
 
 from __future__ import annotations
 
+import glob
+import gzip
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import InputError
+from ..errors import AnalysisError, InputError
 from .digest import model_here
-from .files import sha256
+from .files import sha256, sha256_of
+from .layout import KINETIC
 from .parameters import split_parameters
 from .run_input import RunInput
 from .schedule import SHAPES
 from .stored import Count, Format, Index
 from .xmltree import child, many, parse_xml, text_of
 
-__all__ = ["Origin", "begin", "check", "check_length", "go_on", "path_of", "read"]
+__all__ = [
+    "Origin", "begin", "check", "check_length", "check_outputs", "go_on", "path_of", "read", "seal",
+]  # fmt: skip
 
 # Where a run goes on, how fast, and how much it says: none of it is in a number.
 _FREE = {
@@ -54,6 +60,7 @@ class Origin:
     files: dict[str, str]  # name of a file that the input reads → sha256
     input: dict[str, str]  # element → text, of all that decides numbers
     lengthened: tuple[Length, ...] = ()
+    outputs: dict[str, str] | None = None  # what was printed, sha256 once all steps are done
 
     @property
     def last_length(self) -> int:
@@ -89,7 +96,7 @@ def go_on(run: RunInput, step: int) -> None:
     before = read(run)
     if before is not None and before.last_length != run.total_steps:
         changes = (*before.lengthened, Length(step, run.total_steps))
-        _FORMAT.write(path_of(run), replace(before, lengthened=changes))
+        _FORMAT.write(path_of(run), replace(before, lengthened=changes, outputs=None))
 
 
 def check(run: RunInput, *, with_model: bool = False) -> Origin | None:
@@ -116,6 +123,53 @@ def check(run: RunInput, *, with_model: bool = False) -> Origin | None:
             f"{was or 'absent'}{others}; restore it, or start in a new folder"
         )
     return began
+
+
+def seal(run: RunInput) -> None:
+    """Write down what a finished *run* printed, once."""
+    before = read(run)
+    if before is not None and before.outputs is None:
+        outputs = {path.name: sha256(path) for path in _printed(run)}
+        _FORMAT.write(path_of(run), replace(before, outputs=outputs))
+
+
+def check_outputs(run: RunInput) -> None:
+    """Raises AnalysisError where rows of a finished *run* are no longer those that it printed.
+
+    A digit that changed on a disk, or under an editor, is in the free energy and in no other check.
+    """
+    began = read(run)
+    for name, expected in ((began.outputs if began else None) or {}).items():
+        path = run.output(name).with_name(name)
+        packed = path.with_name(f"{name}.gz")
+        try:
+            if path.exists():
+                found = sha256(path)
+            elif packed.exists():
+                with gzip.open(packed) as f:
+                    found = sha256_of(f)
+            else:
+                continue  # whoever needs it says so
+        except (OSError, EOFError, zlib.error) as err:
+            raise AnalysisError(f"{path} cannot be read: {err}") from None
+        if found != expected:
+            raise AnalysisError(
+                f"{path} was changed after the run ended (its sha256 is {found[:12]}, it was "
+                f"{expected[:12]}): restore it, or run again"
+            )
+
+
+def _printed(run: RunInput) -> Iterator[Path]:
+    """The files that free energies are summed from."""
+    for output in run.properties:
+        yield from filter(Path.is_file, [run.output(output.filename)])
+    names = [e.filename for e in run.extras]
+    names += [t.filename for t in run.trajectories if t.quantity == KINETIC]
+    for name in names:
+        path = run.output(name)
+        yield from sorted(
+            p for p in path.parent.glob(f"{glob.escape(path.name)}*") if p.suffix != ".gz"
+        )
 
 
 def check_length(run: RunInput, done: int) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..contract import origin
 from ..contract.manifest import is_workflow
 from ..contract.run_input import RunInput, read_input
 from ..errors import InputError, OutOfTime, RunError
@@ -120,7 +121,10 @@ class Processes:
     @property
     def finished(self) -> bool:
         checkpoint = resume_point(self.run)
-        return checkpoint is not None and checkpoint.step >= self.run.total_steps
+        over = checkpoint is not None and checkpoint.step >= self.run.total_steps
+        if over:
+            origin.seal(self.run)  # a supervisor that was killed may have left this undone
+        return over
 
     @property
     def running(self) -> bool:

@@ -103,7 +103,7 @@ def interrupt(shell: subprocess.Popen, how: str) -> bool:
             return False
     elif how == "all killed":
         faults.kill(pid, signal.SIGSTOP)
-        for victim in sum(family.values(), []):
+        for victim in (v for victims in family.values() for v in victims):
             faults.kill(victim)
         faults.kill(pid)
     else:
