@@ -257,6 +257,7 @@ def call(command: list[str], log: Path) -> tuple[int | None, str]:
 
             traceback.print_exc()
         finally:
+            log.with_suffix(".modules").write_text("\n".join(sorted(sys.modules)))
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -271,6 +272,14 @@ def call(command: list[str], log: Path) -> tuple[int | None, str]:
             os.waitpid(pid, 0)
             return None, log.read_text(errors="replace")
         time.sleep(0.005)
+
+
+def _load(listed: Path) -> None:
+    """Import here what a command imported, so that the next ones find it."""
+    for name in listed.read_text().split("\n"):
+        if name not in sys.modules and name.split(".")[0] not in ("torch", "__main__"):
+            with contextlib.suppress(Exception):
+                __import__(name)
 
 
 def numbers(folder: Path, text: str) -> Any:
@@ -329,6 +338,7 @@ def campaign(folder: Path, number: int, seed: int) -> dict[str, Any]:
             _fresh(folder / "whole" / archive / part, work)
             status, text = call(words(command, work), log)
             assert status == 0, (case, command, text)
+            _load(log.with_suffix(".modules"))
             expected[case, command] = numbers(work, text), warnings_in(work)
     came: Counter[str] = Counter()
     faults = []

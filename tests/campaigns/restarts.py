@@ -72,7 +72,7 @@ def done(folder: Path) -> int:
 def start(targets: list[Path], log: Path) -> subprocess.Popen:
     """``run`` of one target after the other."""
     once = f"{sys.executable} -m alchemdriver run --jobs 2 --threads 1"
-    script = " && ".join(f"{once} {target}" for target in targets)
+    script = " && ".join(f"{once} {target}" for target in targets) + "; exit $?"
     with open(log, "a") as out:
         return subprocess.Popen(
             ["bash", "-c", script], stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=rr.ENV,
@@ -168,8 +168,10 @@ def campaign(kind: str, folder: Path, how: tuple[str, ...] = INTERRUPTIONS, seed
     shell = start(targets, whole / "log")
     assert shell.wait(LIMIT) == 0, (whole / "log").read_text()[-2000:]
     steps = done(whole)
+    assert steps > 0
     again = [broken / target.relative_to(whole) for target in targets]
     fallen = disturbed(again, broken, steps, how, seed)
+    assert fallen == len(how), f"{kind} was over after {fallen} interruptions"
     a, b = everything(whole), everything(broken)
     assert a.keys() == b.keys(), a.keys() ^ b.keys()
     wrong = [name for name in a if a[name] != b[name]]
