@@ -5,6 +5,7 @@
     ├── ModelError       a model is missing, unsupported or fails its exact limits
     ├── WireError        the peer on the socket said something it must not
     ├── RunError         a run cannot start, continue or be trusted
+    │   └── Busy         somebody else runs it
     ├── OutOfTime        the wall time that the user gave is over; all can go on later
     └── AnalysisError    output files do not contain what an estimate needs
 
@@ -33,6 +34,10 @@ class WireError(AlchemdriverError):
 
 
 class RunError(AlchemdriverError):
+    pass
+
+
+class Busy(RunError):
     pass
 
 

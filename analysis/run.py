@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contract import manifest, shelf
+from ..contract import manifest, origin
+from ..contract.digest import model_here
 from ..contract.layout import FOLDER, find_runs
 from ..contract.parameters import CONDITIONS, KEYS
 from ..contract.run_input import RunInput, read_input
-from ..errors import AnalysisError, InputError, ModelError
+from ..errors import AnalysisError, InputError
 from ..paths import Given
 from ..paths.formulas import MASS_TERM, Correction
 from .compare.reference import absolute
@@ -24,7 +25,7 @@ from .corrections import scaling
 from .corrections.mass_leg import leg_of, leg_warnings
 from .corrections.terms import Sum, terms_of
 from .estimators.estimate import Estimate, add, stated
-from .estimators.fixed_lambda import fixed_window
+from .estimators.fixed_lambda import Window, fixed_window
 from .estimators.holds import SHORT_HOLD, drifts, relaxation
 from .estimators.judge import check_switching, check_warnings, check_window
 from .estimators.mbar import mbar
@@ -90,6 +91,9 @@ def analyze(
     inputs = [read_input(path.resolve()) for t in targets for path in find_runs(Path(t))]
     if write and out is None and any(r.folder.parent != inputs[0].folder.parent for r in inputs):
         raise InputError("the runs have no common folder: say with 'out' where results go")
+    for run in inputs:
+        origin.check(run, with_model=True)
+        origin.check_outputs(run)
     _check_same(inputs)
     first = inputs[0]
     stage = manifest.stage_of(first.folder)
@@ -160,6 +164,7 @@ def _switching(
     runs, checks = [], []
     for one in inputs:
         runs.append(switching_work(one))
+        _check_length(runs[-1])
         _check_finished(runs[-1], partial)
         checks.append(check_switching(one, runs[-1]))
     temperature = common_temperature(runs)
@@ -226,6 +231,7 @@ def _fixed_lambda(
     windows, checks = [], []
     for one in inputs:  # one after the other: what was read of each is looked at twice
         windows.append(fixed_window(one))
+        _check_length(windows[-1])
         checks.append(check_window(one, windows[-1]))
     integral, rule = None, None
     if quadrature({w.lam for w in windows}) is not None:
@@ -329,6 +335,14 @@ def _check_same(inputs: list[RunInput]) -> None:
         raise AnalysisError(f"{twice.parent} is given twice: replicas must be independent")
 
 
+def _check_length(run: SwitchingRun | Window) -> None:
+    if run.last_step > run.total_steps:
+        raise AnalysisError(
+            f"{run.folder} has rows up to step {run.last_step}, but its input is for "
+            f"{run.total_steps} steps: restore <total_steps> and 'cycles'"
+        )
+
+
 def _check_finished(run: SwitchingRun, partial: bool) -> None:
     if run.complete:
         return
@@ -375,26 +389,16 @@ def _replica(run: RunInput, switching: SwitchingRun) -> Replica:
 
 
 def _provenance(run: RunInput) -> Provenance:
+    began = origin.read(run)
     return Provenance(
         folder=str(run.folder),
         input=run.path.name,
         input_sha256=hashlib.sha256(run.path.read_bytes()).hexdigest(),
         seed=run.seed,
         model=run.parameters.model,
-        model_sha256=_model_sha256(run),
+        model_sha256=model_here(run) or (began.model_sha256 if began else None),
         digest=run.parameters.digest,
     )
-
-
-def _model_sha256(run: RunInput) -> str | None:
-    """Of the model's file as it is on this disk; None if it is not here.  Downloads nothing."""
-    name = run.parameters.model
-    if any(card.name == name and card.file is None for card in shelf.catalogue()):
-        return None
-    try:
-        return shelf.model_digest(name, run.folder)
-    except ModelError:
-        return None
 
 
 def _conditions(run: RunInput) -> Conditions:

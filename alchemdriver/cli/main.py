@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
+import warnings
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -45,16 +49,25 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    ctx: typer.Context,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    lifeline: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
+    if not verbose:  # ours are log lines; what other packages warn of is nothing users can mend
+        warnings.simplefilter("ignore")
+    if lifeline is not None:
+        from ..execute.lifeline import follow
+
+        # a client hears from its server that all is over, and may have a request to answer
+        follow(lifeline, 10.0 if ctx.invoked_subcommand == "client" else 0.0)
 
 
 @app.command()
@@ -90,7 +103,7 @@ def mass_leg(
     home = target.parent if target.is_file() else target
     written = write_points(first, leg_folder(home), points, steps, seed)
     typer.echo(f"{len(written)} points in {leg_folder(home)}, {steps} steps each")
-    typer.echo(f"start with: alchemdriver run {leg_folder(home)}")
+    typer.echo(f"start with: alchemdriver run {shlex.quote(str(leg_folder(home)))}")
 
 
 @app.command()
@@ -132,6 +145,14 @@ def server(
     serve(input_file, restart=restart, sockets_prefix=socket_prefix)
 
 
+@app.command("relax-stage", hidden=True)
+def relax_stage(folder: Path, device: Device = "cpu") -> None:
+    """The relaxation of one stage, for `run`."""
+    from ..workflow.relax import relax
+
+    relax(folder, device)
+
+
 @app.command()
 def client(
     input_file: Annotated[Path, typer.Argument(metavar="INPUT.xml")],
@@ -159,11 +180,14 @@ def client(
     from ..contract.run_input import read_input
     from ..contract.secret import find_secret
 
+    # what it waits for is all that a client has to say, and it may take minutes
+    logging.getLogger("alchemdriver.client").setLevel(logging.INFO)
     if not patience >= 0:
         raise InputError(f"patience: expected 0 or more seconds, got {patience:g}")
     run = read_input(input_file)
     where = address_of(run, host=address, port=port, unix=unix, prefix=socket_prefix)
     lambda_of = assembly.lambda_reader(run, digest(run))
+    typer.echo(f"loading the model {run.parameters.model}", err=True)
     hamiltonian = assembly.hamiltonian_of(run, device, dtype, evaluator)
     served = serve(
         where,
@@ -287,7 +311,16 @@ composition.register(app)
 
 
 def main() -> None:
-    """Entry point: one line for every deliberate error, no traceback."""
+    """One line for every deliberate error, no traceback."""
+    interrupted = False
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without λ is no reason to fail
@@ -295,26 +328,36 @@ def main() -> None:
         # typer turns Ctrl-C and its own Exit into a return value
         status = app(standalone_mode=False) or 0
     except AlchemdriverError as err:
-        print(f"error: {' '.join(str(err).split())}", file=sys.stderr)
-        status = 2
+        status = _complain(f"error: {' '.join(str(err).split())}")
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except OSError as err:
         if err.strerror is None:  # not the operating system's
             raise
         where = "" if err.filename is None else f": {err.filename}"
-        print(f"error: {err.strerror}{where}", file=sys.stderr)
-        status = 2
+        status = _complain(f"error: {err.strerror}{where}")
     except Exception as err:
+        if interrupted:  # some packages make something else of a Ctrl-C while they are imported
+            sys.exit(128 + signal.SIGINT)
         # click's usage errors (unknown option, missing argument) without importing click
         if not hasattr(err, "format_message"):
             raise
         message = str(err.format_message())
         # without arguments the message is the help
-        print(message if message.startswith("Usage:") else f"error: {message}", file=sys.stderr)
-        status = 2
-    sys.stdout.flush()
+        status = _complain(message if message.startswith("Usage:") else f"error: {message}")
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # nobody reads it any more, and Python would say so when it flushes
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            status = status or 1
     sys.exit(status)
+
+
+def _complain(line: str) -> int:
+    """Print *line* as an error, if anybody listens; returns the exit status."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr)
+    return 2

@@ -7,10 +7,11 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
@@ -20,7 +21,7 @@ from rich.table import Table
 from ..contract.layout import find_runs
 from ..contract.manifest import is_workflow
 from ..contract.run_input import read_input
-from ..errors import AlchemdriverError, AnalysisError, InputError, OutOfTime
+from ..errors import AlchemdriverError, AnalysisError, Busy, InputError, OutOfTime
 from ..execute.progress import Progress
 from ..execute.supervisor import Resources, execute
 
@@ -34,16 +35,31 @@ SEGMENTS = {
     "backward": "λ 1→0",
     "done": "done",
     "fixed": "fixed λ",
+    "relaxation": "FIRE",
 }
 PLAIN_EVERY = 10.0  # s between lines when the output is not a terminal
 
 
+class Terminal(Console):
+    """stderr; rich would end the program when nobody reads it any more."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True, markup=False, emoji=False)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Display:
-    """Progress of all replicas: bars on a terminal, a line now and then elsewhere."""
+    """Progress of all replicas: bars on a terminal, a line now and then elsewhere.
+
+    A terminal that goes away (``| head``, a closed window) ends the display, not the run.
+    """
 
     def __init__(self, console: Console):
         self.console = console
         self.live = console.is_terminal
+        self.broken = False
         self.bars = Bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -52,38 +68,69 @@ class Display:
             disable=not self.live,
         )
         self.tasks: dict[str, TaskID] = {}
-        self.first: dict[str, tuple[float, int]] = {}  # time and step of the first row seen
+        self.first: dict[str, tuple[float, int, bool]] = {}  # time, step, whether it moved since
         self.next_line: dict[str, float] = {}
+
+    def __enter__(self) -> Display:
+        with self._unbroken():
+            self.bars.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        with self._unbroken():
+            self.bars.__exit__(*exception)
+
+    @contextmanager
+    def _unbroken(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self.broken = True
 
     def say(self, line: str) -> None:
         """A line above the bars."""
-        self.bars.console.print(line, soft_wrap=True, markup=False, emoji=False, highlight=False)
+        if not self.broken:
+            with self._unbroken():
+                self.bars.console.print(
+                    line, soft_wrap=True, markup=False, emoji=False, highlight=False
+                )
 
     def report(self, name: str, progress: Progress, resumed: bool) -> None:
+        if self.broken:
+            return
         now = time.monotonic()
-        t0, step0 = self.first.setdefault(name, (now, progress.step))
-        rate = (progress.step - step0) / (now - t0) if now > t0 + 0.5 else 0.0
-        state = describe(progress, rate)
+        state = describe(progress, self._rate(name, progress.step, now))
         if self.live:
-            if name not in self.tasks:
-                self.tasks[name] = self.bars.add_task(name, total=progress.total, state="")
-            self.bars.update(self.tasks[name], completed=progress.step, state=state)
+            with self._unbroken():
+                if name not in self.tasks:
+                    self.tasks[name] = self.bars.add_task(name, total=progress.total, state="")
+                self.bars.update(self.tasks[name], completed=progress.step, state=state)
         elif now > self.next_line.get(name, 0.0):
             done = progress.step >= progress.total
             self.next_line[name] = float("inf") if done else now + PLAIN_EVERY
-            self.console.print(
-                f"{name}: step {progress.step}/{progress.total}  {state}",
-                soft_wrap=True,
-                markup=False,
-                emoji=False,
-            )
+            self.say(f"{name}: step {progress.step}/{progress.total}  {state}")
+
+    def _rate(self, name: str, step: int, now: float) -> float:
+        """Steps per second since the first step that was seen to be done; 0 if not known yet.
+
+        What was there before, and the time until the first step, in which models are loaded, say
+        nothing about it.
+        """
+        t0, step0, moved = self.first.setdefault(name, (now, step, False))
+        if not moved and step != step0:
+            self.first[name] = now, step, True
+            return 0.0
+        return (step - step0) / (now - t0) if moved and now > t0 + 0.5 else 0.0
 
 
 def describe(progress: Progress, rate: float) -> str:
     """λ, segment, temperature, steps/s and time left, in one short line."""
-    parts = [f"λ={progress.lam:.3f}", SEGMENTS[progress.segment]]
+    parts = [] if progress.lam is None else [f"λ={progress.lam:.3f}"]
+    parts.append(SEGMENTS[progress.segment])
     if progress.temperature is not None:
         parts.append(f"{progress.temperature:4.0f} K")
+    if progress.gradient is not None:  # how many steps it takes nobody knows
+        return "  ".join([*parts, f"largest gradient {progress.gradient:.2g} eV/Å"])
     if rate > 0:
         left = int((progress.total - progress.step) / rate)
         parts += [
@@ -95,12 +142,18 @@ def describe(progress: Progress, rate: float) -> str:
 
 @contextmanager
 def terminate_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM (a batch queue's limit) stops as cleanly as Ctrl-C."""
+    """SIGTERM (a batch queue's limit) stops as cleanly as Ctrl-C.
+
+    So does SIGINT where a shell started us in its background, which ignores it.  SIGHUP that is
+    ignored stays so: that is what nohup is for.
+    """
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signals = (signal.SIGTERM, signal.SIGHUP)
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
     before = [signal.signal(signum, interrupt) for signum in signals]
     try:
         yield
@@ -115,47 +168,49 @@ def run_and_analyze(targets: list[Path], options: Resources, start_from: str | N
     start_from: a stage of a workflow, to be run again with all that follow.  False if the wall
     time was over before all was done.
     """
-    console = Console(stderr=True, markup=False, emoji=False)
-    display = Display(console)
+    display = Display(Terminal())
     staged = [target for target in targets if is_workflow(target)]
     runs = [path for target in targets if target not in staged for path in find_runs(target)]
     if start_from is not None and len(staged) != 1:
         raise InputError("--from names a stage: give one workflow folder with it")
-    again = "alchemdriver run " + shlex.join(str(t) for t in targets)
+    again = f"alchemdriver run {shlex.join([*options.as_typed(), *map(str, targets)])}"
     with terminate_like_ctrl_c():
         try:
-            with display.bars:
+            with display:
                 if runs:
-                    execute(runs, options, display.report)
+                    execute(runs, options, display.report, display.say)
                 if staged:
                     from ..workflow.runner import run_workflow  # scipy
                 for target in staged:
                     run_workflow(target, options, display.report, display.say, start_from)
+            _analyze_all(targets, options)
         except KeyboardInterrupt:
-            console.print(
-                f"stopped, restart files written; continue with: {again}",
-                style="bold",
-                soft_wrap=True,
-            )
+            display.say(f"stopped, restart files written; continue with: {again}")
             raise
         except OutOfTime as err:
-            console.print(f"{err}; continue with: {again}", style="bold", soft_wrap=True)
+            display.say(f"{err}; continue with: {again}")
             return False
         except AlchemdriverError as err:
             begun = staged or any((path.parent / "RESTART").exists() for path in runs)
-            if begun and not isinstance(err, InputError):
+            if begun and not isinstance(err, (InputError, AnalysisError, Busy)):
                 raise type(err)(f"{err}; continue with: {again}") from None
             raise
-    for target in targets:  # replicas of one folder together, different targets apart
-        if target.is_dir() and any(target.glob("point-*/input.xml")):
+    return True
+
+
+def _analyze_all(targets: list[Path], options: Resources) -> None:
+    """What *targets*, all finished, give: replicas of one folder together, targets apart."""
+    for target in targets:
+        if is_workflow(target):
+            analyze_and_print([target], None, None)
+        elif target.is_dir() and any(target.glob("point-*/input.xml")):
             print_mass_leg(target)
-        elif target not in staged and all(
-            read_input(p).lambda_path.constant for p in find_runs(target)
-        ):
+        elif all(read_input(p).lambda_path.constant for p in find_runs(target)):
             print(f"{target}: plain dynamics, done; there is no free energy to analyse")
         else:
-            analyze_and_print([target], None, None, device=options.device)
-    return True
+            analyze_and_print(
+                [target], None, None, device=options.device, check_time=options.check_time
+            )
 
 
 def print_mass_leg(folder: Path) -> None:
@@ -176,10 +231,12 @@ def analyze_and_print(
     reference: str | None = None,
     check: Path | None = None,
     device: str = "cpu",
+    check_time: Callable[[], None] = lambda: None,
 ) -> None:
     """Analyse finished folders together, write result.json and plots, print the summary.
 
-    Windows are first evaluated at each other's λ, on *device*, as far as that is still missing.
+    Windows are first evaluated at each other's λ, on *device*, as far as that is still missing;
+    check_time may raise OutOfTime meanwhile.
     """
     from .. import analysis
 
@@ -195,7 +252,7 @@ def analyze_and_print(
     if out is None and len(folders) > 1 and any(f.parent.name[:8] != "replica-" for f in inputs):
         raise InputError("several runs have no common folder: say with --out where results go")
     if len(inputs) > 1:
-        evaluate_windows(inputs, device)
+        evaluate_windows(inputs, device, check_time)
     result = analysis.analyze(
         inputs,
         out=out,
@@ -224,7 +281,9 @@ def compare_beads(folders: list[Path], classical: Path | None, out: Path) -> Non
     print(f"written: {', '.join(map(str, written))}")
 
 
-def evaluate_windows(inputs: list[Path], device: str) -> None:
+def evaluate_windows(
+    inputs: list[Path], device: str, check_time: Callable[[], None] = lambda: None
+) -> None:
     """What MBAR needs of windows at other λ; where it cannot be had, the analysis says so."""
     from ..analysis.estimators.reduced import linear_in_lambda
     from ..execute.reevaluate import reevaluate
@@ -240,16 +299,22 @@ def evaluate_windows(inputs: list[Path], device: str) -> None:
         console=console,
         disable=not console.is_terminal,
     )
+    next_line = time.monotonic() + PLAIN_EVERY
+
+    def report(name: str, done: int, total: int) -> None:
+        nonlocal next_line
+        check_time()
+        what = f"{name} at the other λ"
+        bars.update(task, completed=done, total=total, description=what)
+        if not console.is_terminal and time.monotonic() > next_line:
+            next_line = time.monotonic() + PLAIN_EVERY
+            line = f"{what}, for MBAR: {done}/{total} configurations"
+            console.print(line, soft_wrap=True, markup=False, highlight=False)
+
     with bars:
         task = bars.add_task("energies at the other λ", total=None)
         try:
-            reevaluate(
-                inputs,
-                device,
-                lambda name, done, total: bars.update(
-                    task, completed=done, total=total, description=f"{name} at the other λ"
-                ),
-            )
+            reevaluate(inputs, device, report)
         except AnalysisError as err:
             log.warning("no MBAR: %s", err)
 

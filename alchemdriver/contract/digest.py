@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+from ..errors import ModelError
 from . import shelf
 from .parameters import KEYS
 from .run_input import RunInput
@@ -14,6 +15,17 @@ from .run_input import RunInput
 def model_digest(run: RunInput) -> str:
     """sha256 of the model that *run* names."""
     return shelf.model_digest(run.parameters.model, run.folder)
+
+
+def model_here(run: RunInput) -> str | None:
+    """:func:`model_digest` of what is on this disk; None if it is not here.  Downloads nothing."""
+    name = run.parameters.model
+    if any(card.name == name and card.file is None for card in shelf.catalogue()):
+        return None
+    try:
+        return shelf.model_digest(name, run.folder)
+    except ModelError:
+        return None
 
 
 def digest(run: RunInput) -> str:

@@ -242,7 +242,8 @@ def _cache_folder() -> Path | None:
     if folder is not None:
         return Path(folder) / "mace"
     try:
-        return Path.home() / ".cache" / "mace"
+        home = Path.home()
+        return home / ".cache" / "mace" if home.is_dir() else None
     except RuntimeError:
         return None
 

@@ -8,15 +8,18 @@ locale.  Nothing here knows what is in a file; see :mod:`.stored` for records.
 from __future__ import annotations
 
 import ctypes
+import filecmp
 import hashlib
 import itertools
 import json
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..errors import InputError
 
@@ -24,7 +27,16 @@ _NUMBER = itertools.count()  # of asides, so that no two of a process are called
 
 
 def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with open(path, "rb") as f:
+        return sha256_of(f)
+
+
+def sha256_of(stream: IO[bytes]) -> str:
+    """Of what is left in *stream*, which may be larger than the memory."""
+    found = hashlib.sha256()
+    while chunk := stream.read(1 << 20):
+        found.update(chunk)
+    return found.hexdigest()
 
 
 # --- writing ------------------------------------------------------------------------------------
@@ -61,6 +73,63 @@ def written_aside(path: Path) -> Iterator[Path]:
     """
     with _asides() as place:
         yield place(path, False)
+
+
+UNFINISHED = ".prepare-"  # in a folder that is being filled: what is not in its place yet
+_LAST = {"input.xml": 1, "workflow.json": 2}  # by these a folder is recognised
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, whose content is in *folder* at the end: all of it, or none.
+
+    A folder that does not exist is there from one moment to the next.  Into one that exists
+    (which may be somebody's working directory) the content is moved, inputs last; until
+    that is over a folder beginning with ``UNFINISHED`` stands in it.  After an exception everything
+    is as it was.  Raises InputError where other files stand in the way.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: choose another folder")
+    new = not folder.exists()
+    if new:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+    else:
+        aside = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
+    try:
+        yield aside
+        _sync([f for f in aside.rglob("*") if f.is_file()])
+        if new:
+            umask = os.umask(0)
+            os.umask(umask)
+            aside.chmod(0o777 & ~umask)  # mkdtemp's are private
+            aside.rename(folder)
+        else:
+            _move_into(aside, folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def _move_into(aside: Path, folder: Path) -> None:
+    files = sorted(
+        (f.relative_to(aside) for f in aside.rglob("*") if f.is_file()),
+        key=lambda f: (_LAST.get(f.name, 0), f),
+    )
+    for file in files:
+        there = folder / file
+        if there.exists() and not (
+            there.is_file() and filecmp.cmp(aside / file, there, shallow=False)
+        ):
+            raise InputError(
+                f"{there.parent} already holds another {file.name}: choose another folder"
+            )
+    for inner in (f for f in aside.rglob("*") if f.is_dir()):
+        (folder / inner.relative_to(aside)).mkdir(parents=True, exist_ok=True)
+    for file in files:
+        os.replace(aside / file, folder / file)
+    shutil.rmtree(aside)
 
 
 def append_line(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ..errors import InputError
+from .files import UNFINISHED
 
 
 def find_runs(target: Path) -> list[Path]:
@@ -14,6 +15,12 @@ def find_runs(target: Path) -> list[Path]:
     target = Path(target)
     if target.is_file():
         return [target]
+    left = next(target.glob(f"{UNFINISHED}*"), None)
+    if left is not None:
+        raise InputError(
+            f"{target}: 'prepare' was stopped while it wrote this folder: remove it and prepare "
+            f"again (or wait, if it still runs; its files are in {left.name})"
+        )
     if (target / "input.xml").is_file():
         return [target / "input.xml"]
     for pattern in ("replica-*/input.xml", "window-*/input.xml", "point-*/input.xml"):

@@ -8,6 +8,7 @@ gave.  So a stage edited by hand, or fed by an earlier one that was run again, i
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -333,7 +334,8 @@ def done(workflow: Workflow, stage: Stage) -> Done | None:
     if changed:
         raise InputError(
             f"{changed[0]} changed after stage {stage.name} was run: run again from there with "
-            f"'alchemdriver run {workflow.root} --from {stage.name}', or put it back"
+            f"'alchemdriver run {shlex.quote(str(workflow.root))} --from {stage.name}', or put it "
+            "back"
         )
     files = stage.gives(workflow.root)
     if any(not f.is_file() or f.name not in gave for f in files):
@@ -343,6 +345,6 @@ def done(workflow: Workflow, stage: Stage) -> Done | None:
         if file.name != "result.json" and sha256(file) != gave[file.name]:
             raise InputError(
                 f"{file} changed after stage {stage.name} was run: put it back, or run again with "
-                f"'alchemdriver run {workflow.root} --from {stage.name}'"
+                f"'alchemdriver run {shlex.quote(str(workflow.root))} --from {stage.name}'"
             )
     return record

@@ -17,9 +17,10 @@ class Progress:
 
     step: int
     total: int
-    lam: float
-    segment: str  # 'hold0', 'forward', 'hold1', 'backward', 'done' or 'fixed'
+    lam: float | None  # None: of a relaxation
+    segment: str  # 'hold0', 'forward', 'hold1', 'backward', 'done', 'fixed' or 'relaxation'
     temperature: float | None  # K, of the last row
+    gradient: float | None = None  # eV/Å, the largest, of a relaxation
 
 
 def read_progress(run: RunInput) -> Progress | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..client import assembly
 from ..contract.run_input import RunInput, read_input
-from ..errors import RunError
+from ..errors import OutOfTime, RunError
 from ..prepare.render import sign
 
 log = logging.getLogger(__name__)
@@ -75,23 +75,27 @@ def reevaluate(
             continue
         # One for all windows: the digest says that they are the same but for λ.
         hamiltonian = hamiltonian or assembly.hamiltonian_of(run, device)
-        for i in missing:
-            x, cell = found.all.positions[found.frames[i]], found.all.cells[found.frames[i]]
-            key = found.keys[i]
-            for lam in lams:
-                if (key, lam) in store and lam != window.lam:
-                    continue
-                beads = [hamiltonian.evaluate(bead, cell, lam) for bead in x]
-                store[key, lam] = float(np.mean([e.energy for e in beads]))
-                if lam == window.lam:
-                    slope = float(np.mean([e.dHdlambda for e in beads]))
-                    off = abs(slope - window.gradient[found.rows[i]])
-                    _check(run, int(window.steps[found.rows[i]]), off, kT(window.temperature))
-                    worst = max(worst, off)
-            done += 1
-            if done % SAVE_EVERY == 0:
-                write_store(run.folder / STORE, store)
-            report(run.folder.name, done, total)
+        try:
+            for i in missing:
+                x, cell = found.all.positions[found.frames[i]], found.all.cells[found.frames[i]]
+                key = found.keys[i]
+                for lam in lams:
+                    if (key, lam) in store and lam != window.lam:
+                        continue
+                    beads = [hamiltonian.evaluate(bead, cell, lam) for bead in x]
+                    store[key, lam] = float(np.mean([e.energy for e in beads]))
+                    if lam == window.lam:
+                        slope = float(np.mean([e.dHdlambda for e in beads]))
+                        off = abs(slope - window.gradient[found.rows[i]])
+                        _check(run, int(window.steps[found.rows[i]]), off, kT(window.temperature))
+                        worst = max(worst, off)
+                done += 1
+                if done % SAVE_EVERY == 0:
+                    write_store(run.folder / STORE, store)
+                report(run.folder.name, done, total)
+        except (OutOfTime, KeyboardInterrupt):
+            write_store(run.folder / STORE, store)
+            raise
         write_store(run.folder / STORE, store)
     log.info("printed and re-evaluated ∂H/∂λ differ by at most %.1e eV", worst)
     return worst

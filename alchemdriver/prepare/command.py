@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def prepare_runs(
         f"{len(atoms)} atoms, {len(folders)} run(s) in {folder}",
         describe(read_input(folders[0])),
         *atoms.remarks,
-        f"start with: alchemdriver run {folder}",
+        f"start with: alchemdriver run {shlex.quote(str(folder))}",
     ]
 
 

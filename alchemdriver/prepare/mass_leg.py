@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..contract import shelf
+from ..contract.files import whole_folder
 from ..contract.layout import FOLDER, KINETIC
 from ..contract.nodes import gauss_legendre
 from ..contract.run_input import RunInput, interpret
@@ -69,21 +70,20 @@ def write_points(
     tree.add_trajectory(root, _ROWS)
     kept = {k: v for k, v in tree.get_parameters(root).items() if k not in _SWITCHING}
     start = text_of(child(root, "system", "initialize", "file"))
-    written = []
-    for k, s in enumerate(gauss_legendre(points)[0]):
-        target = folder / f"point-{k + 1}"
-        target.mkdir(parents=True)
-        for source in _files(run, start):
-            shutil.copyfile(source, target / source.name)
-        names = {key: Path(kept[key]).name for key in _FILES if key in kept}
-        parameters = {**kept, **names, "lambda": "1.0", "mass_point": repr(float(s))}
-        settings = Settings(total_steps=steps, seed=seed + k)
-        path = target / "input.xml"
-        masses = interpret(render(root, start, parameters, settings), path).held_masses
-        tree.write_xml(path, render(root, start, parameters, settings, masses))
-        sign(path)
-        written.append(target)
-    return written
+    names = {key: Path(kept[key]).name for key in _FILES if key in kept}
+    with whole_folder(folder) as place:
+        for k, s in enumerate(gauss_legendre(points)[0]):
+            target = place / f"point-{k + 1}"
+            target.mkdir()
+            for source in _files(run, start):
+                shutil.copyfile(source, target / source.name)
+            parameters = {**kept, **names, "lambda": "1.0", "mass_point": repr(float(s))}
+            settings = Settings(total_steps=steps, seed=seed + k)
+            path = target / "input.xml"
+            masses = interpret(render(root, start, parameters, settings), path).held_masses
+            tree.write_xml(path, render(root, start, parameters, settings, masses))
+            sign(path)
+    return [folder / f"point-{k + 1}" for k in range(points)]
 
 
 def _files(run: RunInput, start: str) -> list[Path]:

@@ -6,7 +6,6 @@ there, so a rendered input is as readable and editable as the template.
 
 from __future__ import annotations
 
-import filecmp
 import shutil
 import tempfile
 from dataclasses import replace
@@ -17,7 +16,7 @@ from ase.data import atomic_masses, atomic_numbers
 
 from ..contract import run_input, shelf
 from ..contract.digest import digest
-from ..contract.files import write_json
+from ..contract.files import whole_folder, write_json
 from ..contract.parameters import KEYS, check_parameters
 from ..contract.run_input import RunInput
 from ..contract.schedule import SHAPES
@@ -102,15 +101,15 @@ def prepare(
             root = _write_input(draft / "input.xml", template, merged, settings)
         except AlchemdriverError as err:
             raise type(err)(str(err).replace(scratch, str(folder))) from None
-        for target in targets:
-            _refuse_to_overwrite(draft, target)
-        for r, target in enumerate(targets):
-            target.mkdir(parents=True, exist_ok=True)
-            for file in draft.iterdir():
-                if not (target / file.name).exists():
-                    shutil.copyfile(file, target / file.name)
-            tree.set_seed(root, seed + r)
-            tree.write_xml(target / "input.xml", root)
+        (draft / "input.xml").unlink()
+        with whole_folder(folder) as place:
+            for r, target in enumerate(targets):
+                into = place / target.relative_to(folder)
+                into.mkdir(exist_ok=True)
+                for file in draft.iterdir():
+                    shutil.copyfile(file, into / file.name)
+                tree.set_seed(root, seed + r)
+                tree.write_xml(into / "input.xml", root)
     return targets
 
 
@@ -192,15 +191,6 @@ def check_elements(model: str, transformation: Transformation) -> None:
         )
 
 
-def _refuse_to_overwrite(draft: Path, target: Path) -> None:
-    if target.exists() and not target.is_dir():
-        raise InputError(f"{target} is a file: choose another folder")
-    for file in draft.iterdir():
-        there = target / file.name
-        if there.exists() and not (there.is_file() and filecmp.cmp(file, there, shallow=False)):
-            raise InputError(f"{target} already holds another {file.name}: choose another folder")
-
-
 def _write_input(path: Path, template: Tree, merged: dict[str, str], settings: Settings) -> Tree:
     """Render, read back, and render again with the digest and the masses that i-PI must move."""
     root = render(template, "start.xyz", merged, settings)
@@ -213,8 +203,20 @@ def _write_input(path: Path, template: Tree, merged: dict[str, str], settings: S
     signed = {**merged, "digest": digest(run)}
     root = render(template, "start.xyz", signed, settings, masses_to_write(run))
     tree.write_xml(path, root)
-    run_input.read_input(path)
+    _check_intervals(run_input.read_input(path))
     return root
+
+
+def _check_intervals(run: RunInput) -> None:
+    """Raises InputError where the last steps of a run would be in no row, so that it never looks
+    finished."""
+    for extras in run.extras:
+        n, stride = run.total_steps, extras.stride
+        if n % stride:
+            raise InputError(
+                f"steps: {n} is no multiple of {stride}, the interval at which {extras.key} is "
+                f"printed: give {(n // stride + 1) * stride}"
+            )
 
 
 def check_models(run: RunInput) -> None:

@@ -49,7 +49,7 @@ def read_atoms(path: Path, index: int | None = None) -> Atoms:
     if not path.exists():
         raise InputError(f"structure {path} does not exist")
     try:
-        frames = ase.io.iread(path, index=":")
+        frames = ase.io.iread(path, index=":", do_not_split_by_at_sign=True)
         atoms = next(frames, None)
         n = 1 if atoms is not None else 0
         if index is None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from ..contract.files import whole_folder
 from ..contract.nodes import gauss_legendre
 from ..contract.text import parse_numbers
-from ..errors import InputError
+from ..errors import AlchemdriverError, InputError
 from ..records import Structure
 from .protocols import PROTOCOLS, find
 from .render import Settings
@@ -61,11 +62,15 @@ def prepare_windows(
         raise InputError(f"{folder} already holds an input: choose another folder")
     seed = get_seed(template_of(known)) if settings.seed is None else settings.seed
     written: list[Path] = []
-    for r in range(replicas):
-        for i, lam in enumerate(lambdas):
-            name = f"window-{i + 1}" if replicas == 1 else f"window-{i + 1}-replica-{r + 1}"
-            own = replace(settings, seed=seed + len(written))
-            written += prepare(
-                protocol, structure, folder / name, {**parameters, "lambda": repr(lam)}, own
-            )
+    with whole_folder(folder) as place:
+        for r in range(replicas):
+            for i, lam in enumerate(lambdas):
+                name = f"window-{i + 1}" if replicas == 1 else f"window-{i + 1}-replica-{r + 1}"
+                own = replace(settings, seed=seed + len(written))
+                keys = {**parameters, "lambda": repr(lam)}
+                try:
+                    prepare(protocol, structure, place / name, keys, own)
+                except AlchemdriverError as err:
+                    raise type(err)(str(err).replace(str(place), str(folder))) from None
+                written.append(folder / name)
     return written

@@ -7,18 +7,25 @@ Here each file is written aside, synced and renamed; the one before is kept as `
 from __future__ import annotations
 
 import glob
+import logging
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
+from xml.parsers import expat
 
+from ..contract import origin
 from ..contract.files import write_text
 from ..contract.parameters import CONDITIONS, KEYS, Parameters, check_parameters, split_parameters
 from ..contract.run_input import Conditions, RunInput, alchemical_forcefield, conditions
 from ..contract.xmltree import child, parse_xml, text_of
 from ..errors import InputError, RunError
 from .ipi_types import Output, Simulation
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,22 +96,30 @@ def _sync(output: Output) -> None:
 
 
 def latest(run: RunInput) -> Checkpoint | None:
-    """The furthest complete checkpoint of *run* in its folder, or None.
+    """The furthest complete checkpoint of *run* in its folder, or None; see :func:`complete`."""
+    return max(complete(run), key=lambda c: c.step, default=None)
 
-    A file that is cut off is passed over; so is the starting structure of a run that has not done a
-    step.  Raises RunError if a checkpoint belongs to other parameters: starting anew would set its
-    run aside.
+
+def complete(run: RunInput) -> list[Checkpoint]:
+    """All complete checkpoints of *run* in its folder, in no order.
+
+    A file that is cut off is passed over, with a line; so is the starting structure of a run that
+    has not done a step.  Raises RunError for a checkpoint that cannot be read or belongs to other
+    parameters, InputError if the input changed since the run began: starting anew would set its run
+    aside.
     """
     stems = [run.folder / "RESTART", *(run.output(name) for name in run.checkpoints)]
     found = []
     for stem in stems:
-        numbered = stem.parent.glob(glob.escape(stem.name) + "_*")  # overwrite='false'
-        for path in (stem, stem.with_name(stem.name + ".previous"), *numbered):
+        for path in _of(stem):
             content = _read(path)
             if content is not None and content[0] > 0:
                 _check_same(path, content[1], content[2], run)
                 found.append(Checkpoint(path, content[0]))
-    return max(found, key=lambda c: c.step, default=None)
+    if found:
+        origin.check(run)
+        origin.check_length(run, max(c.step for c in found))
+    return found
 
 
 def load(path: Path, run: RunInput) -> Checkpoint:
@@ -113,20 +128,64 @@ def load(path: Path, run: RunInput) -> Checkpoint:
     if content is None:
         raise RunError(f"{path} is not a complete checkpoint of {run.path}")
     _check_same(path, content[1], content[2], run)
+    origin.check(run)
     return Checkpoint(path, content[0])
 
 
+def _of(stem: Path) -> Iterator[Path]:
+    """The files that a checkpoint called *stem* may be in."""
+    yield stem
+    yield stem.with_name(stem.name + ".previous")
+    for path in stem.parent.glob(glob.escape(stem.name) + "_*"):  # overwrite='false'
+        if path.name[len(stem.name) + 1 :].isdecimal():
+            yield path
+
+
 def _read(path: Path) -> tuple[int, Parameters, Conditions] | None:
-    """Steps done, parameters, conditions; None if the file is missing or not complete."""
+    """Steps done, parameters, conditions; None if the file is missing or cut off."""
     try:
-        root = parse_xml(path.read_text(encoding="utf-8"), str(path))
-        step = int(text_of(root.get("step")))
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as err:
+        raise RunError(
+            f"checkpoint {path} cannot be read ({err.strerror}), and without it the run would "
+            "begin again: make it readable, or move it away"
+        ) from None
+    if _is_cut_off(data):
+        _say_cut_off(path)
+        return None
+    try:
+        root = parse_xml(data.decode("utf-8"), str(path))
+        step = int(text_of(root.get("step"), "0"))  # i-PI's default, left out on writing
         stored = split_parameters(text_of(child(alchemical_forcefield(root), "parameters")))
         if "schedule" in stored:
             stored.pop("lambda", None)  # where the run was, not what it is
         return step, check_parameters(stored), conditions(root["system"])
-    except (OSError, ValueError, KeyError, InputError):
-        return None
+    except (ValueError, KeyError, TypeError, AttributeError, InputError) as err:
+        reason = " ".join(str(err).split()).removeprefix(f"{path} ").removeprefix(f"{path}: ")
+        raise RunError(
+            f"checkpoint {path} is damaged, or of another version ({reason}), and without it the "
+            "run would begin again: restore it, or move it away"
+        ) from None
+
+
+@cache
+def _say_cut_off(path: Path) -> None:
+    log.warning("%s is cut off, passed over", path)
+
+
+_ENDS_TOO_EARLY = ("no element found", "unclosed token", "partial character")  # of expat
+
+
+def _is_cut_off(data: bytes) -> bool:
+    """Whether XML stops before its end, as a kill or a power cut leaves it (some file systems fill
+    up with zeros), and is sound until there."""
+    try:
+        expat.ParserCreate().Parse(data.rstrip(b"\0"), True)
+    except expat.ExpatError as err:
+        return expat.ErrorString(err.code) in _ENDS_TOO_EARLY
+    return False
 
 
 def _check_same(path: Path, stored: Parameters, kept: Conditions, run: RunInput) -> None:

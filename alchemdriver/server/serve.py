@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+from ..contract import origin
 from ..contract.address import Address
 from ..contract.run_input import RunInput, read_input
 from ..contract.secret import make_secret
@@ -79,13 +80,16 @@ def serve(
     prefix = sockets_prefix or run.socket.prefix
     where = listens_on(run, prefix)
     warn_if_open(run)
-    if restart is not None:
-        checkpoints.load(source, run)
+    step = 0 if restart is None else checkpoints.load(source, run).step
     os.chdir(run.folder)
 
     clock = LambdaClock(run)
     with only_server(run.folder):
         (run.folder / "EXIT").unlink(missing_ok=True)  # of an earlier stop: it would end this run
+        if step == 0:
+            origin.begin(run)
+        else:
+            origin.go_on(run, step)
         with open(source, encoding="utf-8") as xml:
             try:
                 load_exactly(xml, partial(before_binding, clock), sockets_prefix=prefix)

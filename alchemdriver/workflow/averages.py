@@ -20,9 +20,9 @@ from ..contract.run_input import RunInput
 from ..errors import RunError
 from ..records import Structure
 from ..units import kT
+from .limits import FEWEST_FRAMES
 from .symmetry import SpaceGroup
 
-FEWEST_FRAMES = 20  # after equilibration
 # Of the nearest-neighbour distance: how far a quarter of a run may have its mean site of an atom
 # from the crystal's.  A hop into a vacancy is 1; the soft octahedra of a perovskite wander by
 # a fifth.
@@ -88,9 +88,16 @@ def _equilibrated(trajectory: Trajectory, u: np.ndarray, run: RunInput) -> int:
     if len(trajectory) - first < FEWEST_FRAMES:
         raise RunError(
             f"{run.folder}: {len(trajectory) - first} frames after equilibration, at least "
-            f"{FEWEST_FRAMES} are needed for averages: give it more steps"
+            f"{FEWEST_FRAMES} are needed for averages: raise <total_steps> in {run.path}, which is "
+            f"{run.total_steps}, by {_more(trajectory, first)} or more, and run it again"
         )
     return first
+
+
+def _more(trajectory: Trajectory, first: int) -> int:
+    """Steps that are missing after *first* frames."""
+    stride = int(trajectory.steps[1] - trajectory.steps[0]) if len(trajectory) > 1 else 1
+    return (FEWEST_FRAMES + first - len(trajectory)) * stride
 
 
 def check_holds(run: RunInput) -> float:

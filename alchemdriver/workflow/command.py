@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,5 +99,5 @@ def describe(workflow: Workflow) -> list[str]:
         f"{total} steps of {s.timestep_fs:g} fs in all, {s.pressure_bar:g} bar, "
         f"seeds from {s.seed}; every input can be edited before it is run"
     )
-    lines.append(f"start with: alchemdriver run {workflow.root}")
+    lines.append(f"start with: alchemdriver run {shlex.quote(str(workflow.root))}")
     return lines

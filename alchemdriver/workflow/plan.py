@@ -6,7 +6,7 @@
     transmute  for each phase: NPT switch of the elements                           eqs. 13, 22
                and both end states as crystals                                      eq. 13
 
-The folder is written aside and renamed, so it is whole or absent.
+The folder is whole or absent.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ..contract import manifest, shelf
+from ..contract.files import whole_folder
 from ..contract.manifest import Calculation, Stage, Workflow
 from ..contract.relaxation import Relaxation
 from ..contract.settings import (
@@ -32,6 +32,7 @@ from ..contract.settings import (
     WorkflowSettings,
 )
 from ..contract.transformation import parse_alchemy
+from ..contract.xmltree import child, many, text_of
 from ..contract.xyz import write_xyz
 from ..errors import InputError
 from ..paths.einstein import EINSTEIN
@@ -42,6 +43,7 @@ from ..prepare.protocols import find
 from ..prepare.render import Settings, render
 from ..prepare.run_folder import check_elements
 from ..records import Structure, Transformation
+from .limits import check_errors, too_short
 from .symmetry import SpaceGroup, space_group
 
 FL, ALCHEMICAL = "Frenkel–Ladd", "alchemical"
@@ -192,7 +194,21 @@ class Plan:
             root = render(template, "start.xyz", merged, settings)
             if group is not None and not group.cubic:
                 tree.set_flexible(root)
+            self._check_length(stage, root)
             tree.write_xml(path, root)
+
+    def _check_length(self, stage: Stage, root: tree.Tree) -> None:
+        """Raises InputError for a stage that could not give what the next ones need."""
+        (stride,) = (
+            int(node["@stride"])
+            for node in many(child(root, "output", "trajectory"))
+            if text_of(node).startswith("positions")
+        )
+        c = self.common
+        why = too_short(stage.does, stride, c.md_steps, c.equilibrate)
+        if why is not None:
+            option = "--equilibrate" if stage.does == "free energy" else "--steps"
+            raise InputError(f"{option}: {why}")
 
 
 def _bring_model(root: Path, model: str) -> str:
@@ -455,6 +471,7 @@ def _write_workflow(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not empty: choose another folder")
     shelf.check_options(common.model, common.head, None, None)
+    check_errors(common)
     for structure, _ in crystals.values():
         check_elements(common.model, Transformation(structure.symbols, structure.symbols))
         if common.formula_units and any(n % common.formula_units for n in _counts(structure)):
@@ -473,22 +490,12 @@ def _write_workflow(
         )
         for label, (s, g) in crystals.items()
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        plan = Plan(aside, common)
+    with whole_folder(folder) as place:
+        plan = Plan(place, common)
         build(plan)
-        workflow = Workflow(
-            aside, kind, settings(found), tuple(plan.stages), tuple(plan.calculations)
+        manifest.write(
+            Workflow(place, kind, settings(found), tuple(plan.stages), tuple(plan.calculations))
         )
-        manifest.write(workflow)
-        aside.chmod(0o755)  # mkdtemp's are private
-        if folder.exists():
-            folder.rmdir()
-        aside.rename(folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
     return manifest.read(folder)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from ..analysis.files.trajectory import trajectory_file
+from ..analysis.report.text import with_error
 from ..contract import manifest
+from ..contract.files import write_files
 from ..contract.manifest import Notes, Stage, Workflow
 from ..contract.relaxation import read_settings
 from ..contract.run_input import RunInput, read_input
@@ -19,12 +22,13 @@ from ..contract.springs import read_springs, write_springs
 from ..contract.xyz import read_xyz, write_xyz
 from ..errors import AlchemdriverError, InputError, RunError
 from ..execute.progress import Progress
-from ..execute.supervisor import Resources, execute
+from ..execute.supervisor import HANDOVER, Resources, execute
 from ..paths.formulas import lattice_translations
 from ..prepare.tree import edit_parameters, parameters_of
 from ..records import Structure
 from ..server.lock import only_server
-from . import averages
+from . import averages, relax
+from .limits import too_short
 from .symmetry import space_group
 
 log = logging.getLogger(__name__)
@@ -46,12 +50,12 @@ def run_workflow(
     Raises InputError, RunError or OutOfTime; what is done stays done.
     """
     workflow = manifest.read(root)
-    with only_server(workflow.root):
+    with only_server(workflow.root, HANDOVER):
         if start_over_from is not None:
             for stage in workflow.after(workflow.stage(start_over_from)):
                 put_aside(workflow, stage)
         course = _Course(workflow, options, say)
-        execute(course.next_inputs(), options, report, more=course.after)
+        execute(course.next_inputs(), options, report, say, more=course.after)
         if course.failed:
             others = f" (and {len(course.failed) - 1} more)" if len(course.failed) > 1 else ""
             raise RunError(f"{course.failed[0]}{others}")
@@ -81,12 +85,6 @@ class _Course:
                 continue
             feed(self.workflow, stage)
             self.say(f"[{number}/{len(stages)}] {stage.name}: {stage.does}")
-            if stage.does == "relax":
-                from .relax import relax  # torch
-
-                evaluations = relax(self.workflow.root / stage.name, self.options.device)
-                self._finish(stage, evaluations)
-                return found + self.next_inputs()  # what it feeds may stand before it
             paths = [p.resolve() for p in stage.inputs(self.workflow.root)]
             self.left[stage.name] = set(paths)
             found += paths
@@ -116,6 +114,8 @@ class _Course:
 
 def _evaluations(workflow: Workflow, stage: Stage) -> int:
     """Of the model: one per step and bead, and one for the start."""
+    if stage.does == "relax":
+        return relax.evaluations(workflow.root / stage.name)
     runs = [read_input(p) for p in stage.inputs(workflow.root)]
     return sum((run.total_steps + 1) * run.beads for run in runs)
 
@@ -208,33 +208,24 @@ def check_frames(stage: Stage, run: RunInput) -> None:
     printed = trajectory_file(run)
     if printed is None:
         raise InputError(f"{run.path} prints no positions, which stage {stage.name} needs")
-    stride = printed[1]
-    holds = run.parameters.equilibrate or 0
-    if stage.does == "free energy" and holds <= stride:
-        raise InputError(
-            f"{run.path}: holds of {holds} steps, but positions only every "
-            f"{stride}: whether the crystal keeps its structure could not be seen; hold longer, or "
-            "print more often"
-        )
-    frames = run.total_steps // stride + 1
-    if stage.does != "free energy" and frames - frames // 10 < averages.FEWEST_FRAMES:
-        raise InputError(
-            f"{run.path}: {frames} frames of positions, at least "
-            f"{averages.FEWEST_FRAMES} after equilibration are needed for averages: give it more "
-            "steps"
-        )
+    why = too_short(stage.does, printed[1], run.total_steps, run.parameters.equilibrate or 0)
+    if why is not None:
+        raise InputError(f"{run.path}: {why}")
 
 
 def _place(path: Path, write: Callable[[Path], None], stage: Stage) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    write(fresh)
-    if path.is_file() and path.read_bytes() != fresh.read_bytes():
-        fresh.unlink()
-        raise InputError(
-            f"{path} is not what stage {stage.name} takes from {stage.takes.get(path.name)}: "
-            "delete it to take that, or name another source in workflow.json"
-        )
-    fresh.replace(path)
+    with tempfile.TemporaryDirectory(prefix="alchemdriver-") as scratch:
+        fresh = Path(scratch) / path.name
+        write(fresh)
+        content = fresh.read_bytes()
+    if path.is_file():
+        if path.read_bytes() != content:
+            raise InputError(
+                f"{path} is not what stage {stage.name} takes from {stage.takes.get(path.name)}: "
+                "delete it to take that, or name another source in workflow.json"
+            )
+        return
+    write_files({path: content})
 
 
 def _constants(path: Path, stage: Stage) -> np.ndarray:
@@ -322,7 +313,7 @@ def _free_energy(workflow: Workflow, stage: Stage, notes: Notes) -> str:
     total = result.total("BAR")
     if total.value is None:
         raise RunError(f"{workflow.root / stage.name}: no total: {'; '.join(result.warnings)}")
-    return f"{result.quantity}: {total.value:.5f} ± {total.se:.5f} eV per cell (BAR)"
+    return f"{result.quantity}: {with_error(total.value, total.se)} per cell (BAR)"
 
 
 def _cell(structure: Structure) -> str:

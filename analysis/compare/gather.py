@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,8 @@ from .workflow import Row, analyze_workflow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+log = logging.getLogger(__name__)
 
 SCHEMA = "alchemdriver-gathered/1"
 _COLUMNS = (
@@ -66,6 +69,8 @@ def gather(folders: Sequence[Path]) -> list[Gathered]:
     found = []
     for name, folder in zip(names, resolved, strict=True):
         result = analyze_workflow(folder)
+        if result.missing:
+            log.warning("%s: not done: %s", name, ", ".join(result.missing))
         found += [Gathered(name, row) for row in result.rows]
     return found
 

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,7 +169,11 @@ def analyze_workflow(root: Path | str) -> WorkflowResult:
         raise AnalysisError(
             f"{workflow.root}: no free energy is complete, {len(missing)} of "
             f"{len(workflow.stages)} stages are missing"
-            + (f" ({problems[0]})" if problems else f": alchemdriver run {workflow.root}")
+            + (
+                f" ({problems[0]})"
+                if problems
+                else f": alchemdriver run {shlex.quote(str(workflow.root))}"
+            )
         )
     rows += _differences_of_phases(workflow, rows, stages)
     agreements = tuple(_agreements(rows, stages))
@@ -283,7 +288,9 @@ def combined(coefficients: dict[str, float], stages: dict[str, StageResult]) -> 
     return student(ONE_SIGMA, dof) * sigma, student(0.95, dof) * sigma
 
 
-def spread(coefficients: dict[str, float], stages: dict[str, StageResult]) -> tuple[float, float]:
+def spread(
+    coefficients: dict[str, float], stages: dict[str, StageResult]
+) -> tuple[float, float | None]:
     """Square root of the variance (eV) of a sum of independent totals, and its degrees of
     freedom."""
     found = [(x, stages[name]) for name, x in coefficients.items() if x != 0.0]

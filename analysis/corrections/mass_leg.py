@@ -20,6 +20,7 @@ from typing import Annotated
 
 import numpy as np
 
+from ...contract import origin
 from ...contract.layout import FOLDER
 from ...contract.nodes import gauss_legendre
 from ...contract.run_input import RunInput, read_input
@@ -133,7 +134,11 @@ def _rule_error(s: np.ndarray, means: np.ndarray, value: float) -> float | None:
 
 
 def _points(folder: Path) -> list[RunInput]:
-    return [read_input(path) for path in sorted(folder.glob("point-*/input.xml"))]
+    found = [read_input(path) for path in sorted(folder.glob("point-*/input.xml"))]
+    for run in found:
+        origin.check(run)
+        origin.check_outputs(run)
+    return found
 
 
 def mass_leg_in(folder: Path) -> MassLeg:

@@ -10,6 +10,7 @@ never be that of another model, another λ or another run.
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +135,8 @@ def samples(run: RunInput, window: Window, lams: Sequence[float]) -> Samples:
         if missing:
             raise NotEvaluated(
                 f"{missing} of {len(found.keys)} configurations of {run.folder.name} are not "
-                f"evaluated at the other λ: 'alchemdriver analyze {run.folder.parent}' does it"
+                "evaluated at the other λ: 'alchemdriver analyze "
+                f"{shlex.quote(str(run.folder.parent))}' does it"
             )
         energies = np.array([[store[k, lam] for lam in lams] for k in found.keys])
     return Samples(
