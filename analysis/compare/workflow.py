@@ -105,7 +105,7 @@ class Agreement:
     half95: float  # eV per unit, half of its 95 % interval
     efficiency: float  # (σ² × evaluations) of Frenkel–Ladd over that of the alchemical path
     unit: str
-    # from the F distribution: variances of few pairs are themselves uncertain; None: one pair
+    # from the F distribution: variances of few pairs are themselves uncertain
     efficiency_ci95: tuple[float, float] | None = None
 
     @property
@@ -393,11 +393,11 @@ def _agreements(rows: list[Row], stages: dict[str, StageResult]) -> Iterator[Agr
                 )
 
 
-def ratio_interval(ratio: float, above: float, below: float) -> tuple[float, float] | None:
-    """95 % interval of a ratio of two variances with so many degrees of freedom each; F test."""
-    if above <= 0.0 or below <= 0.0:
-        return None
-    low, high = stats.f.ppf([0.025, 0.975], above, below)
+def ratio_interval(ratio: float, above: float | None, below: float | None) -> tuple[float, float]:
+    """95 % interval of a ratio of two variances with so many degrees of freedom each (None:
+    known); F test."""
+    known = 1e9  # infinitely many, which scipy's distribution cannot take
+    low, high = stats.f.ppf([0.025, 0.975], above or known, below or known)
     return float(ratio / high), float(ratio / low)
 
 
