@@ -91,18 +91,21 @@ def gather(
         raise InputError(f"gather: {twice} is given twice")
     several = len({f.parent for f in folders}) > 1
     found: list[Gathered] = []
+    left_out: list[str] = []
     for label, (name, folder) in zip(_names(folders), named, strict=True):
         try:
             rows = _rows_of(folder)
         except AlchemdriverError as err:
-            say(f"{label}: left out: {err}")
+            left_out.append(f"{label}: left out: {err}")
             continue
         for row in rows:
             made = f"{row.space_group}, {folder.parent.name}" if several else ""
             unnamed = not row.phase and row.space_group
             found.append(Gathered(label, row, name or (made if unnamed else "")))
     if not found:
-        raise AnalysisError("gather: none of the folders has a free energy yet")
+        raise AnalysisError(f"gather: none of the folders has a free energy yet: {left_out[0]}")
+    for line in left_out:
+        say(line)
     return found
 
 
@@ -119,7 +122,10 @@ def _rows_of(folder: Path) -> list[Row]:
         return list(analyze_workflow(folder).rows)
     path = folder / FILE  # what 'run' or 'analyze' left there
     if not path.is_file():
-        raise AnalysisError(f"no {FILE}: alchemdriver analyze {folder}")
+        raise AnalysisError(
+            f"{folder}: neither workflow.json nor {FILE}, which cannot be read before "
+            "'alchemdriver run' or 'analyze' has written it"
+        )
     return [row_of(read_result(path))]
 
 
