@@ -236,7 +236,13 @@ def analyze(
 
 @app.command()
 def gather(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of stages, finished or not.")],
+    folders: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders of stages, finished or not, switches or windows; NAME=FOLDER names the "
+            "phase."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Where tables and plots go.")] = Path("gathered"),
 ) -> None:
     """Many free energies in one table, and against temperature, size and switching time."""

@@ -319,32 +319,40 @@ def evaluate_windows(
             log.warning("no MBAR: %s", err)
 
 
-def gather_and_print(folders: list[Path], out: Path) -> None:
-    """Tables and plots of many workflows, and what a fit in 1/N says."""
+def gather_and_print(targets: list[str], out: Path) -> None:
+    """Tables and plots of many calculations, and what a fit in 1/N says."""
     from ..analysis.compare import gather as g
+    from ..analysis.report.plain import drawn, printable
     from ..analysis.report.text import with_error
 
-    rows = g.gather(folders)
+    rows = g.gather(targets, lambda line: log.warning("%s", printable(line)))
     table = Table("folder", "", "phase", "T (K)", "N", "route", "value", "SD (meV)")
     for x in rows:
         r = x.row
         table.add_row(
             x.folder,
             r.quantity,
-            r.phase or "–",
+            x.phase or "–",
             f"{r.temperature:g}",
             str(r.natoms),
             r.route,
             with_error(r.per_unit, r.per_unit_se) + f" per {r.unit}",
             "–" if r.sd is None else f"{1e3 * r.sd / r.per:.2f}",
         )
-    Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False).print(table)
+    width = Console().width if sys.stdout.isatty() else 160
+    print(drawn(lambda console: console.print(table), width))
     for e in g.extrapolations(rows):
         sizes = ", ".join(str(n) for n in e.sizes)
         print(
-            f"{e.quantity} {e.phase} {e.route}, {e.temperature:g} K, N → ∞ from {sizes} atoms: "
-            f"{with_error(e.value, e.se)}"
+            printable(f"{e.quantity} {e.phase} {e.route}, {e.temperature:g} K, N → ∞ from {sizes} ")
+            + f"atoms: {with_error(e.value, e.se)}"
         )
+        if e.chi2 is not None and e.chi2 > g.OFF_THE_LINE:
+            log.warning(
+                "these do not lie on a line in 1/N (chi2 per degree of freedom %.1f): other "
+                "phases? Name them: alchemdriver gather NAME=FOLDER ...",
+                e.chi2,
+            )
     written = g.write_tables(rows, out) + g.write_plots(rows, out)
     print(f"written: {', '.join(str(p) for p in written)}")
 

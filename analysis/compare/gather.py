@@ -1,9 +1,14 @@
-"""Many workflows side by side: one table, free energies against temperature, sizes and times."""
+"""Many calculations side by side: one table, free energies against temperature, sizes and times.
+
+Values are only compared within a phase.  Its name is given (``NAME=FOLDER``), or that of a workflow
+with several phases, or else the space group, with the folder above where calculations lie in
+several: polymorphs of one formula are different materials.
+"""
 
 from __future__ import annotations
 
 import csv
-import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,14 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase.formula import Formula
 
 from ...contract.files import json_text, write_files, written_aside
+from ...contract.manifest import is_workflow
 from ...contract.stored import dump
-from ...errors import AnalysisError, InputError
+from ...errors import AlchemdriverError, AnalysisError, InputError
 from ...units import kT
 from ..corrections.formulas import infinite_size
 from ..report.plain import cell
 from ..report.plots import REFERENCE, STYLE
+from ..result import FILE, Result, read_result
 from .workflow import Row, analyze_workflow
 
 if TYPE_CHECKING:
@@ -33,6 +41,8 @@ _COLUMNS = (
     "unit", "value_eV", "se_eV", "sd_eV", "replicas", "switch_ps", "dissipation_kT", "evaluations",
 )  # fmt: skip
 _MARKS = {"Frenkel–Ladd": ("s", "#D55E00", "--"), "alchemical": ("o", "#0072B2", "-")}
+_MARKS |= {"switching": ("D", "#009E73", "-."), "windows": ("v", "#CC79A7", ":")}
+OFF_THE_LINE = 4.0  # χ² per degree of freedom of a fit in 1/N, beyond which it is doubtful
 _PHASES = ("full", "none")  # marker fill of the first and the second phase
 
 
@@ -42,6 +52,13 @@ class Gathered:
 
     folder: str
     row: Row
+    name: str = ""  # of the phase, where one was given or made from folders
+
+    @property
+    def phase(self) -> str:
+        """What the crystal is called; '' where nothing is known."""
+        own = self.row.phase or self.row.space_group
+        return ", ".join(dict.fromkeys(x for x in (self.name, self.row.phase) if x)) or own
 
 
 @dataclass(frozen=True)
@@ -55,29 +72,114 @@ class Extrapolation:
     sizes: tuple[int, ...]
     value: float  # eV
     se: float  # eV
+    chi2: float | None = None  # per degree of freedom of the fit; None: two points
 
 
-def gather(folders: Sequence[Path]) -> list[Gathered]:
-    """The rows of all workflows.  Raises InputError for the same folder twice, or none."""
-    if not folders:
-        raise InputError("gather: expected workflow folders, got none")
-    resolved = [Path(f).resolve() for f in folders]
-    twice = next((f for f in resolved if resolved.count(f) > 1), None)
+def gather(
+    targets: Sequence[Path | str], say: Callable[[str], object] = lambda line: None
+) -> list[Gathered]:
+    """The rows of workflows, switches and windows.
+
+    targets: folders, or NAME=FOLDER to name the phase.  Those with nothing to show yet are passed
+    over, each with a line to *say*.  Raises InputError for the same folder twice or none,
+    AnalysisError if nothing is left.
+    """
+    if not targets:
+        raise InputError("gather: expected folders, got none")
+    named = [_named(str(t)) for t in targets]
+    folders = [folder for _, folder in named]
+    twice = next((f for f in folders if folders.count(f) > 1), None)
     if twice is not None:
         raise InputError(f"gather: {twice} is given twice")
-    names = _names(resolved)
-    found = []
-    for name, folder in zip(names, resolved, strict=True):
-        result = analyze_workflow(folder)
-        if result.missing:
-            log.warning("%s: not done: %s", name, ", ".join(result.missing))
-        found += [Gathered(name, row) for row in result.rows]
+    several = len({f.parent for f in folders}) > 1
+    found: list[Gathered] = []
+    left_out: list[str] = []
+    for label, (name, folder) in zip(_names(folders), named, strict=True):
+        try:
+            rows, missing = _rows_of(folder)
+        except AlchemdriverError as err:
+            left_out.append(f"{label}: left out: {err}")
+            continue
+        if missing:
+            say(f"{label}: not done: {', '.join(missing)}")
+        for row in rows:
+            made = f"{row.space_group}, {folder.parent.name}" if several else ""
+            unnamed = not row.phase and row.space_group
+            found.append(Gathered(label, row, name or (made if unnamed else "")))
+    if not found:
+        raise AnalysisError(f"gather: none of the folders has a free energy yet: {left_out[0]}")
+    for line in left_out:
+        say(line)
     return found
 
 
-def _names(folders: list[Path]) -> list[str]:
-    import os
+def _named(target: str) -> tuple[str, Path]:
+    """NAME=FOLDER, or a folder, which may have '=' in its own name."""
+    name, equals, folder = target.partition("=")
+    if equals and name and not Path(target).exists():
+        return name, Path(folder).resolve()
+    return "", Path(target).resolve()
 
+
+def _rows_of(folder: Path) -> tuple[list[Row], tuple[str, ...]]:
+    """The rows of *folder*, and what it has not done yet."""
+    if is_workflow(folder):
+        found = analyze_workflow(folder)
+        return list(found.rows), tuple(found.missing)
+    path = folder / FILE  # what 'run' or 'analyze' left there
+    if not path.is_file():
+        raise AnalysisError(
+            f"{folder}: neither workflow.json nor {FILE}, which cannot be read before "
+            "'alchemdriver run' or 'analyze' has written it"
+        )
+    return [row_of(read_result(path))], ()
+
+
+def row_of(result: Result) -> Row:
+    """The total of switches (BAR) or windows (MBAR, else TI), per formula unit.
+
+    Raises AnalysisError where there is none with an error.
+    """
+    total = next((t for m in ("BAR", "MBAR", "TI") for t in result.totals if t.method == m), None)
+    if total is None or total.value is None or total.se is None:
+        raise AnalysisError(f"{result.folder}: no total with an error")
+    c, over = result.conditions, result.over_replicas
+    steps = sum(w.last_step + 1 for w in result.windows)
+    switch_ps = 0.0
+    if c.cycles and c.switch is not None and c.timestep is not None:
+        whole = 2 * c.cycles * ((c.equilibrate or 0) + c.switch)
+        steps, switch_ps = (whole + 1) * len(result.replicas), c.switch * c.timestep * 1e-3
+    energy = "F" if c.pressure is None and "P V" not in {t.name for t in result.terms} else "G"
+    absolute = result.quantity.startswith(("F of", "G of"))
+    provenance = next(iter((*result.sources, *(r.provenance for r in result.replicas))), None)
+    model = "" if provenance is None else provenance.model
+    return Row(
+        quantity=energy if absolute else f"Δ{energy}",
+        route=result.kind.replace("fixed_lambda", "windows"),
+        phase="",
+        temperature=c.temperature,
+        pressure=c.pressure,
+        value=total.value,
+        se=total.se,
+        sd=None if over is None else over.sd,
+        replicas=max(1, len(result.replicas)),
+        per=c.natoms if absolute else result.formula_units,
+        unit="atom" if absolute else "formula unit",
+        evaluations=steps * c.beads,
+        dissipation_kT=0.0 if result.pooled is None else result.pooled.dissipation.mean_kT,
+        natoms=c.natoms,
+        switch_ps=switch_ps,
+        system=f"{model} {reduced(c.formula)} {c.alchemy}",
+        coefficients={},
+    )
+
+
+def reduced(formula: str) -> str:
+    """A formula without what its counts share: one for all sizes of a crystal."""
+    return str(Formula(formula).reduce()[0])
+
+
+def _names(folders: list[Path]) -> list[str]:
     if len(folders) == 1:
         return [folders[0].name]
     common = os.path.commonpath(folders)
@@ -95,7 +197,7 @@ def extrapolations(rows: Sequence[Gathered]) -> list[Extrapolation]:
     for g in rows:
         r = g.row
         if r.quantity != "ΔΔG":  # of two phases, each of its own size
-            key = (r.quantity, r.route, r.phase, r.temperature, r.pressure, r.system)
+            key = (r.quantity, r.route, g.phase, r.temperature, r.pressure, r.system)
             groups.setdefault(key, []).append(g)
     found = []
     for (quantity, route, phase, temperature, *_), members in groups.items():
@@ -104,13 +206,26 @@ def extrapolations(rows: Sequence[Gathered]) -> list[Extrapolation]:
             continue
         try:
             values = [g.row.per_unit + _logarithm(g.row) for g in members]
-            value, se = infinite_size(sizes, values, [g.row.per_unit_se for g in members])
+            errors = [g.row.per_unit_se for g in members]
+            value, se = infinite_size(sizes, values, errors)
+            chi2 = _chi2(sizes, values, errors)
         except AnalysisError:
             continue  # an error that is not known
         found.append(
-            Extrapolation(quantity, route, phase, temperature, tuple(sorted(set(sizes))), value, se)
+            Extrapolation(
+                quantity, route, phase, temperature, tuple(sorted(set(sizes))), value, se, chi2
+            )
         )
     return found
+
+
+def _chi2(sizes: Sequence[int], values: Sequence[float], errors: Sequence[float]) -> float | None:
+    """χ² per degree of freedom of the weighted fit in 1/N; None for two points."""
+    if len(sizes) < 3:
+        return None
+    x, w = 1.0 / np.asarray(sizes, dtype=float), 1.0 / np.asarray(errors)
+    rest = values - np.polyval(np.polyfit(x, values, 1, w=w), x)
+    return float(np.sum((w * rest) ** 2) / (len(sizes) - 2))
 
 
 def _logarithm(row: Row) -> float:
@@ -125,7 +240,7 @@ def write_tables(rows: Sequence[Gathered], out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     table = [
         [
-            g.folder, g.row.system, g.row.quantity, g.row.route, g.row.phase, g.row.temperature,
+            g.folder, g.row.system, g.row.quantity, g.row.route, g.phase, g.row.temperature,
             g.row.pressure, g.row.natoms, g.row.unit, g.row.per_unit, g.row.per_unit_se,
             None if g.row.sd is None else g.row.sd / g.row.per, g.row.replicas, g.row.switch_ps,
             g.row.dissipation_kT, g.row.evaluations,
@@ -154,7 +269,8 @@ def write_plots(rows: Sequence[Gathered], out: Path) -> list[Path]:
     more than one point to draw."""
     written = []
     quantities = {g.row.quantity for g in rows}
-    for quantity, name in (("G", "g.png"), ("G_v", "g_v.png")):
+    names = {"G": "g.png", "G_v": "g_v.png", "F": "f.png", "ΔF": "df.png"}
+    for quantity, name in names.items():
         if quantity in quantities:
             chosen = [g for g in rows if g.row.quantity == quantity]
             written.append(_save(out / name, 1, partial(_one_panel, rows=chosen)))
@@ -173,17 +289,17 @@ def _times(rows: Sequence[Gathered], g: Gathered) -> int:
 
 def _series(g: Gathered) -> tuple[Any, ...]:
     r = g.row
-    return r.quantity, r.route, r.phase, r.temperature, r.natoms, r.pressure, r.system
+    return r.quantity, r.route, g.phase, r.temperature, r.natoms, r.pressure, r.system
 
 
 def against_temperature(ax: Axes, rows: Sequence[Gathered]) -> Axes:
     """Values per unit (eV, or meV where the spread is small) with SE; one line per route and
     phase and size.  Absolute G is drawn as it is: its slope is minus the entropy."""
-    phases = list(dict.fromkeys(g.row.phase for g in rows))
+    phases = list(dict.fromkeys(g.phase for g in rows))
     sizes = sorted({g.row.natoms for g in rows})
     groups: dict[tuple[Any, ...], list[Gathered]] = {}
     for g in rows:
-        key = (g.row.route, g.row.phase, g.row.natoms, g.row.pressure, g.row.system)
+        key = (g.row.route, g.phase, g.row.natoms, g.row.pressure, g.row.system)
         groups.setdefault(key, []).append(g)
     systems = {g.row.system for g in rows}
     for (route, phase, size, _, system), members in groups.items():

@@ -65,7 +65,7 @@ class Row:
     route: str
     phase: str  # '' where there is one crystal
     temperature: float  # K
-    pressure: float  # bar
+    pressure: float | None  # bar; None: constant volume
     value: float  # eV: of the cell, of the vacancy; ΔΔG per formula unit
     se: float  # eV, stated error
     half95: float  # eV, half of the 95 % interval
@@ -79,6 +79,7 @@ class Row:
     switch_ps: float  # of the stage that decides the error
     system: str  # model, composition and what is done to it: only equals are compared by size
     coefficients: dict[str, float]  # of each stage's total in value: errors that rows share
+    space_group: str = ""  # of the crystal; '' where it is not known, and for ΔΔG
 
     @property
     def per_unit(self) -> float:
@@ -279,6 +280,7 @@ def _row(
         decisive.switch_ps,
         _system(workflow, c),
         coefficients,
+        crystal.space_group,
     )
 
 
@@ -357,6 +359,7 @@ def _differences_of_phases(
                     dissipation_kT=max(first.dissipation_kT, second.dissipation_kT),
                     system=f"{first.system} / {second.system}",
                     coefficients=coefficients,
+                    space_group="",
                 )
             )
     return found

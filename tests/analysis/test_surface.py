@@ -16,7 +16,7 @@ from helpers.stored_results import finish, switching_result
 
 from alchemdriver import analysis
 from alchemdriver.analysis.compare.page import write_page
-from alchemdriver.analysis.compare.workflow import freedom, ratio_interval
+from alchemdriver.analysis.compare.workflow import ratio_interval, spread
 from alchemdriver.analysis.report.grouped import grouped
 from alchemdriver.analysis.report.plain import cell, printable
 from alchemdriver.errors import AnalysisError
@@ -198,7 +198,8 @@ def test_efficiencies_of_few_pairs_are_uncertain(tmp_path):
         low, high = ratio_interval(above / below, 3, 5)
         hits += low < 4.0 < high
     assert hits / 4000 == pytest.approx(0.95, abs=0.012)
-    assert ratio_interval(1.0, 0, 5) is None
+    low, high = ratio_interval(1.0, None, 5)  # one of them known: five times over χ²
+    assert low == pytest.approx(stats.chi2.ppf(0.025, 5) / 5, rel=1e-6)
 
 
 def test_efficiency_is_printed_with_its_interval(tmp_path):
@@ -207,8 +208,8 @@ def test_efficiency_is_printed_with_its_interval(tmp_path):
     row = {r.route: r for r in found.rows if r.quantity == "G_v"}
     share = (SE_PERFECT / 16 / SE_PATH) ** 2  # μ is G_perfect/16
     expected = 3.0 * (1.0 + share) ** 2 / (1.0 + share**2)  # Satterthwaite
-    assert freedom(row["alchemical"], found.stages) == pytest.approx(expected)
-    assert 3.0 < freedom(row["Frenkel–Ladd"], found.stages) < 6.0
+    assert spread(row["alchemical"].coefficients, found.stages)[1] == pytest.approx(expected)
+    assert 3.0 < spread(row["Frenkel–Ladd"].coefficients, found.stages)[1] < 6.0
     (agreement,) = found.agreements
     low, high = agreement.efficiency_ci95
     assert low < agreement.efficiency / 5 < agreement.efficiency < high / 5
