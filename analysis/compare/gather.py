@@ -33,8 +33,6 @@ from .workflow import Row, analyze_workflow
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-log = logging.getLogger(__name__)
-
 SCHEMA = "alchemdriver-gathered/1"
 _COLUMNS = (
     "folder", "system", "quantity", "route", "phase", "temperature_K", "pressure_bar", "natoms",

@@ -13,6 +13,7 @@ import pytest
 from ase.build import bulk
 from helpers.analysis_files import run_with_works, switching_input, write_input, write_outputs
 from helpers.stored_results import finish, switching_result
+from scipy import stats
 
 from alchemdriver import analysis
 from alchemdriver.analysis.compare.page import write_page
