@@ -99,6 +99,7 @@ class RunInput:
     start_is_whole: bool  # whether nothing but the xyz file gives positions and cell
     fixes_centre_of_mass: bool
     held: tuple[int, ...]  # 3 i + axis of each coordinate that does not move
+    barostat: str  # i-PI's mode: 'isotropic', 'flexible', …, and what of the cell it holds; or ''
 
     @property
     def folder(self) -> Path:
@@ -212,6 +213,7 @@ class Conditions:
     beads: int
     fixes_centre_of_mass: bool
     held: tuple[int, ...]  # 3 i + axis of each coordinate that does not move
+    barostat: str  # as of RunInput
 
 
 def moves_by(system: dict[str, Any]) -> Any:
@@ -240,14 +242,25 @@ def conditions(system: dict[str, Any]) -> Conditions:
     dynamics = child(motion, "dynamics")
     ensemble = child(system, "ensemble")
     given = isinstance(motion, dict) and "dynamics" in motion
+    # i-PI's default is left out on writing
+    mode = child(dynamics, "@mode") or ("nve" if given else "")
     return Conditions(
-        child(dynamics, "@mode") or ("nve" if given else ""),  # i-PI's default, left out on writing
+        mode,
         positive(child(ensemble, "temperature"), "temperature", "temperature"),
         quantity(child(ensemble, "pressure"), "pressure", "pressure"),
         positive(child(dynamics, "timestep"), "time", "timestep"),
         _beads(system),
         *_constraints(motion),
+        _barostat(child(dynamics, "barostat")) if mode in CONSTANT_PRESSURE else "",
     )
+
+
+def _barostat(node: Any) -> str:
+    """What of the cell moves: i-PI's mode, and after a comma what is held of it."""
+    held = ["hfix"] if text_of(child(node, "hfix")).strip("[] \t\n") else []
+    if text_of(child(node, "vol_constraint"), "false").lower() == "true":
+        held.append("vol_constraint")
+    return ", ".join([child(node, "@mode") or "dummy", *held])
 
 
 def _beads(system: dict[str, Any]) -> int:
@@ -422,6 +435,7 @@ def interpret(root: dict[str, Any], path: Path) -> RunInput:
         **_outputs(root),
         fixes_centre_of_mass=thermal.fixes_centre_of_mass,
         held=thermal.held,
+        barostat=thermal.barostat,
         motion=(child(outer[0], "@mode") if outer else None) or "dynamics",
         start_is_whole=_start_is_whole(child(system, "initialize")),
     )

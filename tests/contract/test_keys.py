@@ -49,7 +49,9 @@ TEMPLATE = """<simulation floatformat='%24.16e'>
       <fixcom>{fixcom}</fixcom>
       <fixatoms>{fixatoms}</fixatoms>
       <fixatoms_dof>{fixatoms_dof}</fixatoms_dof>
-      <dynamics mode='{ensemble}'><timestep units='femtosecond'>{timestep}</timestep></dynamics>
+      <dynamics mode='{ensemble}'><timestep units='femtosecond'>{timestep}</timestep>
+        <barostat mode='{barostat}'/>
+      </dynamics>
     </motion>
   </system>
 </simulation>
@@ -63,6 +65,7 @@ CONDITIONS_OF_THE_BASE = {
     "fixcom": "True",
     "fixatoms": "[]",
     "fixatoms_dof": "[]",
+    "barostat": "isotropic",
 }
 PLAIN = {"model": "demo", "alchemy": "Cu->Au", "lambda": "0.5"}
 SWITCH = {"model": "demo", "alchemy": "Cu->Au", "schedule": "poly9", "equilibrate": "5"}
@@ -99,6 +102,7 @@ OTHER_CONDITIONS = {
     "beads": 2,
     "fixcom": "False",
     "fixatoms": "[0]",
+    "barostat": "flexible",
 }
 
 
