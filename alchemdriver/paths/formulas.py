@@ -11,6 +11,7 @@ eV fs and ω in 1/fs, all with i-PI's constants (``alchemdriver.units``).
 | F_spring   | eq. 21, eq. 18 with N=1  | ``einstein_crystal``, one atom   |
 | ΔF_CM      | eq. 19                   | ``centre_of_mass``               |
 | μ_i        | eq. 19, mass fractions   | ``masses / masses.sum()``        |
+| h, ε       | (none)                   | ``cell``, strain about its mean  |
 """
 
 from __future__ import annotations
@@ -129,6 +130,21 @@ def removed_atoms_centre_of_mass(temperature: float, total: float, removed: floa
 def pressure_volume(pressure: float, volume: float) -> float:
     """P V in eV from bar and Å³; the last term of eq. 20."""
     return float(pressure * volume * units.BAR_EV_PER_ANGSTROM3)
+
+
+def finite_cell(
+    temperature: float, log_det: float, log_det_se: float, cell: np.ndarray, flexible: bool
+) -> tuple[float, float]:
+    """−½ kT ln det Cov(ε) [− kT ln(h_yy h_zz²), flexible], eV, and its SE; not in the paper.
+
+    log_det: ln det of the covariance of the strain about the mean *cell* (3, 3) Å, rows the
+    lattice vectors, a along x and b in the xy plane.  What i-PI's constant pressure with a fixed
+    centre of mass has beyond F(h̄) + P V̄, but for what is the same in every state: derived in
+    docs/absolute_free_energies.md.
+    """
+    t = kT(temperature)
+    measure = float(np.log(cell[1, 1] * cell[2, 2] ** 2)) if flexible else 0.0
+    return -0.5 * t * log_det - t * measure, 0.5 * t * log_det_se
 
 
 def temperature_term(

@@ -129,7 +129,10 @@ class Plan:
     def crystal(
         self, prefix: str, first: int, relaxed: str, temperature: float, group: SpaceGroup
     ) -> tuple[str, str, str]:
-        """NPT, NVT and Frenkel–Ladd; the mean structure, the springs and the last stage."""
+        """NPT, NVT and Frenkel–Ladd; the mean structure, the springs and the last stage.
+
+        group: decides on the barostat, which both ends of a path must share
+        """
         at = f"{prefix}{temperature:g}K/"
         npt = self.npt(f"{at}{first:02d}-npt", relaxed, temperature, group)
         mean, springs = self.nvt(f"{at}{first + 1:02d}-nvt", npt, temperature)
@@ -267,6 +270,8 @@ def prepare_vacancy(
         positions=structure.positions[kept],
     )
     defect_group = space_group(defect)
+    # the cell loses its symmetry on the way, and the finite-cell term needs one barostat for all
+    free = group if defect_group.cubic else defect_group
     alchemy = " ".join(
         f"{s}[{';'.join(str(i) for i in sites if structure.symbols[i] == s)}]->void"
         for s in elements
@@ -281,11 +286,11 @@ def prepare_vacancy(
         if by_springs:
             relaxed_defect = plan.relax("05-relax-defect", "defect.xyz")
         for t in common.temperatures_K:
-            mean, springs, perfect = plan.crystal("", 2, relaxed, t, group)
+            mean, springs, perfect = plan.crystal("", 2, relaxed, t, free if by_alchemy else group)
             plan.calculations.append(Calculation("G", FL, t, {"crystal": perfect}))
             if by_springs:
                 at = f"{t:g}K/"
-                npt = plan.npt(f"{at}06-npt-defect", relaxed_defect, t, defect_group)
+                npt = plan.npt(f"{at}06-npt-defect", relaxed_defect, t, free)
                 stage = plan.frenkel_ladd(
                     f"{at}07-frenkel-ladd-defect", npt, springs, t, tuple(sites)
                 )
@@ -293,8 +298,6 @@ def prepare_vacancy(
                     Calculation("G_v", FL, t, {"crystal": perfect, "defect": stage})
                 )
             if by_alchemy:
-                # the cell loses its symmetry on the way, so it must be free where the defect's is
-                free = group if defect_group.cubic else defect_group
                 stage = plan.alchemical(
                     f"{t:g}K/08-alchemical", mean, alchemy, t, free, springs, tuple(sites), tether
                 )
@@ -360,25 +363,26 @@ def prepare_transmute(
             write_xyz(plan.root / p / "initial.xyz", structure)
             final, final_group = finals[label]
             relaxed = plan.relax(f"{p}01-relax", f"{p}initial.xyz")
-            by_springs = common.route in ("both", "frenkel-ladd")
+            by_springs, by_alchemy = common.route != "alchemical", common.route != "frenkel-ladd"
+            free = final_group if group.cubic else group
+            ends = (free, free) if by_alchemy else (group, final_group)
             if by_springs:
                 write_xyz(plan.root / p / "final.xyz", final)
                 relaxed_final = plan.relax(f"{p}05-relax-final", f"{p}final.xyz")
             for t in common.temperatures_K:
                 at = f"{p}{t:g}K/"
                 if by_springs:
-                    mean, _, start = plan.crystal(p, 2, relaxed, t, group)
-                    _, _, end = plan.crystal(p, 6, relaxed_final, t, final_group)
-                    ends = {"initial": start, "final": end}
-                    for state, stage in ends.items():
+                    mean, _, start = plan.crystal(p, 2, relaxed, t, ends[0])
+                    _, _, end = plan.crystal(p, 6, relaxed_final, t, ends[1])
+                    stages = {"initial": start, "final": end}
+                    for state, stage in stages.items():
                         plan.calculations.append(
                             Calculation("G", FL, t, {"crystal": stage}, label, state)
                         )
-                    plan.calculations.append(Calculation("ΔG", FL, t, ends, label))
+                    plan.calculations.append(Calculation("ΔG", FL, t, stages, label))
                 else:
                     mean = plan.npt(f"{at}02-npt", relaxed, t, group)
-                if common.route in ("both", "alchemical"):
-                    free = final_group if group.cubic else group
+                if by_alchemy:
                     stage = plan.alchemical(f"{at}09-alchemical", mean, alchemy, t, free)
                     plan.calculations.append(
                         Calculation("ΔG", ALCHEMICAL, t, {"path": stage}, label)

@@ -15,6 +15,7 @@ from ...contract.files import write_text
 from ...errors import AnalysisError
 from ..report.plots import COLOURS, STYLE
 from ..result import FILE, read_result
+from .finite_cell import MEANING, as_text, conventions_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,6 +115,7 @@ def _agreements(result: WorkflowResult) -> str:
             a.quantity,
             a.phase,
             f"{a.temperature:g}",
+            as_text(a.finite_cell),
             f"{1e3 * a.difference:+.3f}",
             f"{1e3 * a.se:.3f}",
             f"{a.sigmas:.1f}",
@@ -121,8 +123,13 @@ def _agreements(result: WorkflowResult) -> str:
         ]
         for a in result.agreements
     ]
-    head = ["", "phase", "T (K)", "difference (meV)", "SE (meV)", "in SE", "efficiency"]
-    return "<h2>Frenkel–Ladd minus alchemical</h2>" + _table(head, rows, {2, 3, 4, 5, 6})
+    head = [
+        "", "phase", "T (K)", "finite cell (meV)", "difference (meV)", "SE (meV)", "in SE",
+        "efficiency",
+    ]  # fmt: skip
+    title = "<h2>Frenkel–Ladd + finite cell − alchemical</h2>"
+    both = f"<p>{MEANING}:</p>" + _table(*conventions_table(result.rows), {2, 4, 5})
+    return title + _table(head, rows, {2, 3, 4, 5, 6, 7}) + both
 
 
 def _notes(result: WorkflowResult) -> str:

@@ -10,6 +10,9 @@
 | ΔΔG      | ΔG of the second phase minus ΔG of the first                     | eq. 13       |
 
 μ of an element's own crystal is G_perfect/N: (N − 1)/N G_perfect of eq. 12 is the same thing.
+
+Frenkel–Ladd is at constant volume, the path at constant pressure: the finite-cell term between
+both stands in their rows, and is added to Frenkel–Ladd where they are compared.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from ...errors import AlchemdriverError, AnalysisError
 from ...paths.formulas import Correction
 from ..corrections.formulas import configurational
 from ..result import FILE, read_result
+from . import finite_cell as cell
 
 SCHEMA = "alchemdriver-workflow-result/1"
 METHOD = "BAR"
@@ -74,6 +78,8 @@ class Row:
     switch_ps: float  # of the stage that decides the error
     system: str  # model, composition and what is done to it: only equals are compared by size
     coefficients: dict[str, float]  # of each stage's total in value: errors that rows share
+    # of value at constant pressure minus value at constant volume; None: there is one route alone
+    finite_cell: Correction | None
 
     @property
     def per_unit(self) -> float:
@@ -91,8 +97,9 @@ class Agreement:
     quantity: str
     phase: str
     temperature: float  # K
-    difference: float  # eV per unit, Frenkel–Ladd minus alchemical
-    se: float  # eV per unit, both errors in quadrature
+    difference: float  # eV per unit, Frenkel–Ladd + finite cell − alchemical
+    se: float  # eV per unit, all errors in quadrature
+    finite_cell: Correction | None  # eV per unit, in difference unless its value is None
     efficiency: float  # (σ² × evaluations) of Frenkel–Ladd over that of the alchemical path
     unit: str
 
@@ -140,8 +147,9 @@ def analyze_workflow(root: Path | str) -> WorkflowResult:
             problems.append(str(err))
             continue
         evaluations[s.name] = record.evaluations
+    cells = cell.FiniteCells(workflow)
     rows = [
-        _row(workflow, c, stages, evaluations)
+        _row(workflow, c, stages, evaluations, cells.term(c))
         for c in workflow.calculations
         if all(name in stages for name in c.stages.values())
     ]
@@ -213,6 +221,7 @@ def _row(
     c: Calculation,
     stages: dict[str, StageResult],
     evaluations: dict[str, int],
+    finite_cell: Correction | None,
 ) -> Row:
     found = {role: stages[name] for role, name in c.stages.items()}
     settings = workflow.settings
@@ -255,6 +264,7 @@ def _row(
         decisive.switch_ps,
         _system(workflow, c),
         coefficients,
+        finite_cell,
     )
 
 
@@ -316,6 +326,7 @@ def _differences_of_phases(workflow: Workflow, rows: list[Row]) -> list[Row]:
                     dissipation_kT=max(first.dissipation_kT, second.dissipation_kT),
                     system=f"{first.system} / {second.system}",
                     coefficients=coefficients,
+                    finite_cell=cell.minus(cell.per_unit(second), cell.per_unit(first)),
                 )
             )
     return found
@@ -337,12 +348,15 @@ def _agreements(rows: list[Row], stages: dict[str, StageResult]) -> Iterator[Agr
                     k: fl.coefficients.get(k, 0.0) - path.coefficients.get(k, 0.0) for k in names
                 }
                 se = combined(difference, {k: stages[k].se for k in names})
+                term = cell.per_unit(fl)
+                added, its_se = (term.value or 0.0, term.se or 0.0) if term else (0.0, 0.0)
                 yield Agreement(
                     fl.quantity,
                     fl.phase,
                     fl.temperature,
-                    fl.per_unit - path.per_unit,
-                    se / fl.per,
+                    fl.per_unit + added - path.per_unit,
+                    float(np.hypot(se / fl.per, its_se)),
+                    term,
                     fl.se**2 * fl.evaluations / (path.se**2 * path.evaluations),
                     fl.unit,
                 )
@@ -369,6 +383,11 @@ def _warnings(stages: dict[str, StageResult], agreements: tuple[Agreement, ...])
     for name, stage in stages.items():
         yield from (f"{name}: {w}" for w in stage.warnings)
     for a in agreements:
+        if a.finite_cell is not None and a.finite_cell.value is None:
+            yield (
+                f"{a.quantity} {a.phase} at {a.temperature:g} K: constant volume and constant "
+                f"pressure are compared without the finite-cell term ({a.finite_cell.source})"
+            )
         if a.sigmas > 2.0:
             yield (
                 f"{a.quantity} {a.phase} at {a.temperature:g} K: the routes differ by "
@@ -388,7 +407,13 @@ def to_document(result: WorkflowResult) -> dict[str, Any]:
         "kind": result.kind,
         "settings": dump(result.settings),
         "rows": [
-            {**dump(r), "per_unit": r.per_unit, "per_unit_se": r.per_unit_se} for r in result.rows
+            {
+                **dump(r),
+                "per_unit": r.per_unit,
+                "per_unit_se": r.per_unit_se,
+                "conventions": cell.conventions(r),
+            }
+            for r in result.rows
         ],
         "agreements": [{**dump(a), "sigmas": a.sigmas} for a in result.agreements],
         "stages": dump(result.stages),
@@ -438,12 +463,13 @@ def workflow_summary(result: WorkflowResult, width: int = 110) -> str:
     columns = ["", "phase", "T (K)", "route", "value", "SD (meV)", "diss. (kT)", "evaluations"]
     console.print(_table(f"Free energies: {units}; SE after ±, SD over replicas", columns, rows))
     if result.agreements:
-        columns = ["", "phase", "T (K)", "difference (meV)", "SE", "in SE", "efficiency"]
+        columns = ["", "phase", "T (K)", "finite cell", "Δ (meV)", "SE", "in SE", "efficiency"]
         rows = [
             [
                 a.quantity,
                 a.phase or "–",
                 f"{a.temperature:g}",
+                cell.as_text(a.finite_cell),
                 f"{1e3 * a.difference:+.2f}",
                 f"{1e3 * a.se:.2f}",
                 f"{a.sigmas:.1f}",
@@ -452,10 +478,11 @@ def workflow_summary(result: WorkflowResult, width: int = 110) -> str:
             for a in result.agreements
         ]
         title = (
-            "Frenkel–Ladd minus alchemical; efficiency: how many times fewer evaluations the "
-            "alchemical path needs for the same error"
+            "Frenkel–Ladd + finite cell − alchemical; efficiency: how many times fewer evaluations "
+            "the alchemical path needs for the same error"
         )
         console.print(_table(title, columns, rows))
+        console.print(_table(cell.MEANING, *cell.conventions_table(result.rows)))
     for label, value in result.configurational.items():
         console.print(
             f"configurational kT ln n at {label}: {1e3 * value:.2f} meV, not in the values above "

@@ -11,8 +11,8 @@ Elements only choose the springs.  Under alchemical weights a pair is a message 
 each end has half of it, weighted by λ of the receiver and ω of the sender.
 
 d⁰ does not follow the cell, so compression costs energy, but it turns with it: with the cell R U
-times the reference's, R a rotation and U symmetric, e is taken in the frame that R turns.  E is then
-quadratic in that frame's positions and in U together, and a cell that only turns costs nothing.
+times the reference's, R a rotation and U symmetric, e is taken in the frame that R turns.  E is
+then quadratic in that frame's positions and in U together, and turning alone costs nothing.
 Positions belong to numbered atoms: the conformance suite's ``permutation`` cannot hold.
 
 The file (lengths Å, energy eV, spring constants eV/Å²; positions in the order of the structure's
