@@ -116,6 +116,7 @@ class Result:
     scaling: Curve | None = None  # G(T) of model->scaled
     sources: tuple[Provenance, ...] = ()  # of each window; replicas carry their own
     mass_leg: MassLeg | None = None  # of path-integral runs; its value is among the terms
+    substituted: Count | None = None  # atoms that change, where the ends share no formula unit
 
     def total(self, method: str = "eq. 11") -> Total:
         return next(t for t in self.totals if t.method == method)

@@ -83,7 +83,8 @@ def analyze(
     path = first.lambda_path
     if formula_units is None:
         # one vacancy in a large cell: sharing its free energy among formula units means nothing
-        formula_units = 1 if path.is_defect else c.formula_units(first.structure.symbols)
+        alone = path.is_defect or c.substituted(first.transformation) is not None
+        formula_units = 1 if alone else c.formula_units(first.structure.symbols)
     leg = leg_of(_home(inputs), first)
     if leg is not None and MASS_TERM not in {t.name for t in terms}:
         terms = [*terms, leg.term()]
@@ -161,6 +162,7 @@ def _switching(
         conditions=_conditions(inputs[0]),
         versions=_versions(),
         formula_units=formula_units,
+        substituted=c.substituted(inputs[0].transformation),
         replicas=replicas,
         pooled=pooled,
         over_replicas=over,
@@ -211,6 +213,7 @@ def _fixed_lambda(
         conditions=_conditions(inputs[0]),
         versions=_versions(),
         formula_units=formula_units,
+        substituted=c.substituted(inputs[0].transformation),
         replicas=(),
         pooled=None,
         over_replicas=None,

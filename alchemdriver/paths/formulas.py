@@ -26,6 +26,7 @@ from .. import units
 from ..errors import AnalysisError
 from ..units import kT
 
+TOLERANCES = (1e-3, 1e-2, 1e-1)  # Å, at which lattice translations must be the same
 MASS_TERM = "mass term"  # eq. 22, or the mass leg that takes its place
 
 
@@ -158,13 +159,30 @@ def temperature_term(
 
 
 def lattice_translations(
-    cell: np.ndarray, positions: np.ndarray, symbols: Sequence[str], symprec: float = 1e-3
+    cell: np.ndarray,
+    positions: np.ndarray,
+    symbols: Sequence[str],
+    tolerances: Sequence[float] = TOLERANCES,
 ) -> int:
     """N_WS of eq. 19: primitive lattice translations in the box, by spglib.
 
     cell (3, 3) and positions (N, 3) in Å, of the ideal crystal.  Raises AnalysisError if spglib
-    finds no symmetry.
+    finds no symmetry, and where the count depends on the tolerance (Å): atoms a little off their
+    sites would silently make N_WS 1.
     """
+    found = {tol: _translations(cell, positions, symbols, tol) for tol in tolerances}
+    if len(set(found.values())) > 1:
+        counts = ", ".join(f"{n} at {tol:g} Å" for tol, n in found.items())
+        raise AnalysisError(
+            f"N_WS of eq. 19 is not certain: lattice translations {counts}: atoms are a little off "
+            "a lattice: give a structure on its sites, or N_WS (--n-ws)"
+        )
+    return found[tolerances[0]]
+
+
+def _translations(
+    cell: np.ndarray, positions: np.ndarray, symbols: Sequence[str], symprec: float
+) -> int:
     import spglib
 
     kinds = {s: k for k, s in enumerate(dict.fromkeys(symbols))}

@@ -11,11 +11,9 @@ The folder is written aside and renamed, so it is whole or absent.
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +40,7 @@ from ..prepare.protocols import find
 from ..prepare.render import Settings, render
 from ..prepare.run_folder import check_elements
 from ..records import Structure, Transformation
+from .reaction import check_same_reaction, counts, formula_units, reduced_formula
 from .symmetry import SpaceGroup, space_group
 
 FL, ALCHEMICAL = "Frenkel–Ladd", "alchemical"
@@ -340,7 +339,7 @@ def prepare_transmute(
                 "--n-ws and --formula-units are for one crystal: with two phases they are found "
                 "from the structures; prepare the phases apart to give your own"
             )
-        _check_same_reaction(phases, alchemy)
+        check_same_reaction(phases, alchemy)
     if "model" in phases:
         raise InputError("a phase called 'model' collides with the folder of the model: rename it")
     crystals: dict[str, tuple[Structure, SpaceGroup]] = {}
@@ -388,42 +387,31 @@ def prepare_transmute(
                         Calculation("ΔG", ALCHEMICAL, t, {"path": stage}, label)
                     )
 
+    changed = {k: parse_alchemy(alchemy, s.symbols).changed for k, s in phases.items()}
+
+    def configurations(ends: dict[str, tuple[Structure, SpaceGroup]]) -> dict[str, int]:
+        return {label: group.images(changed[label]) for label, (_, group) in ends.items()}
+
     def settings(found: dict[str, Crystal]) -> WorkflowSettings:
         return TransmuteSettings(
             **vars(common),
             alchemy=alchemy,
             phases=tuple(phases),
-            configurations={
-                label: group.images(parse_alchemy(alchemy, s.symbols).changed)
-                for label, (s, group) in crystals.items()
+            configurations=configurations(crystals),
+            configurations_initial=configurations(finals),
+            substituted={
+                label: len(changed[label])
+                for label, (s, _) in crystals.items()
+                if formula_units(s) != formula_units(finals[label][0])
             },
-            crystals=found,
+            crystals={
+                label: replace(c, n_ws=max(c.n_ws, _n_ws(common, finals[label][0])))
+                for label, c in found.items()
+            },
         )
 
     transformation = parse_alchemy(alchemy, next(iter(phases.values())).symbols)
     return _write_workflow("transmute", folder, common, crystals, build, settings, transformation)
-
-
-def _check_same_reaction(phases: dict[str, Structure], alchemy: str) -> None:
-    """ΔΔG per formula unit compares phases of one composition, changed by the same share."""
-    changes = {}
-    for label, structure in phases.items():
-        t = parse_alchemy(alchemy, structure.symbols)
-        units = math.gcd(*_counts(structure))
-        changes[label] = (
-            {s: structure.symbols.count(s) / units for s in set(structure.symbols)},
-            Counter({k: v / units for k, v in Counter(_changes(t)).items()}),
-        )
-    first, second = changes.values()
-    if first != second:
-        raise InputError(
-            f"transmute: {' and '.join(phases)} differ in composition, or '{alchemy}' changes "
-            "another share of their atoms: ΔΔG per formula unit would compare different reactions"
-        )
-
-
-def _changes(t: Transformation) -> list[tuple[str, str | None]]:
-    return [(t.initial[i], t.final[i]) for i in t.changed]
 
 
 def _check_sites(structure: Structure, sites: Sequence[int]) -> list[int]:
@@ -455,7 +443,7 @@ def _write_workflow(
         raise InputError(f"{folder} exists and is not empty: choose another folder")
     for structure, _ in crystals.values():
         check_elements(common.model, Transformation(structure.symbols, structure.symbols))
-        if common.formula_units and any(n % common.formula_units for n in _counts(structure)):
+        if common.formula_units and any(n % common.formula_units for n in counts(structure)):
             raise InputError(
                 f"formula_units: {common.formula_units} do not divide the cell's composition"
             )
@@ -464,10 +452,10 @@ def _write_workflow(
     found = {
         label: Crystal(
             atoms=len(s),
-            formula=_reduced_formula(s),
-            formula_units=common.formula_units or math.gcd(*_counts(s)),
+            formula=reduced_formula(s),
+            formula_units=common.formula_units or formula_units(s),
             space_group=g.name,
-            n_ws=common.n_ws or lattice_translations(s.cell, s.positions, s.symbols),
+            n_ws=_n_ws(common, s),
         )
         for label, (s, g) in crystals.items()
     }
@@ -490,11 +478,5 @@ def _write_workflow(
     return manifest.read(folder)
 
 
-def _reduced_formula(structure: Structure) -> str:
-    units = math.gcd(*_counts(structure))
-    counts = Counter(structure.symbols)
-    return "".join(f"{s}{n // units if n > units else ''}" for s, n in sorted(counts.items()))
-
-
-def _counts(structure: Structure) -> list[int]:
-    return [structure.symbols.count(s) for s in set(structure.symbols)]
+def _n_ws(common: Common, s: Structure) -> int:
+    return common.n_ws or lattice_translations(s.cell, s.positions, s.symbols)

@@ -134,8 +134,8 @@ def _agreements(result: WorkflowResult) -> str:
 
 def _notes(result: WorkflowResult) -> str:
     lines = [
-        f"<li>configurational kT ln n at {escape(label)}: {1e3 * v:.2f} meV; lowers the free "
-        "energy, not in the values above</li>"
+        f"<li>configurational kT ln n at {escape(label)}: {1e3 * v:+.2f} meV; "
+        f"{'lowers' if v > 0 else 'raises'} the free energy, not in the values above</li>"
         for label, v in result.configurational.items()
     ]
     lines += [f"<li>not done: {escape(name)}</li>" for name in result.missing]

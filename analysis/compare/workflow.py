@@ -231,6 +231,8 @@ def _row(
     per, unit = crystal.formula_units, "formula unit"
     counted = tuple(c.stages.values())
     constant = 0.0
+    if isinstance(settings, TransmuteSettings) and c.phase in settings.substituted:
+        per, unit = settings.substituted[c.phase], "substituted atom"
     if c.quantity == "G":
         coefficients = {decisive.name: 1.0}
         per, unit = n, "atom"
@@ -363,7 +365,7 @@ def _agreements(rows: list[Row], stages: dict[str, StageResult]) -> Iterator[Agr
 
 
 def _configurational(workflow: Workflow) -> dict[str, float]:
-    """kT ln n for every temperature (and phase): never inside a free energy of labelled sites."""
+    """kT ln n, final over initial, never inside a free energy of labelled sites; it lowers ΔG."""
     settings = workflow.settings
     if isinstance(settings, VacancySettings):
         by_phase = {"": settings.configurations}
@@ -371,11 +373,12 @@ def _configurational(workflow: Workflow) -> dict[str, float]:
         by_phase = settings.configurations
     else:
         return {}
+    back = settings.configurations_initial if isinstance(settings, TransmuteSettings) else {}
     return {
-        f"{phase}{' ' if phase else ''}{t:g} K": configurational(t, count)
+        f"{phase}{' ' if phase else ''}{t:g} K": configurational(t, count, back.get(phase, 1))
         for phase, count in by_phase.items()
         for t in settings.temperatures_K
-        if count > 1
+        if count != back.get(phase, 1)
     }
 
 
@@ -485,8 +488,8 @@ def workflow_summary(result: WorkflowResult, width: int = 110) -> str:
         console.print(_table(cell.MEANING, *cell.conventions_table(result.rows)))
     for label, value in result.configurational.items():
         console.print(
-            f"configurational kT ln n at {label}: {1e3 * value:.2f} meV, not in the values above "
-            "(it lowers them)"
+            f"configurational kT ln n at {label}: {1e3 * value:+.2f} meV, not in the values above "
+            f"(it {'lowers' if value > 0 else 'raises'} them)"
         )
     for name in result.missing:
         console.print(f"not done: {name}")

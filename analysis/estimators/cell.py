@@ -52,9 +52,7 @@ def from_stress(
     mean, strain = _strain(cells, barostat)
     n, p = strain.shape
     if n < 10 * BLOCKS:
-        raise AnalysisError(
-            f"cell stiffness: {n} rows of stress are too few, give {10 * BLOCKS}"
-        )
+        raise AnalysisError(f"cell stiffness: {n} rows of stress are too few, give {10 * BLOCKS}")
     h = np.asarray(cells, dtype=float).transpose(0, 2, 1)
     net = stresses - pressure * np.eye(3)
     if barostat == "isotropic":
@@ -114,15 +112,15 @@ def from_strain(cells: np.ndarray, barostat: str) -> CellFluctuations:
     if n < 2 * p or values[0] <= 0.0:
         raise AnalysisError(f"cell fluctuations: {n} frames of the cell are too few for {p} modes")
     white = strain @ axes / np.sqrt(values)  # [frame, mode]
-    independent = n / inefficiency((white**2).sum(axis=1))
-    of_mean = np.array([inefficiency(mode) for mode in white.T]) / n
-    if independent < 2 * p or of_mean.max() > 0.5:
+    independent = n / max(1.0, inefficiency((white**2).sum(axis=1)[:, None]))
+    of_mean = inefficiency(white) / n  # variance of the run's own mean, in that of ε
+    if independent < 2 * p or of_mean > 0.5:
         raise AnalysisError(
             f"cell fluctuations: {n} frames of the cell hold {independent:.0f} independent ones, "
             f"at least {2 * p} are needed for {p} modes: run longer at constant pressure"
         )
     halves = 0.5 * (independent - np.arange(p))
-    bias = float(psi(halves).sum() + p * np.log(2.0 / independent) + np.log1p(-of_mean).sum())
+    bias = float(psi(halves).sum() + p * np.log(2.0 / independent) + p * np.log1p(-of_mean))
     return CellFluctuations(
         barostat,
         mean,
@@ -133,16 +131,17 @@ def from_strain(cells: np.ndarray, barostat: str) -> CellFluctuations:
 
 
 def inefficiency(series: np.ndarray) -> float:
-    """1 + 2 Σ ρ(t), at least 1, summed to the first window of eight times the sum so far.
+    """1 + 2 Σ ρ(t) of *series* (n, k), ρ the mean of the k autocorrelations; summed to the first
+    window of eight times the sum so far.
 
     The first zero of ρ does not end it: cells oscillate.  What ρ loses to the mean of a finite
     series is given back as by Wolff, Comput. Phys. Commun. 156, 143 (2004), eq. 49.
     """
-    x = np.asarray(series, dtype=float) - np.mean(series)
+    x = np.asarray(series, dtype=float) - np.mean(series, axis=0)
     n = len(x)
-    power = np.abs(np.fft.rfft(x, 2 * n)) ** 2
-    rho = np.fft.irfft(power)[: max(1, n // 2)]
-    sums = 2.0 * np.cumsum(rho / rho[0]) - 1.0
+    power = np.abs(np.fft.rfft(x, 2 * n, axis=0)) ** 2
+    rho = np.fft.irfft(power, axis=0)[: max(1, n // 2)]
+    sums = 2.0 * np.cumsum((rho / rho[0]).mean(axis=1)) - 1.0
     done = np.arange(len(sums)) >= 0.5 * _WINDOW * np.maximum(sums, 1.0)
     window = int(np.argmax(done)) if done.any() else int(np.argmax(sums))
-    return float(max(1.0, sums[window])) * (1.0 + (2 * window + 1) / n)
+    return float(max(0.1, sums[window])) * (1.0 + (2 * window + 1) / n)
