@@ -23,6 +23,7 @@ from .corrections import formulas as c
 from .corrections import scaling
 from .corrections.mass_leg import leg_of, leg_warnings
 from .corrections.terms import Sum, terms_of
+from .corrections.time_step import time_step_terms
 from .estimators.fixed_lambda import fixed_window
 from .estimators.holds import FEW_ROWS, SHORT_HOLD, drifts, relaxation
 from .estimators.mbar import mbar
@@ -147,7 +148,7 @@ def _switching(
         over = mean_estimate(
             np.array([r.analysis.eq11.value for r in replicas]), "eq. 11", "replicas"
         )
-    total = terms_of(inputs[0], given, extra)
+    total = terms_of(inputs[0], given, [*extra, *time_step_terms(inputs)])
     labels = []
     if pooled.n < FEW_PAIRS:
         labels.append("exploratory")

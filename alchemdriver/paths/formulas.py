@@ -148,14 +148,25 @@ def finite_cell(
     return -0.5 * t * log_det - t * measure, 0.5 * t * log_det_se
 
 
-def temperature_term(
-    temperature: float | np.ndarray, reference: float, natoms: int
-) -> float | np.ndarray:
-    """−(3/2) N k T ln(T/T0), eV: the momenta's share of G(T) − (T/T0) G(T0).
+def time_step(temperature: float, timestep: float, change: float) -> float:
+    """(kT/8) Δt² (Σω_f² − Σω_i²), eV: what velocity Verlet adds to the work of a switch.
 
-    For N classical atoms, the motion of the whole included.  See ``paths/scaled.py``.
+    timestep in fs; change: Σω_f² − Σω_i² in 1/fs², over the modes that move, masses as run.  From
+    ⟨x²⟩ = kT/[mω² (1 − ω²Δt²/4)]; with masses that follow λ it is ∫Tr[M(λ)⁻¹ dK/dλ] dλ instead.
+    The next order is (kT/64) Δt⁴ Σω⁴.
     """
-    return -1.5 * natoms * kT(1.0) * temperature * np.log(np.divide(temperature, reference))
+    return kT(temperature) / 8.0 * timestep**2 * change
+
+
+def temperature_term(
+    temperature: float | np.ndarray, reference: float, coordinates: int
+) -> float | np.ndarray:
+    """−½ f k T ln(T/T0), eV: the momenta's share of G(T) − (T/T0) G(T0).
+
+    For f coordinates that move, 3N of N classical atoms, the motion of the whole included.  See
+    ``paths/scaled.py``.
+    """
+    return -0.5 * coordinates * kT(1.0) * temperature * np.log(np.divide(temperature, reference))
 
 
 def lattice_translations(

@@ -135,7 +135,7 @@ def _curve(
         raise AnalysisError(f"{run.path}: no 'scale' is given")
     t = t0 / (1.0 + lam * (scale - 1.0))
     factor = t / t0
-    values = factor * work + temperature_term(t, t0, len(run.structure))
+    values = factor * work + temperature_term(t, t0, int(run.free_coordinates.sum()))
     errors = None if se is None else factor * se
     spread = None if se_replicas is None else factor * se_replicas
     if reference is not None:

@@ -45,7 +45,7 @@ class Case:
     seeds: tuple[int, ...]
     tau: float  # fs, of the barostat
     pressure: float = 5e4  # bar: volumes of both ends differ by 1 %
-    steps: int = 10_000
+    steps: int = 3000
 
 
 CASES = {
