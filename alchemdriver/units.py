@@ -13,7 +13,7 @@ ELECTRONVOLT = 0.036749326  # hartree
 KELVIN = 3.1668152e-06  # hartree
 FEMTOSECOND = 4.1341373e16 * 1e-15  # atomic units of time
 DALTON = 1822.8885  # electron masses
-BAR = 3.398827377e-09  # hartree / bohr^3
+BAR = 3.398827377e-09  # hartree / bohr^3; i-PI's, 3.1e-5 less than a bar (CODATA 2018)
 
 EV_PER_ANGSTROM = ELECTRONVOLT / ANGSTROM  # hartree / bohr
 KB_EV = KELVIN / ELECTRONVOLT  # Boltzmann constant, eV / K

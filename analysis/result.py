@@ -127,6 +127,7 @@ class Result:
     sources: tuple[Provenance, ...] = ()  # of each window; replicas carry their own
     mass_leg: MassLeg | None = None  # of path-integral runs; its value is among the terms
     checks: tuple[RunCheck, ...] = ()  # of each run: what it printed against what was asked for
+    substituted: Count | None = None  # atoms that change, where the ends share no formula unit
 
     def total(self, method: str = "eq. 11") -> Total:
         """The total by *method*, upper or lower case; AnalysisError if there is none."""

@@ -24,6 +24,7 @@ from .corrections import formulas as c
 from .corrections import scaling
 from .corrections.mass_leg import leg_of, leg_warnings
 from .corrections.terms import Sum, terms_of
+from .corrections.time_step import time_step_terms
 from .estimators.estimate import Estimate, add, stated
 from .estimators.fixed_lambda import Window, fixed_window
 from .estimators.holds import SHORT_HOLD, drifts, relaxation
@@ -104,7 +105,8 @@ def analyze(
     path = first.lambda_path
     if formula_units is None:
         # one vacancy in a large cell: sharing its free energy among formula units means nothing
-        formula_units = 1 if path.is_defect else c.formula_units(first.structure.symbols)
+        alone = path.is_defect or c.substituted(first.transformation) is not None
+        formula_units = 1 if alone else c.formula_units(first.structure.symbols)
     leg = leg_of(_home(inputs), first)
     if leg is not None and MASS_TERM not in {t.name for t in terms}:
         terms = [*terms, leg.term()]
@@ -184,7 +186,7 @@ def _switching(
         over = mean_estimate(
             np.array([r.analysis.eq11.value for r in replicas]), "eq. 11", "replicas"
         )
-    total = terms_of(inputs[0], given, extra)
+    total = terms_of(inputs[0], given, [*extra, *time_step_terms(inputs)])
     labels = []
     if pooled.n < FEW_PAIRS:
         labels.append("exploratory")
@@ -199,6 +201,7 @@ def _switching(
         conditions=_conditions(inputs[0]),
         versions=_versions(),
         formula_units=formula_units,
+        substituted=c.substituted(inputs[0].transformation),
         replicas=replicas,
         pooled=pooled,
         over_replicas=over,
@@ -261,6 +264,7 @@ def _fixed_lambda(
         conditions=_conditions(inputs[0]),
         versions=_versions(),
         formula_units=formula_units,
+        substituted=c.substituted(inputs[0].transformation),
         replicas=(),
         pooled=None,
         over_replicas=None,

@@ -410,6 +410,7 @@ CONDITIONS: tuple[Key, ...] = (
         resume=True,
         replicas=True,
     ),
+    Key("barostat", "what of the cell moves, by <barostat mode>", resume=True, replicas=True),
 )
 
 

@@ -99,6 +99,7 @@ class RunInput:
     noncanonical: str  # why it does not sample exp(−H/kT) of its beads; '' if it does
     fixes_centre_of_mass: bool
     held: tuple[int, ...]  # 3 i + axis of each coordinate that does not move
+    barostat: str  # i-PI's mode: 'isotropic', 'flexible', …, and what of the cell it holds; or ''
     thermostat_tau: float | None = None  # fs; None: there is none, or it has no one time
     barostat_tau: float | None = None  # fs
 
@@ -246,6 +247,7 @@ class Conditions:
     beads: int
     fixes_centre_of_mass: bool
     held: tuple[int, ...]  # 3 i + axis of each coordinate that does not move
+    barostat: str  # as of RunInput
 
 
 def moves_by(system: dict[str, Any]) -> Any:
@@ -274,13 +276,16 @@ def conditions(system: dict[str, Any]) -> Conditions:
     dynamics = child(motion, "dynamics")
     ensemble = child(system, "ensemble")
     given = isinstance(motion, dict) and "dynamics" in motion
+    # i-PI's default is left out on writing
+    mode = child(dynamics, "@mode") or ("nve" if given else "")
     return Conditions(
-        child(dynamics, "@mode") or ("nve" if given else ""),  # i-PI's default, left out on writing
+        mode,
         positive(child(ensemble, "temperature"), "temperature", "temperature"),
         quantity(child(ensemble, "pressure"), "pressure", "pressure"),
         positive(child(dynamics, "timestep"), "time", "timestep"),
         _beads(system),
         *_constraints(motion),
+        _barostat(child(dynamics, "barostat")) if mode == "npt" else "",
     )
 
 
@@ -288,6 +293,14 @@ def _tau(node: Any) -> float | None:
     """The ``<tau>`` of a thermostat or barostat, fs; None where it has none of its own."""
     found = quantity(child(node, "tau"), "time", "tau") if isinstance(node, dict) else None
     return found if found is not None and found > 0.0 else None
+
+
+def _barostat(node: Any) -> str:
+    """What of the cell moves: i-PI's mode, and after a comma what is held of it."""
+    held = ["hfix"] if text_of(child(node, "hfix")).strip("[] \t\n") else []
+    if text_of(child(node, "vol_constraint"), "false").lower() == "true":
+        held.append("vol_constraint")
+    return ", ".join([child(node, "@mode") or "dummy", *held])
 
 
 def _beads(system: dict[str, Any]) -> int:
@@ -456,6 +469,7 @@ def interpret(root: dict[str, Any], path: Path) -> RunInput:
         **_outputs(root),
         fixes_centre_of_mass=thermal.fixes_centre_of_mass,
         held=thermal.held,
+        barostat=thermal.barostat,
         motion=(child(outer[0], "@mode") if outer else None) or "dynamics",
         noncanonical=only_at_fixed_lambda(system),
         thermostat_tau=_tau(child(moves_by(system), "dynamics", "thermostat")),

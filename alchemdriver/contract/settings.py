@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from ..errors import InputError
@@ -92,6 +92,10 @@ class TransmuteSettings(Common):
     phases: tuple[str, ...]
     configurations: dict[str, Count]  # of each phase: sets of sites that symmetry makes
     crystals: dict[str, Crystal]  # of each phase
+    # The same for the way back, in the symmetry of the final state: ΔG counts their ratio.
+    configurations_initial: dict[str, Count] = field(default_factory=dict)
+    # Of a phase whose ends have no formula unit in common: how many atoms change.
+    substituted: dict[str, Count] = field(default_factory=dict)
 
 
 WorkflowSettings = CrystalSettings | VacancySettings | TransmuteSettings

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import InputError
 from .base import Ends, Given, Path, Potentials
 from .formulas import MASS_TERM, Correction, mass_term
 from .terms import Scaled, Term, fading, growing
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 class Linear(Path):
     """H = (1 − λ) U_initial + λ U_final: two ordinary evaluations, the reference for eqs. 4–7."""
+
+    def check(self, run: RunInput) -> None:
+        """A mass leg counts the momenta of every atom."""
+        changing = np.flatnonzero(run.initial_masses != run.final_masses).tolist()
+        held = sorted(run.held_atoms & {*changing})
+        if held and run.beads > 1:
+            raise InputError(
+                f"{run.path}: <fixatoms> holds atom {held[0]}, whose mass changes, with "
+                f"{run.beads} beads: the mass leg would count momenta that it has not: let it move"
+            )
 
     def digest(self, run: RunInput) -> dict[str, Any]:
         return {}  # elements, masses and interpolation are in every digest

@@ -46,6 +46,11 @@ class Einstein(Path):
                 f"{run.path}: <fixatoms> holds atoms, but eqs. 18 and 19 are for a crystal of "
                 "which every atom moves: run einstein->model without it"
             )
+        if not run.fixes_centre_of_mass:
+            raise InputError(
+                f"{run.path}: einstein->model with <fixcom> False: eq. 19 is for a fixed centre of "
+                "mass, and no run samples one that is free at λ = 1: write <fixcom>True</fixcom>"
+            )
 
     def check_ends(self, ends: Ends) -> None:
         super().check_ends(ends)
@@ -87,21 +92,20 @@ class Einstein(Path):
         value = einstein_crystal(t, constants, masses, run.beads)
         source = f"eq. 18, {len(masses)} oscillators, {rule(run.beads)}"
         found = [Correction("Einstein crystal F_E", value, "eV", source)]
-        if run.fixes_centre_of_mass:
-            off = float(np.linalg.norm(mass_centre_offset(run.structure, anchors, masses)))
-            if off > OFF_CENTRE:
-                raise AnalysisError(
-                    f"{run.path}: the start's centre of mass is {off:.2g} Å from the anchors', and "
-                    f"eq. 19 holds only where they coincide ({OFF_CENTRE:g} Å): translate all "
-                    "atoms of the start so that they do, and run again"
-                )
-            origin = "given" if given.n_ws is not None else "by spglib"
-            n_ws = given.n_ws
-            if n_ws is None:
-                n_ws = lattice_translations(run.structure.cell, anchors, run.structure.symbols)
-            value = centre_of_mass(t, volume, masses, constants, n_ws)
-            source = f"eq. 19, N_WS = {n_ws} ({origin}), V = {volume:.3f} Å^3"
-            found.append(Correction("fixed centre of mass ΔF_CM", value, "eV", source))
+        off = float(np.linalg.norm(mass_centre_offset(run.structure, anchors, masses)))
+        if off > OFF_CENTRE:
+            raise AnalysisError(
+                f"{run.path}: the start's centre of mass is {off:.2g} Å from the anchors', and "
+                f"eq. 19 holds only where they coincide ({OFF_CENTRE:g} Å): translate all "
+                "atoms of the start so that they do, and run again"
+            )
+        origin = "given" if given.n_ws is not None else "by spglib"
+        n_ws = given.n_ws
+        if n_ws is None:
+            n_ws = lattice_translations(run.structure.cell, anchors, run.structure.symbols)
+        value = centre_of_mass(t, volume, masses, constants, n_ws)
+        source = f"eq. 19, N_WS = {n_ws} ({origin}), V = {volume:.3f} Å^3"
+        found.append(Correction("fixed centre of mass ΔF_CM", value, "eV", source))
         if given.pressure is not None:
             value = pressure_volume(given.pressure, volume)
             source = f"eq. 20, {given.pressure:g} bar, {volume:.3f} Å^3"

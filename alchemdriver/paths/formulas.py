@@ -11,6 +11,7 @@ eV fs and ω in 1/fs, all with i-PI's constants (``alchemdriver.units``).
 | F_spring   | eq. 21, eq. 18 with N=1  | ``einstein_crystal``, one atom   |
 | ΔF_CM      | eq. 19                   | ``centre_of_mass``               |
 | μ_i        | eq. 19, mass fractions   | ``masses / masses.sum()``        |
+| h, ε       | (none)                   | ``cell``, strain about its mean  |
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .. import units
 from ..errors import AnalysisError
 from ..units import kT
 
+TOLERANCES = (1e-3, 1e-2, 1e-1)  # Å, at which lattice translations must be the same
 MASS_TERM = "mass term"  # eq. 22, or the mass leg that takes its place
 
 
@@ -131,24 +133,67 @@ def pressure_volume(pressure: float, volume: float) -> float:
     return float(pressure * volume * units.BAR_EV_PER_ANGSTROM3)
 
 
-def temperature_term(
-    temperature: float | np.ndarray, reference: float, natoms: int
-) -> float | np.ndarray:
-    """−(3/2) N k T ln(T/T0), eV: the momenta's share of G(T) − (T/T0) G(T0).
+def finite_cell(
+    temperature: float, log_det: float, log_det_se: float, cell: np.ndarray, flexible: bool
+) -> tuple[float, float]:
+    """−½ kT ln det Cov(ε) [− kT ln(h_yy h_zz²), flexible], eV, and its SE; not in the paper.
 
-    For N classical atoms, the motion of the whole included.  See ``paths/scaled.py``.
+    log_det: ln det of the covariance of the strain about the mean *cell* (3, 3) Å, rows the
+    lattice vectors, a along x and b in the xy plane.  What i-PI's constant pressure with a fixed
+    centre of mass has beyond F(h̄) + P V̄, but for what is the same in every state: derived in
+    docs/absolute_free_energies.md.
     """
-    return -1.5 * natoms * kT(1.0) * temperature * np.log(np.divide(temperature, reference))
+    t = kT(temperature)
+    measure = float(np.log(cell[1, 1] * cell[2, 2] ** 2)) if flexible else 0.0
+    return -0.5 * t * log_det - t * measure, 0.5 * t * log_det_se
+
+
+def time_step(temperature: float, timestep: float, change: float) -> float:
+    """(kT/8) Δt² (Σω_f² − Σω_i²), eV: what velocity Verlet adds to the work of a switch.
+
+    timestep in fs; change: Σω_f² − Σω_i² in 1/fs², over the modes that move, masses as run.  From
+    ⟨x²⟩ = kT/[mω² (1 − ω²Δt²/4)]; with masses that follow λ it is ∫Tr[M(λ)⁻¹ dK/dλ] dλ instead.
+    The next order is (kT/64) Δt⁴ Σω⁴.
+    """
+    return kT(temperature) / 8.0 * timestep**2 * change
+
+
+def temperature_term(
+    temperature: float | np.ndarray, reference: float, coordinates: int
+) -> float | np.ndarray:
+    """−½ f k T ln(T/T0), eV: the momenta's share of G(T) − (T/T0) G(T0).
+
+    For f coordinates that move, 3N of N classical atoms, the motion of the whole included.  See
+    ``paths/scaled.py``.
+    """
+    return -0.5 * coordinates * kT(1.0) * temperature * np.log(np.divide(temperature, reference))
 
 
 def lattice_translations(
-    cell: np.ndarray, positions: np.ndarray, symbols: Sequence[str], symprec: float = 1e-3
+    cell: np.ndarray,
+    positions: np.ndarray,
+    symbols: Sequence[str],
+    tolerances: Sequence[float] = TOLERANCES,
 ) -> int:
     """N_WS of eq. 19: primitive lattice translations in the box, by spglib.
 
     cell (3, 3) and positions (N, 3) in Å, of the ideal crystal.  Raises AnalysisError if spglib
-    finds no symmetry.
+    finds no symmetry, and where the count depends on the tolerance (Å): atoms a little off their
+    sites would silently make N_WS 1.
     """
+    found = {tol: _translations(cell, positions, symbols, tol) for tol in tolerances}
+    if len(set(found.values())) > 1:
+        counts = ", ".join(f"{n} at {tol:g} Å" for tol, n in found.items())
+        raise AnalysisError(
+            f"N_WS of eq. 19 is not certain: lattice translations {counts}: atoms are a little off "
+            "a lattice: give a structure on its sites, or N_WS (--n-ws)"
+        )
+    return found[tolerances[0]]
+
+
+def _translations(
+    cell: np.ndarray, positions: np.ndarray, symbols: Sequence[str], symprec: float
+) -> int:
     import spglib
 
     kinds = {s: k for k, s in enumerate(dict.fromkeys(symbols))}

@@ -72,8 +72,11 @@ class ReversibleScaling(Path):
     def corrections(self, run: RunInput, given: Given) -> list[Correction]:
         """The momenta's share, and (T/T0) G(T0) where G(T0) is given."""
         t0, t, n = run.kelvin, far_temperature(run), len(run.structure)
-        value = float(temperature_term(t, t0, n))
+        free = int(run.free_coordinates.sum())
+        value = float(temperature_term(t, t0, free))
         source = f"−3/2 N k T ln(T/T0), {n} atoms, T0 = {t0:g} K, T = {t:g} K"
+        if free < 3 * n:
+            source = source.replace("3/2 N", "1/2 f").replace(f"{n} atoms", f"{free} coordinates")
         found = [Correction("kinetic energy", value, "eV", source)]
         known = given.reference
         if known is not None:

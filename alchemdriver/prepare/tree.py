@@ -90,6 +90,9 @@ def set_flexible(root: Tree) -> None:
     """Let the barostat change the shape of the cell, and the comment on top say so."""
     root["system"]["motion"]["dynamics"]["barostat"]["@mode"] = "flexible"
     root["#comment"] = root["#comment"].replace("isotropic cell", "flexible cell")
+    if "schedule" not in get_parameters(root):  # the finite-cell term is from fixed λ
+        printed = root["output"]["properties"]
+        printed["#text"] = printed["#text"].rstrip(" ]") + ", cell_h{angstrom}, stress_md{bar} ]"
 
 
 def add_trajectory(root: Tree, node: Tree) -> None:

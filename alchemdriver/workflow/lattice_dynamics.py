@@ -1,6 +1,6 @@
 """Harmonic free energy of a crystal: the independent route to what Frenkel–Ladd measures.
 
-Force constants of the given supercell by central differences of the forces, mass-weighted Hessian,
+Force constants of the given supercell from the forces at ±h and ±2h, mass-weighted Hessian,
 its 3N − 3 modes, and the centre of mass with the convention of eqs. 18–20::
 
     F = U0 + Σ_{3N−3} f(ω) − kT ln[(V/N_WS) (2π M kT/h²)^{3/2}]      f = kT ln(ħω/kT), classical
@@ -21,6 +21,7 @@ temperature.  Needs neither torch nor i-PI::
     calculator = AlchemicalCalculator(atoms, states=[], weights=[], model="demo-fe")
     crystal = lattice_dynamics(forces_of(calculator, atoms), structure, masses)
     crystal.free_energy(50.0)              # eV, classical
+    print(crystal.summary(50.0))           # with what the differences leave uncertain
     crystal.free_energy(50.0, beads=None)  # eV, quantum
 """
 
@@ -50,7 +51,7 @@ __all__ = ["LatticeDynamics", "force_constants", "forces_of", "forces_of_term", 
 # (N, 3) Å -> energy eV, forces (N, 3) eV/Å
 Forces = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
-DISPLACEMENT = 0.01  # Å: cubic terms cancel in central differences, rounding is 1e-12 eV/Å²
+DISPLACEMENT = 0.01  # Å: terms up to the fifth order cancel, rounding is 1e-12 eV/Å²
 LIMIT_FORCE = 1e-3  # eV/Å, of the given positions
 LIMIT_SUM_RULE = 1e-3  # of the largest force constant; models at 1e-9, an external field at 1
 LIMIT_SYMMETRY = 5e-3  # of the largest force; anharmonicity left 3e-4 in an iron model
@@ -69,6 +70,8 @@ class LatticeDynamics:
     n_ws: int
     residual_force: float  # eV/Å, largest of the given positions
     sum_rule: float  # largest |Σ_j Φ_ij| over the largest force constant
+    # of force constants from ±h alone, whose error is of the order h²; those used have h⁴
+    coarse_frequencies: np.ndarray  # (3N − 3,) rad/fs
 
     @property
     def volume(self) -> float:
@@ -92,6 +95,23 @@ class LatticeDynamics:
             raise InputError(f"temperature: expected a positive number of K, got {temperature}")
         modes = formulas.oscillators(temperature, self.frequencies, beads)
         return self.energy + modes + self.centre_of_mass(temperature)
+
+    def free_energy_error(self, temperature: float, beads: int | None = 1) -> float:
+        """What differences of forces leave uncertain of F, eV: its change from ±h alone to ±h and
+        ±2h, which is the error of the former and a bound for the latter."""
+        fine, coarse = (
+            formulas.oscillators(temperature, f, beads)
+            for f in (self.frequencies, self.coarse_frequencies)
+        )
+        return abs(fine - coarse)
+
+    def summary(self, temperature: float, beads: int | None = 1) -> str:
+        """One line: F and its error."""
+        error = self.free_energy_error(temperature, beads)
+        return (
+            f"F = {self.free_energy(temperature, beads):.6f} eV at {temperature:g} K, error of the "
+            f"force constants below {error:.1e} eV"
+        )
 
     def einstein_constants(self) -> np.ndarray:
         """3kT/⟨Δr_i²⟩ of this crystal, classical and with fixed centre of mass, (N,) eV/Å².
@@ -131,10 +151,6 @@ def lattice_dynamics(
     masses = np.array(masses, dtype=float)
     if masses.shape != (len(structure),) or not (np.isfinite(masses) & (masses > 0)).all():
         raise InputError(f"masses: expected {len(structure)} positive numbers in u")
-    if n_ws is None:
-        n_ws = formulas.lattice_translations(structure.cell, structure.positions, structure.symbols)
-    if n_ws < 1:
-        raise InputError(f"n_ws: expected at least 1, got {n_ws}")
     energy, residual = _evaluate(forces, structure.positions)
     largest = float(np.abs(residual).max())
     if largest > LIMIT_FORCE:
@@ -143,7 +159,11 @@ def lattice_dynamics(
             f"the crystal is not relaxed: atom {i} ({structure.symbols[i]}) feels {largest:.2g} "
             f"eV/Å, expected at most {LIMIT_FORCE:g}: relax the positions first"
         )
-    hessian = force_constants(forces, structure, displacement=displacement, symprec=symprec)
+    if n_ws is None:
+        n_ws = formulas.lattice_translations(structure.cell, structure.positions, structure.symbols)
+    if n_ws < 1:
+        raise InputError(f"n_ws: expected at least 1, got {n_ws}")
+    hessian, coarse = _force_constants(forces, structure, displacement, symprec)
     sums = np.abs(hessian.reshape(-1, len(structure), 3).sum(axis=1)).max()
     sum_rule = float(sums / np.abs(hessian).max())
     if sum_rule > LIMIT_SUM_RULE:
@@ -161,6 +181,7 @@ def lattice_dynamics(
         n_ws=n_ws,
         residual_force=largest,
         sum_rule=sum_rule,
+        coarse_frequencies=_frequencies(coarse, masses, structure),
     )
 
 
@@ -199,23 +220,30 @@ def force_constants(
     displacement: float = DISPLACEMENT,
     symprec: float | None = None,
 ) -> np.ndarray:
-    """Φ (3N, 3N) in eV/Å² by central differences: column j is −(F(+h e_j) − F(−h e_j))/2h.
+    """Φ (3N, 3N) in eV/Å²: column j is −(8 [F(h) − F(−h)] − [F(2h) − F(−2h)])/12h along e_j.
 
-    Symmetrised, (Φ + Φᵀ)/2.  With symprec=None every atom is displaced: 6N evaluations.  With a
+    Symmetrised, (Φ + Φᵀ)/2.  With symprec=None every atom is displaced: 12N evaluations.  With a
     *symprec* (Å), one atom of each set that spglib finds equivalent, and the others follow by
     Φ_(gi)(gj) = R Φ_ij Rᵀ for a symmetry operation g with rotation R; a random displacement of all
     atoms then checks that the potential has the symmetry of the structure (alchemical sites and
     individual springs may not).  Raises ModelError if it has not, or if a force is not finite.
     """
-    if not (np.isfinite(displacement) and displacement > 0):
-        raise InputError(f"displacement: expected a positive length in Å, got {displacement}")
+    return _force_constants(forces, structure, displacement, symprec)[0]
+
+
+def _force_constants(
+    forces: Forces, structure: Structure, h: float, symprec: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Φ, and what ±h alone gives."""
+    if not (np.isfinite(h) and h > 0):
+        raise InputError(f"displacement: expected a positive length in Å, got {h}")
     n = len(structure)
     if symprec is None:
-        rows = np.concatenate([_rows(forces, structure, i, displacement) for i in range(n)])
+        both = np.concatenate([_rows(forces, structure, i, h) for i in range(n)], axis=1)
     else:
-        rows = _rows_by_symmetry(forces, structure, displacement, symprec)
-    symmetric: np.ndarray = 0.5 * (rows + rows.T)
-    return symmetric
+        both = _rows_by_symmetry(forces, structure, h, symprec)
+    fine, coarse = 0.5 * (both + both.transpose(0, 2, 1))
+    return fine, coarse
 
 
 def _evaluate(forces: Forces, positions: np.ndarray) -> tuple[float, np.ndarray]:
@@ -227,30 +255,36 @@ def _evaluate(forces: Forces, positions: np.ndarray) -> tuple[float, np.ndarray]
 
 
 def _rows(forces: Forces, structure: Structure, atom: int, h: float) -> np.ndarray:
-    """Φ_(atom a)(j b) as (3, 3N)."""
-    out = np.empty((3, structure.positions.size))
+    """Φ_(atom a)(j b) as (2, 3, 3N): from ±h and ±2h, and from ±h alone."""
+    out = np.empty((2, 3, structure.positions.size))
     for a in range(3):
-        found = []
-        for sign in (1.0, -1.0):
-            moved = structure.positions.copy()
-            moved[atom, a] += sign * h
-            found.append(_evaluate(forces, moved)[1].ravel())
-        out[a] = -(found[0] - found[1]) / (2.0 * h)
+        slopes = []
+        for step in (h, 2.0 * h):
+            found = []
+            for sign in (1.0, -1.0):
+                moved = structure.positions.copy()
+                moved[atom, a] += sign * step
+                found.append(_evaluate(forces, moved)[1].ravel())
+            slopes.append(-(found[0] - found[1]) / (2.0 * step))
+        out[:, a] = (4.0 * slopes[0] - slopes[1]) / 3.0, slopes[0]
     return out
 
 
 def _rows_by_symmetry(forces: Forces, structure: Structure, h: float, symprec: float) -> np.ndarray:
     n = len(structure)
     rotations, images = _operations(structure, symprec)
-    rows = np.full((n, 3, n, 3), np.nan)
+    rows = np.full((2, n, 3, n, 3), np.nan)
     for i in range(n):
-        if np.isfinite(rows[i]).all():
+        if np.isfinite(rows[:, i]).all():
             continue
-        block = _rows(forces, structure, i, h).reshape(3, n, 3)
+        block = _rows(forces, structure, i, h).reshape(2, 3, n, 3)
         for rotation, image in zip(rotations, images, strict=True):
-            rows[image[i]][:, image] = np.einsum("ab,bjc,dc->ajd", rotation, block, rotation)
-        rows[i] = block
-    phi = rows.reshape(3 * n, 3 * n)
+            rows[:, image[i]][:, :, image] = np.einsum(
+                "ab,kbjc,dc->kajd", rotation, block, rotation
+            )
+        rows[:, i] = block
+    both = rows.reshape(2, 3 * n, 3 * n)
+    phi = both[0]
     u = np.random.default_rng(0).uniform(-0.2 * h, 0.2 * h, (n, 3))  # no symmetry left
     up, down = (_evaluate(forces, structure.positions + s * u)[1].ravel() for s in (1.0, -1.0))
     expected = -phi @ u.ravel()
@@ -261,7 +295,7 @@ def _rows_by_symmetry(forces: Forces, structure: Structure, h: float, symprec: f
             f"are off by {error:.1e} of the largest, expected at most {LIMIT_SYMMETRY:g}: use "
             "symprec=None"
         )
-    return phi
+    return both
 
 
 def _operations(structure: Structure, symprec: float) -> tuple[np.ndarray, np.ndarray]:

@@ -11,10 +11,8 @@ The folder is whole or absent.
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +42,7 @@ from ..prepare.render import Settings, render
 from ..prepare.run_folder import check_elements
 from ..records import Structure, Transformation
 from .limits import check_errors, too_short
+from .reaction import check_same_reaction, counts, formula_units, reduced_formula
 from .symmetry import SpaceGroup, space_group
 
 FL, ALCHEMICAL = "Frenkel–Ladd", "alchemical"
@@ -135,7 +134,10 @@ class Plan:
     def crystal(
         self, prefix: str, first: int, relaxed: str, temperature: float, group: SpaceGroup
     ) -> tuple[str, str, str]:
-        """NPT, NVT and Frenkel–Ladd; the mean structure, the springs and the last stage."""
+        """NPT, NVT and Frenkel–Ladd; the mean structure, the springs and the last stage.
+
+        group: decides on the barostat, which both ends of a path must share
+        """
         at = f"{prefix}{temperature:g}K/"
         npt = self.npt(f"{at}{first:02d}-npt", relaxed, temperature, group)
         mean, springs = self.nvt(f"{at}{first + 1:02d}-nvt", npt, temperature)
@@ -288,6 +290,8 @@ def prepare_vacancy(
         positions=structure.positions[kept],
     )
     defect_group = space_group(defect)
+    # the cell loses its symmetry on the way, and the finite-cell term needs one barostat for all
+    free = group if defect_group.cubic else defect_group
     alchemy = " ".join(
         f"{s}[{';'.join(str(i) for i in sites if structure.symbols[i] == s)}]->void"
         for s in elements
@@ -302,11 +306,11 @@ def prepare_vacancy(
         if by_springs:
             relaxed_defect = plan.relax("05-relax-defect", "defect.xyz")
         for t in common.temperatures_K:
-            mean, springs, perfect = plan.crystal("", 2, relaxed, t, group)
+            mean, springs, perfect = plan.crystal("", 2, relaxed, t, free if by_alchemy else group)
             plan.calculations.append(Calculation("G", FL, t, {"crystal": perfect}))
             if by_springs:
                 at = f"{t:g}K/"
-                npt = plan.npt(f"{at}06-npt-defect", relaxed_defect, t, defect_group)
+                npt = plan.npt(f"{at}06-npt-defect", relaxed_defect, t, free)
                 stage = plan.frenkel_ladd(
                     f"{at}07-frenkel-ladd-defect", npt, springs, t, tuple(sites)
                 )
@@ -314,8 +318,6 @@ def prepare_vacancy(
                     Calculation("G_v", FL, t, {"crystal": perfect, "defect": stage})
                 )
             if by_alchemy:
-                # the cell loses its symmetry on the way, so it must be free where the defect's is
-                free = group if defect_group.cubic else defect_group
                 stage = plan.alchemical(
                     f"{t:g}K/08-alchemical", mean, alchemy, t, free, springs, tuple(sites), tether
                 )
@@ -358,7 +360,7 @@ def prepare_transmute(
                 "--n-ws and --formula-units are for one crystal: with two phases they are found "
                 "from the structures; prepare the phases apart to give your own"
             )
-        _check_same_reaction(phases, alchemy)
+        check_same_reaction(phases, alchemy)
     if "model" in phases:
         raise InputError("a phase called 'model' collides with the folder of the model: rename it")
     crystals: dict[str, tuple[Structure, SpaceGroup]] = {}
@@ -381,66 +383,56 @@ def prepare_transmute(
             write_xyz(plan.root / p / "initial.xyz", structure)
             final, final_group = finals[label]
             relaxed = plan.relax(f"{p}01-relax", f"{p}initial.xyz")
-            by_springs = common.route in ("both", "frenkel-ladd")
+            by_springs, by_alchemy = common.route != "alchemical", common.route != "frenkel-ladd"
+            free = final_group if group.cubic else group
+            ends = (free, free) if by_alchemy else (group, final_group)
             if by_springs:
                 write_xyz(plan.root / p / "final.xyz", final)
                 relaxed_final = plan.relax(f"{p}05-relax-final", f"{p}final.xyz")
             for t in common.temperatures_K:
                 at = f"{p}{t:g}K/"
                 if by_springs:
-                    mean, _, start = plan.crystal(p, 2, relaxed, t, group)
-                    _, _, end = plan.crystal(p, 6, relaxed_final, t, final_group)
-                    ends = {"initial": start, "final": end}
-                    for state, stage in ends.items():
+                    mean, _, start = plan.crystal(p, 2, relaxed, t, ends[0])
+                    _, _, end = plan.crystal(p, 6, relaxed_final, t, ends[1])
+                    stages = {"initial": start, "final": end}
+                    for state, stage in stages.items():
                         plan.calculations.append(
                             Calculation("G", FL, t, {"crystal": stage}, label, state)
                         )
-                    plan.calculations.append(Calculation("ΔG", FL, t, ends, label))
+                    plan.calculations.append(Calculation("ΔG", FL, t, stages, label))
                 else:
                     mean = plan.npt(f"{at}02-npt", relaxed, t, group)
-                if common.route in ("both", "alchemical"):
-                    free = final_group if group.cubic else group
+                if by_alchemy:
                     stage = plan.alchemical(f"{at}09-alchemical", mean, alchemy, t, free)
                     plan.calculations.append(
                         Calculation("ΔG", ALCHEMICAL, t, {"path": stage}, label)
                     )
+
+    changed = {k: parse_alchemy(alchemy, s.symbols).changed for k, s in phases.items()}
+
+    def configurations(ends: dict[str, tuple[Structure, SpaceGroup]]) -> dict[str, int]:
+        return {label: group.images(changed[label]) for label, (_, group) in ends.items()}
 
     def settings(found: dict[str, Crystal]) -> WorkflowSettings:
         return TransmuteSettings(
             **vars(common),
             alchemy=alchemy,
             phases=tuple(phases),
-            configurations={
-                label: group.images(parse_alchemy(alchemy, s.symbols).changed)
-                for label, (s, group) in crystals.items()
+            configurations=configurations(crystals),
+            configurations_initial=configurations(finals),
+            substituted={
+                label: len(changed[label])
+                for label, (s, _) in crystals.items()
+                if formula_units(s) != formula_units(finals[label][0])
             },
-            crystals=found,
+            crystals={
+                label: replace(c, n_ws=max(c.n_ws, _n_ws(common, finals[label][0])))
+                for label, c in found.items()
+            },
         )
 
     transformation = parse_alchemy(alchemy, next(iter(phases.values())).symbols)
     return _write_workflow("transmute", folder, common, crystals, build, settings, transformation)
-
-
-def _check_same_reaction(phases: dict[str, Structure], alchemy: str) -> None:
-    """ΔΔG per formula unit compares phases of one composition, changed by the same share."""
-    changes = {}
-    for label, structure in phases.items():
-        t = parse_alchemy(alchemy, structure.symbols)
-        units = math.gcd(*_counts(structure))
-        changes[label] = (
-            {s: structure.symbols.count(s) / units for s in set(structure.symbols)},
-            Counter({k: v / units for k, v in Counter(_changes(t)).items()}),
-        )
-    first, second = changes.values()
-    if first != second:
-        raise InputError(
-            f"transmute: {' and '.join(phases)} differ in composition, or '{alchemy}' changes "
-            "another share of their atoms: ΔΔG per formula unit would compare different reactions"
-        )
-
-
-def _changes(t: Transformation) -> list[tuple[str, str | None]]:
-    return [(t.initial[i], t.final[i]) for i in t.changed]
 
 
 def _check_sites(structure: Structure, sites: Sequence[int]) -> list[int]:
@@ -474,7 +466,7 @@ def _write_workflow(
     check_errors(common)
     for structure, _ in crystals.values():
         check_elements(common.model, Transformation(structure.symbols, structure.symbols))
-        if common.formula_units and any(n % common.formula_units for n in _counts(structure)):
+        if common.formula_units and any(n % common.formula_units for n in counts(structure)):
             raise InputError(
                 f"formula_units: {common.formula_units} do not divide the cell's composition"
             )
@@ -483,10 +475,10 @@ def _write_workflow(
     found = {
         label: Crystal(
             atoms=len(s),
-            formula=_reduced_formula(s),
-            formula_units=common.formula_units or math.gcd(*_counts(s)),
+            formula=reduced_formula(s),
+            formula_units=common.formula_units or formula_units(s),
             space_group=g.name,
-            n_ws=common.n_ws or lattice_translations(s.cell, s.positions, s.symbols),
+            n_ws=_n_ws(common, s),
         )
         for label, (s, g) in crystals.items()
     }
@@ -499,11 +491,5 @@ def _write_workflow(
     return manifest.read(folder)
 
 
-def _reduced_formula(structure: Structure) -> str:
-    units = math.gcd(*_counts(structure))
-    counts = Counter(structure.symbols)
-    return "".join(f"{s}{n // units if n > units else ''}" for s, n in sorted(counts.items()))
-
-
-def _counts(structure: Structure) -> list[int]:
-    return [structure.symbols.count(s) for s in set(structure.symbols)]
+def _n_ws(common: Common, s: Structure) -> int:
+    return common.n_ws or lattice_translations(s.cell, s.positions, s.symbols)

@@ -286,12 +286,14 @@ def check_translations(workflow: Workflow, stage: Stage, relaxed: Structure) -> 
     """Raises RunError where a crystal relaxed to one of other lattice translations than N_WS was
     counted from: atoms of the start were off their sites, or it went to another phase.  Eq. 19
     would be wrong by kT times the logarithm of the ratio."""
-    label, _, start = stage.takes["start.xyz"].rpartition("/")
-    if workflow.settings.n_ws is not None or start not in ("crystal.xyz", "initial.xyz"):
+    source = workflow.root / stage.takes["start.xyz"]
+    if workflow.settings.n_ws is not None or source.name not in ("crystal.xyz", "initial.xyz"):
         return
-    assumed = workflow.crystal(label).n_ws
     # a relaxation ends when forces are small, which leaves atoms a little off
-    found = lattice_translations(relaxed.cell, relaxed.positions, relaxed.symbols, symprec=1e-2)
+    assumed, found = (
+        lattice_translations(s.cell, s.positions, s.symbols, (1e-2,))
+        for s in (read_xyz(source), relaxed)
+    )
     if found != assumed:
         raise RunError(
             f"{workflow.root / stage.name}: relaxed to a crystal with {found} lattice "

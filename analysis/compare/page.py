@@ -16,6 +16,7 @@ from ..report.grouped import grouped
 from ..report.html import Markup, joined, table, tag, text
 from ..report.plots import COLOURS, STYLE
 from ..result import FILE, read_result
+from .finite_cell import MEANING, as_text, conventions_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,6 +106,7 @@ def _agreements(result: WorkflowResult) -> Markup:
             a.quantity,
             a.phase,
             f"{a.temperature:g}",
+            as_text(a.finite_cell),
             f"{1e3 * a.difference:+.3f}",
             f"{1e3 * a.se:.3f}",
             f"{a.sigmas:.1f}",
@@ -112,16 +114,26 @@ def _agreements(result: WorkflowResult) -> Markup:
         ]
         for a in result.agreements
     ]
-    head = ["", "phase", "T (K)", "difference (meV)", "SE (meV)", "in SE", "efficiency (95 %)"]
-    return joined([tag("h2", "Frenkel–Ladd minus alchemical"), table(head, rows, {2, 3, 4, 5, 6})])
+    head = [
+        "", "phase", "T (K)", "finite cell (meV)", "difference (meV)", "SE (meV)", "in SE",
+        "efficiency (95 %)",
+    ]  # fmt: skip
+    return joined(
+        [
+            tag("h2", "Frenkel–Ladd + finite cell − alchemical"),
+            table(head, rows, {2, 3, 4, 5, 6, 7}),
+            tag("p", f"{MEANING}:"),
+            table(*conventions_table(result.rows), {2, 4, 5}),
+        ]
+    )
 
 
 def _notes(result: WorkflowResult) -> Markup:
     lines = [
         tag(
             "li",
-            f"configurational kT ln n at {label}: {1e3 * v:.2f} meV; lowers the free energy, not "
-            "in the values above",
+            f"configurational kT ln n at {label}: {1e3 * v:+.2f} meV; "
+            f"{'lowers' if v > 0 else 'raises'} the free energy, not in the values above",
         )
         for label, v in result.configurational.items()
     ]

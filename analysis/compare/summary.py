@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..report.grouped import grouped
 from ..report.plain import drawn
 from ..report.text import _table, with_error
+from . import finite_cell as cell
 from .workflow import WorkflowResult
 
 if TYPE_CHECKING:
@@ -40,12 +41,13 @@ def _print_workflow(console: Console, result: WorkflowResult) -> None:
     title = f"Free energies: {units}; stated error after ±, SD over replicas"
     console.print(_table(title, columns, rows))
     if result.agreements:
-        columns = ["", "phase", "T (K)", "difference (meV)", "SE", "in SE", "efficiency"]
+        columns = ["", "phase", "T (K)", "finite cell", "Δ (meV)", "SE", "in SE", "efficiency"]
         rows = [
             [
                 a.quantity,
                 a.phase or "–",
                 f"{a.temperature:g}",
+                cell.as_text(a.finite_cell),
                 f"{1e3 * a.difference:+.2f}",
                 f"{1e3 * a.se:.2f}",
                 f"{a.sigmas:.1f}",
@@ -54,14 +56,15 @@ def _print_workflow(console: Console, result: WorkflowResult) -> None:
             for a in result.agreements
         ]
         title = (
-            "Frenkel–Ladd minus alchemical; efficiency: how many times fewer evaluations the "
-            "alchemical path needs for the same error, with its 95 % interval"
+            "Frenkel–Ladd + finite cell − alchemical; efficiency: how many times fewer evaluations "
+            "the alchemical path needs for the same error, with its 95 % interval"
         )
         console.print(_table(title, columns, rows))
+        console.print(_table(cell.MEANING, *cell.conventions_table(result.rows)))
     for label, value in result.configurational.items():
         console.print(
-            f"configurational kT ln n at {label}: {1e3 * value:.2f} meV, not in the values above "
-            "(it lowers them)"
+            f"configurational kT ln n at {label}: {1e3 * value:+.2f} meV, not in the values above "
+            f"(it {'lowers' if value > 0 else 'raises'} them)"
         )
     for name in result.missing:
         console.print(f"not done: {name}")

@@ -10,6 +10,9 @@
 | ΔΔG      | ΔG of the second phase minus ΔG of the first                     | eq. 13       |
 
 μ of an element's own crystal is G_perfect/N: (N − 1)/N G_perfect of eq. 12 is the same thing.
+
+Frenkel–Ladd is at constant volume, the path at constant pressure: the finite-cell term between
+both stands in their rows, and is added to Frenkel–Ladd where they are compared.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from ...paths.formulas import Correction
 from ..corrections.formulas import configurational
 from ..estimators.estimate import ONE_SIGMA, add, student
 from ..result import FILE, read_result
+from . import finite_cell as cell
 
 SCHEMA = "alchemdriver-workflow-result/1"
 METHOD = "BAR"
@@ -79,6 +83,8 @@ class Row:
     switch_ps: float  # of the stage that decides the error
     system: str  # model, composition and what is done to it: only equals are compared by size
     coefficients: dict[str, float]  # of each stage's total in value: errors that rows share
+    # of value at constant pressure minus value at constant volume; None: there is one route alone
+    finite_cell: Correction | None = None
     space_group: str = ""  # of the crystal; '' where it is not known, and for ΔΔG
 
     @property
@@ -101,9 +107,10 @@ class Agreement:
     quantity: str
     phase: str
     temperature: float  # K
-    difference: float  # eV per unit, Frenkel–Ladd minus alchemical
+    difference: float  # eV per unit, Frenkel–Ladd + finite cell − alchemical
     se: float  # eV per unit, stated error of the difference
     half95: float  # eV per unit, half of its 95 % interval
+    finite_cell: Correction | None  # eV per unit, in difference unless its value is None
     efficiency: float  # (σ² × evaluations) of Frenkel–Ladd over that of the alchemical path
     unit: str
     # from the F distribution: variances of few pairs are themselves uncertain
@@ -161,8 +168,9 @@ def analyze_workflow(root: Path | str) -> WorkflowResult:
             problems.append(str(err))
             continue
         evaluations[s.name] = record.evaluations
+    cells = cell.FiniteCells(workflow)
     rows = [
-        _row(workflow, c, stages, evaluations)
+        _row(workflow, c, stages, evaluations, cells.term(c))
         for c in workflow.calculations
         if all(name in stages for name in c.stages.values())
     ]
@@ -238,6 +246,7 @@ def _row(
     c: Calculation,
     stages: dict[str, StageResult],
     evaluations: dict[str, int],
+    finite_cell: Correction | None,
 ) -> Row:
     found = {role: stages[name] for role, name in c.stages.items()}
     settings = workflow.settings
@@ -247,6 +256,8 @@ def _row(
     per, unit = crystal.formula_units, "formula unit"
     counted = tuple(c.stages.values())
     constant = 0.0
+    if isinstance(settings, TransmuteSettings) and c.phase in settings.substituted:
+        per, unit = settings.substituted[c.phase], "substituted atom"
     if c.quantity == "G":
         coefficients = {decisive.name: 1.0}
         per, unit = n, "atom"
@@ -280,6 +291,7 @@ def _row(
         decisive.switch_ps,
         _system(workflow, c),
         coefficients,
+        finite_cell,
         crystal.space_group,
     )
 
@@ -359,6 +371,7 @@ def _differences_of_phases(
                     dissipation_kT=max(first.dissipation_kT, second.dissipation_kT),
                     system=f"{first.system} / {second.system}",
                     coefficients=coefficients,
+                    finite_cell=cell.minus(cell.per_unit(second), cell.per_unit(first)),
                     space_group="",
                 )
             )
@@ -380,16 +393,20 @@ def _agreements(rows: list[Row], stages: dict[str, StageResult]) -> Iterator[Agr
                 difference = {
                     k: fl.coefficients.get(k, 0.0) - path.coefficients.get(k, 0.0) for k in names
                 }
-                se, half95 = combined(difference, stages)
                 above, below = (spread(row.coefficients, stages) for row in (fl, path))
                 ratio = above[0] ** 2 * fl.evaluations / (below[0] ** 2 * path.evaluations)
+                term = cell.per_unit(fl)
+                added, its_se = (term.value or 0.0, term.se or 0.0) if term else (0.0, 0.0)
+                sigma, dof = spread(difference, stages)
+                sigma, dof = add([(sigma / fl.per) ** 2, its_se**2], [dof, None])
                 yield Agreement(
                     fl.quantity,
                     fl.phase,
                     fl.temperature,
-                    fl.per_unit - path.per_unit,
-                    se / fl.per,
-                    half95 / fl.per,
+                    fl.per_unit + added - path.per_unit,
+                    student(ONE_SIGMA, dof) * sigma,
+                    student(0.95, dof) * sigma,
+                    term,
                     ratio,
                     fl.unit,
                     ratio_interval(ratio, above[1], below[1]),
@@ -405,7 +422,7 @@ def ratio_interval(ratio: float, above: float | None, below: float | None) -> tu
 
 
 def _configurational(workflow: Workflow) -> dict[str, float]:
-    """kT ln n for every temperature (and phase): never inside a free energy of labelled sites."""
+    """kT ln n, final over initial, never inside a free energy of labelled sites; it lowers ΔG."""
     settings = workflow.settings
     if isinstance(settings, VacancySettings):
         by_phase = {"": settings.configurations}
@@ -413,11 +430,12 @@ def _configurational(workflow: Workflow) -> dict[str, float]:
         by_phase = settings.configurations
     else:
         return {}
+    back = settings.configurations_initial if isinstance(settings, TransmuteSettings) else {}
     return {
-        f"{phase}{' ' if phase else ''}{t:g} K": configurational(t, count)
+        f"{phase}{' ' if phase else ''}{t:g} K": configurational(t, count, back.get(phase, 1))
         for phase, count in by_phase.items()
         for t in settings.temperatures_K
-        if count > 1
+        if count != back.get(phase, 1)
     }
 
 
@@ -449,6 +467,7 @@ def to_document(result: WorkflowResult) -> dict[str, Any]:
                 **dump(r),
                 "per_unit": r.per_unit,
                 "per_unit_se": r.per_unit_se,
+                "conventions": cell.conventions(r),
                 "per_unit_half95": r.per_unit_half95,
             }
             for r in result.rows

@@ -10,15 +10,18 @@ import numpy as np
 
 from ...errors import AnalysisError
 from ...paths.formulas import positive
+from ...records import Transformation
 from ...units import kT
 
 
-def configurational(temperature: float, configurations: int) -> float:
-    """kT ln n, eV: by how much n symmetry-equivalent labelled configurations lower G.
+def configurational(temperature: float, configurations: int, initial: int = 1) -> float:
+    """kT ln(n/n_initial), eV: by how much symmetry-equivalent labelled configurations of the final
+    state lower G, less what those of the initial state do.
 
-    Reported beside a vacancy's free energy, never inside: sites there are labelled.
+    Reported beside a free energy, never inside: sites there are labelled.
     """
-    return float(kT(temperature) * np.log(positive("configurations", configurations)[0]))
+    final, before = positive("configurations", [configurations, initial])
+    return float(kT(temperature) * np.log(final / before))
 
 
 def infinite_size(
@@ -46,6 +49,15 @@ def formula(symbols: Sequence[str]) -> str:
     """Such as ``Cs8Pb8I24``, in the order in which the elements first appear."""
     counts = Counter(symbols)
     return "".join(f"{s}{n if n > 1 else ''}" for s, n in counts.items())
+
+
+def substituted(transformation: Transformation) -> int | None:
+    """Atoms that change, where the ends have no formula unit in common; None where they have."""
+    ends = transformation.initial, [s for s in transformation.final if s is not None]
+    if not transformation.changed or transformation.voids:
+        return None
+    same = formula_units(ends[0]) == formula_units(ends[1])
+    return None if same else len(transformation.changed)
 
 
 def formula_units(symbols: Sequence[str]) -> int:

@@ -140,7 +140,7 @@ def _curve(
         raise AnalysisError(f"{run.path}: no 'scale' is given")
     t = t0 / (1.0 + lam * (scale - 1.0))
     factor = t / t0
-    values = factor * work + temperature_term(t, t0, len(run.structure))
+    values = factor * work + temperature_term(t, t0, int(run.free_coordinates.sum()))
     own = np.zeros(len(t))
     if reference is not None:
         values = values + factor * reference.value

@@ -54,16 +54,16 @@ def _table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     return table
 
 
-def _total_rows(t: Total, formula_units: int) -> list[str]:
-    return [
-        t.method,
-        with_error(t.value, t.se),
-        "–" if t.ci95 is None else f"{0.5 * (t.ci95[1] - t.ci95[0]):.4f}",
-        with_error(t.per_formula_unit, t.per_formula_unit_se)
-        if formula_units > 1
-        else "(one formula unit)",
-        t.se_kind,
-    ]
+def _total_rows(t: Total, result: Result) -> list[str]:
+    n = result.substituted or 1
+    if result.formula_units > 1:
+        share = with_error(t.per_formula_unit, t.per_formula_unit_se)
+    elif n > 1 and t.value is not None:
+        share = with_error(t.value / n, None if t.se is None else t.se / n)
+    else:
+        share = "(one)" if result.substituted else "(one formula unit)"
+    half95 = "–" if t.ci95 is None else f"{0.5 * (t.ci95[1] - t.ci95[0]):.4f}"
+    return [t.method, with_error(t.value, t.se), half95, share, t.se_kind]
 
 
 def _estimate_row(e: Estimate) -> list[str]:
@@ -120,8 +120,10 @@ def _print_result(console: Console, result: Result) -> None:
     )
     console.print()
     if result.totals:
-        head = ["method", "whole cell", "95 % (± eV)", "per formula unit", "error is"]
-        rows = [_total_rows(t, result.formula_units) for t in result.totals]
+        by_atom = result.substituted is not None and result.formula_units == 1
+        share = "per substituted atom" if by_atom else "per formula unit"
+        head = ["method", "whole cell", "95 % (± eV)", share, "error is"]
+        rows = [_total_rows(t, result) for t in result.totals]
         console.print(
             _table("Total: free energy from work or integral, plus every term", head, rows)
         )

@@ -51,7 +51,7 @@ TEMPLATE = """<simulation floatformat='%24.16e'>
       <fixatoms_dof>{fixatoms_dof}</fixatoms_dof>
       <dynamics mode='{ensemble}'><timestep units='femtosecond'>{timestep}</timestep>
         <thermostat mode='langevin'><tau>4000</tau></thermostat>
-        <barostat mode='isotropic'><tau>9000</tau></barostat>
+        <barostat mode='{barostat}'><tau>9000</tau></barostat>
       </dynamics>
     </motion>
   </system>
@@ -66,6 +66,7 @@ CONDITIONS_OF_THE_BASE = {
     "fixcom": "True",
     "fixatoms": "[]",
     "fixatoms_dof": "[]",
+    "barostat": "isotropic",
 }
 PLAIN = {"model": "demo", "alchemy": "Cu->Au", "lambda": "0.5"}
 SWITCH = {"model": "demo", "alchemy": "Cu->Au", "schedule": "poly9", "equilibrate": "5"}
@@ -109,6 +110,7 @@ OTHER_CONDITIONS = {
     "beads": 2,
     "fixcom": "False",
     "fixatoms": "[0]",
+    "barostat": "flexible",
 }
 
 

@@ -199,3 +199,30 @@ def test_missing_keys_and_files_are_named(tmp_path):
     path.write_text("[1, 2]")
     with pytest.raises(ModelError, match="JSON object"):
         HarmonicCrystalBackend.from_file(path)
+
+
+def test_a_crystal_that_only_turns_costs_nothing_and_a_sheared_one_has_its_virial(backend, moved):
+    """−∂E/∂ε by differences of energies, in a cell far from the reference, turned and sheared."""
+    from scipy.spatial.transform import Rotation
+
+    potential = backend.potential(AlchemicalSites.plain(["H", "Li", "He", "H"]))
+    turn = Rotation.from_rotvec([0.3, -0.2, 0.4]).as_matrix()
+    rest = potential.evaluate(moved, CELL, PBC, np.zeros(0))
+    turned = potential.evaluate(moved @ turn, CELL @ turn, PBC, np.zeros(0))
+    assert turned.energy == pytest.approx(rest.energy, abs=1e-10)
+    np.testing.assert_allclose(turned.forces, rest.forces @ turn, atol=1e-10)
+    np.testing.assert_allclose(turned.virial, turn.T @ rest.virial @ turn, atol=1e-9)
+    shear = np.eye(3) + np.array([[0.03, 0.06, -0.04], [0.0, -0.05, 0.07], [0.0, 0.0, 0.02]])
+    x, cell = moved @ shear @ turn, CELL @ shear @ turn
+    found, h = potential.evaluate(x, cell, PBC, np.zeros(0)), 1e-5
+    for a in range(3):
+        for b in range(3):  # not symmetric: h of i-PI's flexible cell is triangular
+            strain = np.zeros((3, 3))
+            strain[a, b] = h
+            up, down = (
+                potential.evaluate(x @ (np.eye(3) + s), cell @ (np.eye(3) + s), PBC, np.zeros(0))
+                for s in (strain, -strain)
+            )
+            assert -(up.energy - down.energy) / (2 * h) == pytest.approx(
+                found.virial[a, b], abs=1e-6
+            )

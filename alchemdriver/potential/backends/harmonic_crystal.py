@@ -10,9 +10,10 @@ and for teaching.  The isotropic part keeps shear modes stiff that central force
 Elements only choose the springs.  Under alchemical weights a pair is a message as in eqs. 4–7:
 each end has half of it, weighted by λ of the receiver and ω of the sender.
 
-d⁰ does not follow the cell, so compression costs energy; it does not turn with the crystal either,
-so the virial is that of symmetric strains.  Positions belong to numbered atoms: the conformance
-suite's ``permutation`` cannot hold.
+d⁰ does not follow the cell, so compression costs energy, but it turns with it: with the cell R U
+times the reference's, R a rotation and U symmetric, e is taken in the frame that R turns.  E is
+then quadratic in that frame's positions and in U together, and turning alone costs nothing.
+Positions belong to numbered atoms: the conformance suite's ``permutation`` cannot hold.
 
 The file (lengths Å, energy eV, spring constants eV/Å²; positions in the order of the structure's
 atoms, and one entry of springs for each pair of elements and distance):
@@ -98,6 +99,7 @@ class HarmonicCrystalBackend(Backend):
         self._check_springs()
         self.elements = frozenset(z for s in self.springs for z in s.elements)
         self.n_atoms = len(positions)
+        self.cell = cell
         self.cutoff = max(s.distance for s in self.springs) + _SAME_DISTANCE
         crystal = Atoms(f"H{len(positions)}", positions=positions, cell=cell, pbc=True)
         # directed: every pair twice, every image by itself
@@ -189,6 +191,7 @@ class HarmonicCrystalPotential(Potential):
     def __init__(self, backend: HarmonicCrystalBackend, sites: AlchemicalSites):
         self.sites = sites
         self._name, self._energy = backend.name, backend.energy
+        self._reference = np.linalg.inv(backend.cell)
         edges = sites.expand_edges(backend.senders, backend.receivers)
         vectors = backend.vectors[edges.origin]
         lengths = np.linalg.norm(vectors, axis=1)
@@ -223,8 +226,10 @@ class HarmonicCrystalPotential(Potential):
         each other, InputError for a cell without a volume."""
         if not abs(np.linalg.det(cell)) > 1e-6:
             raise InputError("a harmonic crystal needs a cell of three independent vectors")
-        away = positions[self._j] - positions[self._i] - self._vectors
-        e = minimum_image(away, cell, pbc, self._j)
+        deformation = (self._reference @ cell).T  # F: columns of the cell are F times d⁰'s
+        turn, stretch, axes = _polar(deformation)
+        away = positions[self._j] - positions[self._i] - self._vectors @ turn.T
+        e = minimum_image(away, cell, pbc, self._j) @ turn
         pull = np.einsum("eab,eb->ea", self._stiffness, e)  # K e
         halves = 0.25 * np.einsum("ea,ea->e", e, pull)  # eV, of each directed edge
         lam = np.concatenate([[1.0], weights])
@@ -235,11 +240,26 @@ class HarmonicCrystalPotential(Potential):
         gradient += np.bincount(self._omega, received * halves, k)
         force = 0.5 * scale[:, None] * pull  # on the sender; the receiver feels the opposite
         forces = np.zeros_like(positions)
+        turned = force @ turn.T
         for a in range(3):
-            forces[:, a] = np.bincount(self._i, force[:, a], len(positions))
-            forces[:, a] -= np.bincount(self._j, force[:, a], len(positions))
-        strain = (self._vectors + e).T @ force  # ∂E/∂ε of a strain that turns nothing
+            forces[:, a] = np.bincount(self._i, turned[:, a], len(positions))
+            forces[:, a] -= np.bincount(self._j, turned[:, a], len(positions))
+        # ∂E/∂ε along the axes of U, where a strain ε turns the frame by
+        # ω_ab = ε_ab (u_b − u_a)/(u_a + u_b)
+        strain = axes.T @ (self._vectors + e).T @ force @ axes
+        slip = (stretch[None, :] - stretch[:, None]) / (stretch[None, :] + stretch[:, None])
+        strain = 0.5 * (strain + strain.T) + 0.5 * slip * (strain - strain.T)
+        strain = turn @ axes @ strain @ axes.T @ turn.T
         energy = self._energy + float(scale @ halves)
         if not np.isfinite(energy):
             raise ModelError(f"{self._name}: the energy is not finite; check the positions")
         return PotentialEvaluation(energy, forces, -0.5 * (strain + strain.T), gradient[1:])
+
+
+def _polar(deformation: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """R, and eigenvalues and axes (columns) of U, of F = R U."""
+    if np.array_equal(deformation, deformation.T):  # nothing is turned, not even by rounding
+        values, axes = np.linalg.eigh(deformation)
+        return np.eye(3), values, axes
+    left, values, right = np.linalg.svd(deformation)
+    return left @ right, values, right.T
