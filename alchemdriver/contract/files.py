@@ -18,6 +18,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,7 +32,7 @@ def sha256(path: Path) -> str:
         return sha256_of(f)
 
 
-def sha256_of(stream: IO[bytes]) -> str:
+def sha256_of(stream: IO[bytes] | BufferedIOBase) -> str:
     """Of what is left in *stream*, which may be larger than the memory."""
     found = hashlib.sha256()
     while chunk := stream.read(1 << 20):

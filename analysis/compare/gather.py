@@ -139,7 +139,7 @@ def row_of(result: Result) -> Row:
     Raises AnalysisError where there is none with an error.
     """
     total = next((t for m in ("BAR", "MBAR", "TI") for t in result.totals if t.method == m), None)
-    if total is None or total.value is None or total.se is None:
+    if total is None or total.value is None or total.se is None or total.ci95 is None:
         raise AnalysisError(f"{result.folder}: no total with an error")
     c, over = result.conditions, result.over_replicas
     steps = sum(w.last_step + 1 for w in result.windows)
@@ -159,6 +159,7 @@ def row_of(result: Result) -> Row:
         pressure=c.pressure,
         value=total.value,
         se=total.se,
+        half95=0.5 * (total.ci95[1] - total.ci95[0]),
         sd=None if over is None else over.sd,
         replicas=max(1, len(result.replicas)),
         per=c.natoms if absolute else result.formula_units,
