@@ -20,6 +20,7 @@ from ..contract.stored import (
 )
 from ..errors import AnalysisError
 from ..paths.formulas import Correction
+from . import markup
 from .corrections.mass_leg import MassLeg
 from .corrections.scaling import Curve
 from .estimators.estimate import Estimate
@@ -153,10 +154,27 @@ class Result:
         return f"<Result {', '.join([*parts, *self.labels])}; {len(self.warnings)} warnings>"
 
     def _repr_html_(self) -> str:
-        """For notebooks."""
-        from .report.html import result_html
+        """For notebooks: totals, terms and warnings; text from files stays text."""
 
-        return result_html(self)
+        def number(value: float | None) -> str:
+            return "–" if value is None else f"{value:.6f}"
+
+        c = self.conditions
+        where = f"{c.temperature:g} K" + ("" if c.pressure is None else f", {c.pressure:g} bar")
+        totals = [
+            [t.method, number(t.value), number(t.se), number(t.per_formula_unit), t.se_kind]
+            for t in self.totals
+        ]
+        terms = [[t.name, number(t.value), t.unit, t.source] for t in self.terms]
+        head = ["method", "whole cell (eV)", "SE (eV)", "per formula unit (eV)", "error is"]
+        return markup.tag(
+            "div",
+            markup.tag("p", markup.tag("b", self.quantity), f" {', '.join(self.labels)}"),
+            markup.tag("p", f"{c.alchemy}, {c.formula}, {c.ensemble}, {where}"),
+            markup.table(head, totals, {1, 2, 3}),
+            markup.table(["term", "value", "unit", "source"], terms, {1}),
+            markup.tag("ul", *(markup.tag("li", w) for w in self.warnings)),
+        )
 
 
 UNITS = {

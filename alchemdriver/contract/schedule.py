@@ -132,7 +132,7 @@ class Schedule:
         half = self.equilibrate + self.switch
         out = k - self.equilibrate
         back = self.switch - (k - half - self.equilibrate)
-        lam = ramp[np.clip(np.where(k > half, back, out), 0, self.switch)]
+        lam: np.ndarray = ramp[np.clip(np.where(k > half, back, out), 0, self.switch)]
         lam[(cycle >= self.cycles) | (np.asarray(steps) <= 0)] = 0.0
         return lam
 

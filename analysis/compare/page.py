@@ -12,8 +12,8 @@ import numpy as np
 
 from ...contract.files import write_text
 from ...errors import AnalysisError
+from ..markup import Markup, joined, table, tag, text
 from ..report.grouped import grouped
-from ..report.html import Markup, joined, table, tag, text
 from ..report.plots import COLOURS, STYLE
 from ..result import FILE, read_result
 from .finite_cell import MEANING, as_text, conventions_table

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -92,7 +93,8 @@ class Mean:
         """Whether the difference is beyond its error."""
         if self.se is None:
             return False
-        return abs(self.value - self.target) > stats.t.isf(RARE / 2, BLOCKS - 1) * self.se
+        limit = float(stats.t.isf(RARE / 2, BLOCKS - 1)) * self.se
+        return abs(self.value - self.target) > limit
 
 
 @dataclass(frozen=True)
@@ -167,9 +169,9 @@ def check_window(run: RunInput, window: Window) -> RunCheck:
     )
 
 
-def _state(run: RunInput, series: PropertySeries | None, start: int) -> dict[str, object]:
+def _state(run: RunInput, series: PropertySeries | None, start: int) -> dict[str, Any]:
     """Temperature, pressure and displacement; rows from step *start* on."""
-    found: dict[str, object] = {"temperature": None, "pressure": None, "volume_shift": None}
+    found: dict[str, Any] = {"temperature": None, "pressure": None, "volume_shift": None}
     if series is not None:
         rows = series.steps >= start
         temperature = _kelvin(series)
@@ -238,7 +240,7 @@ def _mean(values: np.ndarray, target: float) -> Mean:
     return Mean(float(values.mean()), se, target)
 
 
-def _pressure(run: RunInput, series: PropertySeries, rows: np.ndarray) -> dict[str, object]:
+def _pressure(run: RunInput, series: PropertySeries, rows: np.ndarray) -> dict[str, Any]:
     """Of the barostat's own kind: classical, or centroid virial for several beads."""
     name = "pressure_md" if run.beads == 1 else "pressure_cv"
     unit, target = _UNITS.get(series.units.get(name, "")), run.pressure

@@ -120,7 +120,8 @@ def numbers(text: np.ndarray) -> np.ndarray | None:
     )
     for k in np.flatnonzero((doubtful | ~simple) & (s != 0.0)):
         value[k] = abs(float(text[k].tobytes()))
-    return np.where(negative, -value, value)
+    signed: np.ndarray = np.where(negative, -value, value)
+    return signed
 
 
 def _product_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -21,8 +21,13 @@ def check_rows(checks: Sequence[RunCheck]) -> list[list[str]]:
         lambda c: None if c.pressure is None else c.pressure.value,
         lambda c: None if c.displacement is None else c.displacement.rms,
     ]
-    forms = [lambda x: f"{1e3 * x:.2g}", "{:.1g}".format, "{:.4g}".format, "{:.4g}".format]
-    forms.append("{:.2g}".format)
+    forms: list[Callable[[float], str]] = [
+        lambda x: f"{1e3 * x:.2g}",
+        lambda x: f"{x:.1g}",
+        lambda x: f"{x:.4g}",
+        lambda x: f"{x:.4g}",
+        lambda x: f"{x:.2g}",
+    ]
     if len(checks) <= SHOWN:
         rows = []
         for c in checks:

@@ -12,6 +12,8 @@ from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ...contract.files import written_aside
 from ..corrections.scaling import Curve
 from ..estimators.fixed_lambda import Window
@@ -47,6 +49,18 @@ def _switches(runs: Sequence[SwitchingRun]) -> list[SwitchingWork]:
     return [s for run in runs for s in run.switches]
 
 
+def envelope(y: np.ndarray, most: int = 4000) -> np.ndarray:
+    """Rows of *y* (n,) that draw the same line as all of them: the extremes of even stretches."""
+    n = len(y)
+    if n <= most:
+        return np.arange(n)
+    size = -(-n // (most // 2))
+    starts = np.arange(n // size)[:, None] * size
+    stretches = y[: len(starts) * size].reshape(-1, size)
+    ends = np.stack([stretches.argmin(axis=1), stretches.argmax(axis=1)], axis=1)
+    return np.unique([0, *(starts + ends).ravel(), *range(len(starts) * size, n)])
+
+
 def _faint(n: float) -> float:
     """Opacity of one of *n* lines that lie over each other."""
     return max(0.15, min(1.0, 1.6 / sqrt(n)))
@@ -68,9 +82,10 @@ def dhdl_vs_lambda(ax: Axes, runs: Sequence[SwitchingRun]) -> Axes:
     for s in switches:
         label = None if s.direction in named else LABELS[s.direction]
         named.add(s.direction)
+        rows = envelope(s.gradient)
         ax.plot(
-            s.lam,
-            s.gradient,
+            s.lam[rows],
+            s.gradient[rows],
             color=COLOURS[s.direction],
             alpha=_faint(len(switches) / 2),
             lw=0.6,
@@ -101,9 +116,11 @@ def cumulative_work(ax: Axes, runs: Sequence[SwitchingRun]) -> Axes:
     for s, line in zip(switches, lines, strict=True):
         label = None if s.direction in named else LABELS[s.direction]
         named.add(s.direction)
+        rows = envelope(line)
+        x, y = s.lam[rows], line[rows]
         ax.plot(
-            s.lam,
-            1e3 * line if hidden else line + chord * s.lam,
+            x,
+            1e3 * y if hidden else y + chord * x,
             color=COLOURS[s.direction],
             ls=DASHES[s.direction],
             alpha=_faint(len(switches) / 2),
@@ -164,12 +181,12 @@ def gradient_series(ax: Axes, windows: Sequence[Window]) -> Axes:
     colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
     for k, w in enumerate(windows):
         colour = colours[k % len(colours)]
+        first = envelope(w.gradient[: w.equilibration + 1])
+        rest = w.equilibration + envelope(w.equilibrated)
+        ax.plot(w.time[first], w.gradient[first], color="0.75", lw=0.5)
         ax.plot(
-            w.time[: w.equilibration + 1], w.gradient[: w.equilibration + 1], color="0.75", lw=0.5
-        )
-        ax.plot(
-            w.time[w.equilibration :],
-            w.equilibrated,
+            w.time[rest],
+            w.gradient[rest],
             color=colour,
             lw=0.5,
             alpha=0.45,

@@ -218,3 +218,15 @@ def test_efficiency_is_printed_with_its_interval(tmp_path):
     analysis.write_workflow(found)
     stored = json.loads((tmp_path / "w" / "result.json").read_text())
     assert stored["agreements"][0]["efficiency_ci95"] == [low, high]
+
+
+def test_a_million_rows_are_drawn_by_their_extremes():
+    """The peaks stay, the ends stay, few points are left, and short series are drawn whole."""
+    from alchemdriver.analysis.report.plots import envelope
+
+    y = np.random.default_rng(8).normal(size=1_000_003)
+    rows = envelope(y)
+    assert len(rows) < 6000
+    assert {0, len(y) - 1, int(y.argmin()), int(y.argmax())} <= set(rows.tolist())
+    assert (np.diff(rows) > 0).all()
+    assert np.array_equal(envelope(y[:4000]), np.arange(4000))

@@ -8,12 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
-
-from .grouped import grouped
-
-if TYPE_CHECKING:
-    from ..result import Result
 
 
 class Markup(str):
@@ -54,37 +48,3 @@ def table(head: Sequence[object], rows: Sequence[Sequence[object]], numeric: set
             for row in rows
         ),
     )
-
-
-def result_html(result: Result) -> Markup:
-    """Totals, terms and warnings of a result, for a notebook."""
-    from .text import with_error
-
-    c = result.conditions
-    where = f"{c.temperature:g} K" + ("" if c.pressure is None else f", {c.pressure:g} bar")
-    totals = [
-        [
-            t.method,
-            with_error(t.value, t.se),
-            with_error(t.per_formula_unit, t.per_formula_unit_se),
-            t.se_kind,
-        ]
-        for t in result.totals
-    ]
-    terms = [
-        [t.name, "missing" if t.value is None else f"{t.value:+.6f} {t.unit}", t.source]
-        for t in result.terms
-    ]
-    labels = f" [{', '.join(result.labels)}]" if result.labels else ""
-    parts = [
-        tag("p", tag("b", result.quantity), labels),
-        tag("p", f"{c.alchemy}, {c.formula}, {c.ensemble}, {where}"),
-    ]
-    if totals:
-        head = ["method", "whole cell", "per formula unit", "error is"]
-        parts.append(table(head, totals, {1, 2}))
-    if terms:
-        parts.append(table(["term", "value", "source"], terms, {1}))
-    if result.warnings:
-        parts.append(tag("ul", *(tag("li", w) for w in grouped(result.warnings))))
-    return tag("div", *parts)
