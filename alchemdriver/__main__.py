@@ -6,8 +6,6 @@ import os
 import signal
 import sys
 
-NO_HOME = "/nonexistent"  # as Debian calls it
-
 
 def start() -> None:
     """Entry point.  Nothing here may take time: Ctrl-C would end it with a traceback."""
@@ -35,7 +33,7 @@ def have_a_home() -> None:
     """A user without HOME and without an entry in passwd (``docker run -u 12345``): some packages
     look for their settings at home when they are imported, and fail where there is none."""
     if os.path.expanduser("~") == "~":
-        os.environ["HOME"] = NO_HOME
+        os.environ["HOME"] = os.devnull  # nothing is below it, and nobody can put anything there
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from . import checkpoints
 from .clock import LambdaClock
 from .exact import load_exactly
 from .ipi_types import Forcefield, Simulation
+from .leftovers import remove_dead_segments
 from .lock import only_server
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,8 @@ def serve(
     where = listens_on(run, prefix)
     warn_if_open(run)
     step = 0 if restart is None else checkpoints.load(source, run).step
+    if run.socket.mode == "shm":
+        remove_dead_segments()
     os.chdir(run.folder)
 
     clock = LambdaClock(run)

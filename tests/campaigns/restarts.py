@@ -40,11 +40,18 @@ from alchemdriver.server import checkpoints
 KINDS = ("switch-nvt", "windows-nvt", "scaling-nvt", "switch-pimd", "vacancy")
 INTERRUPTIONS = ("terminated", "supervisor killed", "all killed", "interrupted", "server killed")
 LIMIT = 1800  # s, of one run
+# A vacancy in a crystal of springs, which is quick; its defect cannot be relaxed, so by one route.
+VACANCY = (
+    freeze.coupled_crystal,
+    ("vacancy", "alni.xyz", "run", "--model", "crystal.json", "--site", 0, "--temperature", 100,
+     "--chemical-potential", "Al=-4.5", "--route", "alchemical", "--pressure", 1, "--timestep", 4,
+     "--seed", 10, *freeze.STAGES),
+)  # fmt: skip
 
 
 def prepared(kind: str, folder: Path) -> list[Path]:
     """What is to be run in turn."""
-    write, words, *_ = freeze.RUNS[kind]
+    write, words = VACANCY if kind == "vacancy" else freeze.RUNS[kind][:2]
     folder.mkdir(parents=True)
     write(folder)
     freeze.command(folder, "prepare", *words)
