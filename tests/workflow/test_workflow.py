@@ -398,7 +398,7 @@ def test_a_start_with_atoms_off_their_sites_does_not_decide_n_ws(tmp_path):
     """A shaken crystal has no translations but the box's, and relaxes to one that has 16."""
     atoms = bulk("Fe", "bcc", a=2.83, cubic=True).repeat(2)
     perfect = Structure(("Fe",) * 16, atoms.positions.copy(), np.array(atoms.cell))
-    atoms.rattle(0.02, seed=1)
+    atoms.rattle(0.2, seed=1)
     shaken = replace(perfect, positions=atoms.positions)
     common = plan.Common("demo-fe", temperatures_K=(300.0,), pressure_bar=1.0, timestep_fs=2.0)
     workflow = plan.prepare_crystal(shaken, tmp_path / "w", common)
