@@ -18,7 +18,7 @@ import numpy as np
 from helpers.coverage import Found, cases
 
 FILE = Path(__file__).with_name("coverage.json")
-LOOKS = 300  # repetitions whose warnings are looked at
+LOOKS = 200  # repetitions whose warnings are looked at
 
 
 def run(only: list[str], repetitions: int) -> None:

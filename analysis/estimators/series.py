@@ -75,8 +75,8 @@ def correlation(series: Sequence[np.ndarray], slowest: float = 0.0) -> Correlati
     if own == 0.0:
         return None
     dof = max(total / span, 1.5)
-    # the sample's own mean takes 1/dof of the variance away
-    summed = max(summed, 1e-3 * own) * dof / (dof - 1.0)
+    # the sample's own mean takes 1/dof of the variance away, and an early end of the sum as much
+    summed = max(summed, 1e-3 * own) * (dof + 1.0) / (dof - 1.0)
     variance = float(np.mean(np.concatenate([s - mean for s in series]) ** 2))
     g = max(1.0, length * summed / variance)
     relaxation = max(0.5 * (g - 1.0), slowest)
