@@ -118,7 +118,9 @@ def _check_first_law(
     run: RunInput, gradients: GradientSeries, conserved: PropertySeries
 ) -> FirstLaw | None:
     work = cumulative_work(gradients.lam, gradients.mean)
-    common, rows, at = np.intersect1d(gradients.steps, conserved.steps, return_indices=True)
+    common, rows, at = np.intersect1d(
+        gradients.steps, conserved.steps, assume_unique=True, return_indices=True
+    )
     values = conserved.energy("conserved")[at]
     return first_law(values, work[rows], common * run.timestep * 1e-3, len(run.structure))
 
