@@ -344,6 +344,10 @@ def main() -> None:
             raise
         where = "" if err.filename is None else f": {err.filename}"
         status = _complain(f"error: {err.strerror}{where}")
+    except RuntimeError as err:
+        if not str(err).startswith("Symlink loop"):  # pathlib's ELOOP
+            raise
+        status = _complain(f"error: {err}: a link that leads to itself")
     except Exception as err:
         if interrupted:  # some packages make something else of a Ctrl-C while they are imported
             sys.exit(128 + signal.SIGINT)

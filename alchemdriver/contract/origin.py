@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from .. import __version__
 from ..errors import AnalysisError, InputError
@@ -147,7 +147,7 @@ def check_outputs(run: RunInput) -> None:
                 found = sha256(path)
             elif packed.exists():
                 with gzip.open(packed) as f:
-                    found = sha256_of(f)
+                    found = sha256_of(cast(IO[bytes], f))
             else:
                 continue  # whoever needs it says so
         except (OSError, EOFError, zlib.error) as err:
