@@ -67,18 +67,13 @@ def mean_estimate(values: np.ndarray, method: str, over: str = "pairs") -> Estim
 
 
 def pair_estimates(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
-    """ΔF of every pair, ½ (W_{i→f} − W_{f→i}), (n,) eV; eq. 11 before the average."""
-    pairs: np.ndarray = 0.5 * (np.asarray(forward, dtype=float) - np.asarray(backward, dtype=float))
-    return pairs
-
-
-def eq11(forward: np.ndarray, backward: np.ndarray) -> float:
-    """ΔF = ½ (W̄_{i→f} − W̄_{f→i}), eV; eq. 11.
+    """ΔF of every pair, ½ (W_{i→f} − W_{f→i}), (n,) eV; eq. 11 before the average.
 
     Smallest variance of all, but biased outside linear response, and the bias does not average
-    out: its error does not contain it.
+    out: the error of the mean does not contain it.
     """
-    return float(pair_estimates(forward, backward).mean())
+    pairs: np.ndarray = 0.5 * (np.asarray(forward, dtype=float) - np.asarray(backward, dtype=float))
+    return pairs
 
 
 def bar(forward: np.ndarray, backward: np.ndarray, temperature: float) -> float:

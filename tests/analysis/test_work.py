@@ -6,7 +6,7 @@ from helpers.analysis_files import lambdas, run_with_works, switching_input, wri
 from helpers.moments import Oscillator, switch
 
 from alchemdriver.analysis.estimators import work
-from alchemdriver.analysis.estimators.switching import eq11
+from alchemdriver.analysis.estimators.switching import pair_estimates
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.errors import AnalysisError
 
@@ -30,7 +30,7 @@ def test_driven_oscillator_dissipation_through_files(tmp_path, shape):
     expected = EXACT[shape]
     assert 1e3 * (w_f - oscillator.delta_f) == pytest.approx(expected[0], abs=2e-5)
     assert 1e3 * (w_r + oscillator.delta_f) == pytest.approx(expected[1], abs=2e-5)
-    bias = eq11(run.forward, run.backward).value - oscillator.delta_f
+    bias = pair_estimates(run.forward, run.backward).mean() - oscillator.delta_f
     assert 1e3 * bias == pytest.approx(expected[2], abs=2e-5)
 
 
