@@ -32,8 +32,8 @@ TEMPLATE = """<simulation floatformat='%24.16e'>
     <motion mode='dynamics'>
       <fixcom>{fixcom}</fixcom>
       <dynamics mode='{ensemble}'><timestep units='femtosecond'>{timestep}</timestep>
-        <thermostat mode='langevin'><tau>4000</tau></thermostat>
-        <barostat mode='isotropic'><tau>9000</tau></barostat>
+        <thermostat mode='langevin'><tau units='femtosecond'>1</tau></thermostat>
+        <barostat mode='isotropic'><tau units='femtosecond'>1</tau></barostat>
       </dynamics>
     </motion>
   </system>
