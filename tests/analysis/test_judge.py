@@ -169,10 +169,9 @@ def test_a_hot_run_and_an_exploded_switch_are_named(tmp_path):
 
 
 def test_what_has_no_thermostat_has_no_temperature_to_keep(tmp_path):
-    for k, ensemble in enumerate(("nve", "nph")):
-        result = thermal(tmp_path, k, 3.0, ensemble=ensemble)
-        assert not lines(result, "mean temperature")
-        assert lines(result, f"without a thermostat ({ensemble})")
+    result = thermal(tmp_path, 1, 3.0, ensemble="nve")
+    assert not lines(result, "mean temperature")
+    assert lines(result, "without a thermostat (nve)")
 
 
 def test_a_pressure_that_moves_the_volume_is_named(tmp_path):

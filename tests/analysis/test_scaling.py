@@ -157,7 +157,7 @@ def test_scale_belongs_to_the_digest(tmp_path):
             alchemy="model->scaled",
             scale=scale,
             lambda_=1,
-            steps=1,
+            steps=10,
         )
         path.write_text(set_value(path.read_text(), "pressure", pressure))
         texts.append(digest(read_input(path)))

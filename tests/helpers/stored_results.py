@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from alchemdriver.analysis import analyze_works
+from alchemdriver.analysis.estimators.estimate import ONE_SIGMA, student
 from alchemdriver.analysis.estimators.holds import Hold
 from alchemdriver.analysis.estimators.work import FirstLaw
 from alchemdriver.analysis.result import (
@@ -54,6 +55,8 @@ def switching_result(folder: Path, value: float, se: float, **changes) -> Result
         )
         for r in range(2)
     )
+    half95 = se * student(0.95, 3.0) / student(ONE_SIGMA, 3.0)
+    ci95 = (value - half95, value + half95)
     result = Result(
         kind="switching",
         labels=("exploratory",),
@@ -67,7 +70,7 @@ def switching_result(folder: Path, value: float, se: float, **changes) -> Result
         windows=(),
         integral=None,
         terms=(),
-        totals=(Total("BAR", value, se, "asymptotic", value, se, value, se),),
+        totals=(Total("BAR", value, se, "over 4 pairs", value, se, value, se, ci95, 3.0),),
         warnings=(),
         folder=folder,
         runs=(),
