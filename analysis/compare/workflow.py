@@ -443,6 +443,11 @@ def _warnings(stages: dict[str, StageResult], agreements: tuple[Agreement, ...])
     for name, stage in stages.items():
         yield from (f"{name}: {w}" for w in stage.warnings)
     for a in agreements:
+        if a.finite_cell is not None and a.finite_cell.value is None:
+            yield (
+                f"{a.quantity} {a.phase} at {a.temperature:g} K: constant volume and constant "
+                f"pressure are compared without the finite-cell term ({a.finite_cell.source})"
+            )
         if abs(a.difference) > a.half95:
             yield (
                 f"{a.quantity} {a.phase} at {a.temperature:g} K: the routes differ by "

@@ -41,6 +41,7 @@ from .work import FirstLaw, SwitchingRun, SwitchingWork, first_law
 SHARE_OF_ALL = 1.0
 SHARE_OF_ONE = 0.5
 KT_OF_ONE = 0.5  # kT; below, a switch's work still weighs in BAR as it should within a factor e^½
+KT_OF_ALL = 0.25  # kT; more than this is wrong however little a few pairs can tell
 NEGLIGIBLE = 1e-3  # kT; a mismatch of ΔF that no error concerns itself with
 # The scatter of conserved − work at fixed λ is the integrator's own; a mismatch must exceed it.
 NOISE = 5.0
@@ -328,7 +329,7 @@ def _unclosed(
     of_run = [scale * sum(_sign(s) * (s.mismatch or 0.0) for s in found) for found in known]
     noise = [scale * (c.noise or 0.0) for c in checks]  # eV in ΔF, of one switch
     own = [n * np.sqrt(len(found)) for n, found in zip(noise, known, strict=True)]
-    allowed = KT_OF_ONE * t if se is None else se
+    allowed = min(KT_OF_ALL * t, np.inf if se is None else se)
     total = abs(sum(of_run))
     together = total > max(
         SHARE_OF_ALL * allowed, NOISE * float(np.linalg.norm(own)), NEGLIGIBLE * t
