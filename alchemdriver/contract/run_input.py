@@ -147,7 +147,7 @@ class RunInput:
     @property
     def thermostatted(self) -> bool:
         """Whether the ensemble has a temperature of its own, so that starts are canonical."""
-        return self.ensemble not in ("", "nve", "nph")
+        return self.ensemble not in ("", "nve")
 
     @property
     def relaxation_fs(self) -> float:
