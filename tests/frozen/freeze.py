@@ -1,13 +1,15 @@
 """Run folders of every kind, made once and kept: what later code must analyse and resume alike.
 
-    cd tests && python -m frozen.freeze NAME …     # makes NAME.tar.xz anew; without a name, all
+    cd tests && python -m frozen.freeze NAME …           # makes NAME.tar.xz anew; none: all
+    cd tests && python -m frozen.freeze --results NAME … # keeps the runs, analyses them anew
 
 Everything goes through the command line, so nothing here follows the code's inner moves.  Each
 archive holds ``finished/`` (an undisturbed run with its result) and, where a run takes steps,
 ``half/`` (the same, stopped on the way by SIGTERM).  ``machine.json`` says what computed them: bits
 are compared on the same processor and libraries, digits elsewhere.
 
-Made again only when a change of numbers is declared in CHANGELOG.md, and then by name.
+Made again only when a change of numbers is declared in CHANGELOG.md, and then by name.  Where that
+is one of the analysis, the runs stay those of the earlier code.
 """
 
 from __future__ import annotations
@@ -246,6 +248,10 @@ def make(name: str, scratch: Path) -> None:
     command(finished, "run", "run", "--jobs", "1")
     run_and_stop(half, "run", stop_in, stop_at)
     (scratch / "machine.json").write_text(json.dumps(fingerprint(), indent=1) + "\n")
+    pack(name, scratch)
+
+
+def pack(name: str, scratch: Path) -> None:
     with tarfile.open(HERE / f"{name}.tar.xz", "w:xz") as archive:
         for part in ("machine.json", "prepared", "finished", "half"):
             archive.add(scratch / part, part, filter=_plain)
@@ -260,11 +266,23 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return member
 
 
+def analyze_anew(name: str, scratch: Path) -> None:
+    """The results of the runs that are there, and nothing else."""
+    with tarfile.open(HERE / f"{name}.tar.xz") as archive:
+        archive.extractall(scratch, filter="data")
+    run = scratch / "finished" / "run"
+    for path in sorted(run.rglob("result.json"), key=lambda p: -len(p.parts)):  # stages first
+        command(scratch, "analyze", path.parent)
+    pack(name, scratch)
+
+
 def main() -> None:
-    for name in sys.argv[1:] or RUNS:
+    words = sys.argv[1:]
+    act = analyze_anew if words[:1] == ["--results"] else make
+    for name in words[act is analyze_anew :] or RUNS:
         with tempfile.TemporaryDirectory() as scratch:
             started = time.monotonic()
-            make(name, Path(scratch))
+            act(name, Path(scratch))
             size = (HERE / f"{name}.tar.xz").stat().st_size
             print(f"{name}: {size / 1024:.0f} KiB, {time.monotonic() - started:.0f} s", flush=True)
 
