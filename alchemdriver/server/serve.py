@@ -89,10 +89,6 @@ def serve(
     clock = LambdaClock(run)
     with only_server(run.folder):
         (run.folder / "EXIT").unlink(missing_ok=True)  # of an earlier stop: it would end this run
-        if step == 0:
-            origin.begin(run)
-        else:
-            origin.go_on(run, step)
         with open(source, encoding="utf-8") as xml:
             try:
                 load_exactly(xml, partial(before_binding, clock), sockets_prefix=prefix)
@@ -101,6 +97,10 @@ def serve(
             except (ValueError, KeyError, TypeError, NameError) as err:
                 reason = " ".join(str(err).split())
                 raise InputError(f"i-PI refuses {source.name}: {reason}") from None
+        if step == 0:
+            origin.begin(run)
+        else:
+            origin.go_on(run, step)
         write_safely(clock.simulation)
         run_to_the_end(clock)
 
