@@ -124,7 +124,7 @@ def test_a_transmutation_of_two_phases(perovskite, tmp_path):
 def test_path_integrals_where_they_count(iron, tmp_path):
     workflow, text = prepared(
         "vacancy", iron, tmp_path / "w", *IRON, *LENGTHS, "--temperature", 100, "--site", 0,
-        "--beads", 8,
+        "--beads", 8, "--steps", 1200,
     )  # fmt: skip
     assert "path integrals with 8 beads" in text
     beads = {
