@@ -185,7 +185,7 @@ def analyze_workflow(root: Path | str) -> WorkflowResult:
             )
         )
     rows += _differences_of_phases(workflow, rows, stages)
-    agreements = tuple(_agreements(rows, stages))
+    agreements = tuple(compare_routes(rows, stages))
     return WorkflowResult(
         workflow.root,
         workflow.kind,
@@ -378,7 +378,8 @@ def _differences_of_phases(
     return found
 
 
-def _agreements(rows: list[Row], stages: dict[str, StageResult]) -> Iterator[Agreement]:
+def compare_routes(rows: list[Row], stages: dict[str, StageResult]) -> Iterator[Agreement]:
+    """What both routes to one quantity differ by."""
     for fl in rows:
         for path in rows:
             same = (fl.quantity, fl.phase, fl.temperature) == (
