@@ -74,10 +74,6 @@ class ModelFamily:
     # "package.module:function", imported when a model is opened, and called with
     # (name, path, device, dtype, evaluator), see potential.open; it returns a Backend
     opener: str
-    # whether the opener takes a keyword head; it is given where the user chose one
-    heads: bool = False
-    # whether models in files may take a charge and a spin, which their backends say when opened
-    charged: bool = False
     # suffixes of files that are models of this family; of a .json, only if it says so
     suffixes: tuple[str, ...] = ()
     # the models that have names; downloads nothing
@@ -86,6 +82,10 @@ class ModelFamily:
     fetch: Callable[[ModelCard], Path] = _nowhere
     # all files that decide the numbers of the model in a file, that one first
     files: Callable[[Path], Sequence[Path]] = _alone
+    # whether the opener takes a keyword head; it is given where the user chose one
+    heads: bool = False
+    # whether models in files may take a charge and a spin, which their backends say when opened
+    charged: bool = False
     # whether its models know whole atoms only: no weighted graph between end states
     whole_atoms: bool = False
     # "package.module:function" that says of a file whether its model has a stress; '' if all have

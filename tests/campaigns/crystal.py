@@ -176,7 +176,8 @@ def stored_totals(data: dict) -> dict[str, tuple[float, float]]:
     forward, backward = (
         [w for r in data["runs"] for w in r[key]] for key in ("forward", "backward")
     )
-    found = analyze_works(forward, backward, TEMPERATURE)
+    chains = [len(r["forward"]) for r in data["runs"]]
+    found = analyze_works(forward, backward, TEMPERATURE, chains)
     terms = sum(data["terms"].values())
     return {e.method: (e.value + terms, e.se) for e in (found.eq11, found.bar)}
 

@@ -282,7 +282,8 @@ def frenkel_ladd(data: dict, temperature: float) -> dict[str, tuple[float, float
     """{method: (F, SE)} in eV, from the stored works and terms."""
     stored = data["switching"][f"{temperature:g}"]
     forward, backward = ([w for r in stored["runs"] for w in r[k]] for k in ("forward", "backward"))
-    found = analyze_works(forward, backward, temperature)
+    chains = [len(r["forward"]) for r in stored["runs"]]
+    found = analyze_works(forward, backward, temperature, chains)
     terms = sum(stored["terms"].values())
     return {e.method: (e.value + terms, e.se) for e in (found.eq11, found.bar)}
 

@@ -226,8 +226,8 @@ def compare(s: Set, forward: np.ndarray, backward: np.ndarray, exact: Works) -> 
 
     Mean works have exact standard errors; BAR and Jarzynski those of the sample.
     """
-    kT, n, runs = exact.kT, s.dof, len(forward) / s.cycles
-    found = analyze_works(forward, backward, TEMPERATURE)
+    kT, n, runs = exact.kT, s.dof, len(forward) // s.cycles
+    found = analyze_works(forward, backward, TEMPERATURE, [s.cycles] * runs)
     delta_f = n * exact.delta_f / kT
 
     def mean(name, a, b, value):

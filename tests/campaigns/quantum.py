@@ -82,7 +82,8 @@ def collect(folder: Path, o: Oscillators, seeds: tuple[int, ...]) -> dict:
 def switched(runs: list[dict]) -> tuple[float, float]:
     """BAR's ΔF of all works together, and its SE, eV."""
     forward, backward = (np.concatenate([r[key] for r in runs]) for key in ("forward", "backward"))
-    found = analyze_works(forward, backward, TEMPERATURE).bar
+    chains = [len(r["forward"]) for r in runs]
+    found = analyze_works(forward, backward, TEMPERATURE, chains).bar
     return found.value, found.se
 
 
