@@ -195,7 +195,11 @@ def test_isotopes_are_used_and_a_contradiction_is_refused(tmp_path):
 def test_a_hangup_stops_cleanly(tmp_path):
     """A closed terminal must not leave servers behind."""
     rr.oscillator_run(tmp_path / "a", equilibrate=500, switch=500, cycles=1)
-    supervisor = rr.start("run", tmp_path / "a", log=tmp_path / "run.log")
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests under nohup have it ignored
+    try:
+        supervisor = rr.start("run", tmp_path / "a", log=tmp_path / "run.log")
+    finally:
+        signal.signal(signal.SIGHUP, before)
     rr.wait_for_step(tmp_path / "a" / "run.out", 20, supervisor)
     supervisor.send_signal(signal.SIGHUP)
     assert supervisor.wait(rr.LIMIT) == 130
