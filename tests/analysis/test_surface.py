@@ -81,8 +81,12 @@ def iron_workflow(folder: Path):
         model="demo-fe", temperatures_K=(300.0,), pressure_bar=1.0, timestep_fs=2.0, replicas=2
     )
     workflow = plan.prepare_vacancy(crystal, [3], folder, common)
-    totals = {"300K/04-frenkel-ladd": (-130.0, SE_PERFECT), "300K/08-alchemical": (9.0, SE_PATH)}
-    finish(workflow, totals | {"300K/07-frenkel-ladd-defect": (-121.0, 0.008)})
+    totals = {
+        "300K/04-frenkel-ladd": (-130.0, SE_PERFECT, 3.0),
+        "300K/08-alchemical": (9.0, SE_PATH, 3.0),
+        "300K/07-frenkel-ladd-defect": (-121.0, 0.008, 3.0),
+    }
+    finish(workflow, totals)
     return analysis.analyze_workflow(folder)
 
 

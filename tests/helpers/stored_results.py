@@ -25,9 +25,12 @@ from alchemdriver.contract.manifest import Workflow
 T = 300.0
 
 
-def switching_result(folder: Path, value: float, se: float, **changes) -> Result:
+def switching_result(
+    folder: Path, value: float, se: float, dof: float | None = None, **changes
+) -> Result:
     """Two replicas of two pairs whose BAR total is *value* ± *se*, the SD over replicas 2 *se*.
 
+    dof: degrees of freedom of that error; None: it is known, and normal.
     changes: fields of Result, or of its Conditions.
     """
     rng = np.random.default_rng(int(abs(1e3 * value)))
@@ -55,7 +58,7 @@ def switching_result(folder: Path, value: float, se: float, **changes) -> Result
         )
         for r in range(2)
     )
-    half95 = se * student(0.95, 3.0) / student(ONE_SIGMA, 3.0)
+    half95 = se * student(0.95, dof) / student(ONE_SIGMA, dof)
     ci95 = (value - half95, value + half95)
     result = Result(
         kind="switching",
@@ -70,7 +73,7 @@ def switching_result(folder: Path, value: float, se: float, **changes) -> Result
         windows=(),
         integral=None,
         terms=(),
-        totals=(Total("BAR", value, se, "over 4 pairs", value, se, value, se, ci95, 3.0),),
+        totals=(Total("BAR", value, se, "over 4 pairs", value, se, value, se, ci95, dof),),
         warnings=(),
         folder=folder,
         runs=(),
@@ -78,8 +81,9 @@ def switching_result(folder: Path, value: float, se: float, **changes) -> Result
     return replace(result, **changes)
 
 
-def finish(workflow: Workflow, totals: dict[str, tuple[float, float]]) -> None:
-    """Mark every stage done; *totals*: stage → total of a 'free energy' stage and its SE, eV."""
+def finish(workflow: Workflow, totals: dict[str, tuple[float, ...]]) -> None:
+    """Mark every stage done; *totals*: stage → total of a 'free energy' stage and its SE, eV, and
+    perhaps the degrees of freedom of that."""
     for stage in workflow.stages:
         for file in stage.gives(workflow.root):
             file.write_text("as if\n")
