@@ -184,6 +184,9 @@ def check_length(run: RunInput, done: int) -> None:
 # --- what decides numbers -----------------------------------------------------------------------
 
 
+_HELD = ("fixatoms", "fixatoms_dof")
+
+
 def _files(run: RunInput) -> Iterator[tuple[str, str]]:
     """(name, sha256) of the files that the input names, but the model."""
     root = parse_xml(run.path.read_text(encoding="utf-8"), str(run.path))
@@ -200,9 +203,13 @@ def _files(run: RunInput) -> Iterator[tuple[str, str]]:
 
 
 def _deciding(run: RunInput) -> dict[str, str]:
-    """Element → text, of everything in the input that decides numbers."""
+    """Element → text, of everything in the input that decides numbers.
+
+    Held coordinates as they are understood: <fixatoms> and <fixatoms_dof> can say the same.
+    """
     root = parse_xml(run.path.read_text(encoding="utf-8"), str(run.path))
-    return dict(_texts("simulation", root, ""))
+    texts = {k: v for k, v in _texts("simulation", root, "") if not k.endswith(_HELD)}
+    return texts | {"coordinates that are held": " ".join(map(str, run.held))}
 
 
 def _texts(tag: str, node: Any, at: str) -> Iterator[tuple[str, str]]:
