@@ -125,7 +125,7 @@ def complete(run: RunInput) -> list[Checkpoint]:
 def load(path: Path, run: RunInput) -> Checkpoint:
     """The checkpoint at *path*; RunError if it is not a complete one, or not of *run*."""
     content = _read(path)
-    if content is None:
+    if content is None or content[0] < 1:  # an input, or the start of a run, has no step done
         raise RunError(f"{path} is not a complete checkpoint of {run.path}")
     _check_same(path, content[1], content[2], run)
     origin.check(run)
