@@ -150,7 +150,15 @@ UP = """
 import sys
 import alchemdriver.__main__ as command
 sys.argv = ["alchemdriver", *sys.argv[1:]]
-print("up", flush=True)
+opened = command.open_streams
+
+
+def open_streams():  # what comes right after SIGINT has its first say
+    print("up", flush=True)
+    opened()
+
+
+command.open_streams = open_streams
 command.start()
 """
 
