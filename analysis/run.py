@@ -25,7 +25,7 @@ from .corrections import scaling
 from .corrections.mass_leg import leg_of, leg_warnings
 from .corrections.terms import Sum, terms_of
 from .corrections.time_step import time_step_terms
-from .estimators.estimate import Estimate, add, stated
+from .estimators.estimate import ONE_SIGMA, Estimate, add, stated, student
 from .estimators.fixed_lambda import Window, fixed_window
 from .estimators.holds import SHORT_HOLD, drifts, relaxation
 from .estimators.judge import check_switching, check_warnings, check_window
@@ -400,7 +400,8 @@ def _provenance(run: RunInput) -> Provenance:
         input_sha256=hashlib.sha256(run.path.read_bytes()).hexdigest(),
         seed=run.seed,
         model=run.parameters.model,
-        model_sha256=model_here(run) or (began.model_sha256 if began else None),
+        model_sha256=model_here(run, run.parameters.model)
+        or (began.model_sha256 if began else None),
         digest=run.parameters.digest,
     )
 
@@ -445,11 +446,12 @@ def _total(
         why = "no total: a term is missing"
         return Total(estimate.method, None, None, why, None, None, None, None)
     shift = sum(values)
-    given = [t.se for t in terms if t.se is not None]
+    given = [(t.se / student(ONE_SIGMA, t.dof), t.dof) for t in terms if t.se is not None]
     se, kind, ci95, dof = estimate.se, estimate.se_kind, estimate.ci95, estimate.dof
     if estimate.sigma is not None and given:
         sigma, dof = add(
-            [estimate.sigma**2, *np.square(given)], [estimate.dof, *(None for _ in given)]
+            [estimate.sigma**2, *(s * s for s, _ in given)],
+            [estimate.dof, *(nu for _, nu in given)],
         )
         kind += ", and of the terms in quadrature"
         both = stated(estimate.method, estimate.value, sigma, dof, kind, estimate.n)

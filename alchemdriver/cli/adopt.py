@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,11 @@ def adopt(
     springs: Annotated[Path | None, _key("springs")] = None,
     scale: Annotated[float | None, _key("scale")] = None,
     dtype: Annotated[str | None, _key("dtype")] = None,
+    head: Annotated[str | None, _key("head")] = None,
+    charge: Annotated[float | None, _key("charge")] = None,
+    spin: Annotated[int | None, _key("spin")] = None,
+    other: Annotated[str | None, _key("other")] = None,
+    masses_file: Annotated[Path | None, _key("masses_file")] = None,
     structure: Annotated[
         Path | None, typer.Option(help="Where to start, instead of what the input names.")
     ] = None,
@@ -57,10 +63,15 @@ def adopt(
         "springs": springs,
         "scale": scale,
         "dtype": dtype,
+        "head": head,
+        "charge": charge,
+        "spin": spin,
+        "other": other,
+        "masses_file": masses_file,
     }
     parameters = {name: str(value) for name, value in given.items() if value is not None}
     adopted = write(source, folder, parameters, structure)
     for change in adopted.changes:
         typer.echo(f"- {change}")
     typer.echo(describe(adopted.run))
-    typer.echo(f"start with: alchemdriver run {folder}")
+    typer.echo(f"start with: alchemdriver run {shlex.quote(str(folder))}")

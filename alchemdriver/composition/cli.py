@@ -83,7 +83,7 @@ def relax(
     from .relaxation import Settings
 
     settings = Settings(cell, symmetry, force, stress, steps, optimiser)
-    mixture, own = show.read_mixture(structure, alchemy, supercell, index)
+    mixture, own = show.read_mixture(structure, alchemy, supercell, index, head)
     grid = show.compositions(mixture, weights, scan, own)
     backend, digest = show.open_backend(model, device, dtype, head)
     show.relax_and_print(
@@ -121,7 +121,7 @@ def optimize(
     """Find the composition that meets a target; exit status 1 if none does."""
     from . import show
 
-    mixture, own = show.read_mixture(structure, alchemy, "1x1x1", index)
+    mixture, own = show.read_mixture(structure, alchemy, "1x1x1", index, head)
     if mixture.has_vacancies:
         raise InputError(
             f"structure {structure} has sites that may be empty, and nothing holds the atom of an "
@@ -214,6 +214,6 @@ def schemes(
     """Interpolation schemes side by side: energies along λ, linearity, time per step."""
     from . import show
 
-    mixture, _ = show.read_mixture(structure, alchemy, "1x1x1", index)
+    mixture, _ = show.read_mixture(structure, alchemy, "1x1x1", index, head)
     backend, _ = show.open_backend(model, device, dtype, head)
     show.schemes_and_print(mixture, alchemy, backend, points, cells, repeats, out)

@@ -29,15 +29,16 @@ def read_mixture(
     alchemy: Collection[str],
     supercell: tuple[int, int, int] = (1, 1, 1),
     index: int | None = None,
+    head: str | None = None,
 ) -> tuple[Mixture, np.ndarray | None, tuple[str, ...]]:
     """The crystal in *path*, turned and repeated, with its sublattices; its weights (k,) if the
     file says them; and what is to be told of the file.
 
     Its sublattices are those of *alchemy* (grammar of ``Mixture``), or a disordered file's own.
-    Raises InputError for neither or both, and for split positions, of which no two can be taken at
-    a time.
+    head: of the model, where the user says one.  Raises InputError for neither or both, for split
+    positions, of which no two can be taken at a time, and for a file that names a head unasked.
     """
-    crystal, shares, kinds = read_crystal(path, supercell, index)
+    crystal, shares, kinds = read_crystal(path, supercell, index, head)
     atoms = Atoms(crystal.symbols, crystal.positions, cell=crystal.cell, pbc=True)
     if not shares:
         return Mixture.from_text(atoms, list(alchemy)), None, crystal.remarks
@@ -57,7 +58,7 @@ def read_mixture(
 
 
 def read_crystal(
-    path: Path, supercell: tuple[int, int, int], index: int | None
+    path: Path, supercell: tuple[int, int, int], index: int | None, head: str | None = None
 ) -> tuple[Structure, dict[int, dict[str, float]], np.ndarray]:
     """The crystal with a whole atom on every site; the shares of those that are not whole; and the
     crystallographic site (N,) of every atom."""
@@ -70,8 +71,14 @@ def read_crystal(
         atoms.info.pop("occupancy", None)
         for column in ("occupancy", "occupancies"):
             atoms.arrays.pop(column, None)
-    crystal = structure_of(atoms, path, supercell)
+    crystal = structure_of(atoms, path, supercell, () if head is None else ("head",))
     require_whole(crystal, path)
+    if crystal.head is not None:
+        raise InputError(
+            f"structure {path} names a model's head '{crystal.head}', which mixtures and cells do "
+            f"not keep: say --head {crystal.head} where a model is opened, else remove it from the "
+            "file"
+        )
     n = len(atoms)
     copies = len(crystal) // n
     everywhere = {i + n * copy: site for copy in range(copies) for i, site in shares.items()}

@@ -17,6 +17,7 @@ from ase.stress import full_3x3_to_voigt_6_strain, voigt_6_to_full_3x3_strain
 from ..errors import InputError, RunError, did_you_mean
 from ..potential.backends.base import Backend
 from ..potential.calculator import AlchemicalCalculator
+from ..potential.checks import check_stress
 from .mixture import Mixture, Weights
 
 __all__ = ["CELLS", "OPTIMISERS", "Relaxed", "Settings", "relax", "relax_atoms"]
@@ -124,6 +125,7 @@ def relax(
 
 def relax_atoms(atoms: Atoms, backend: Backend, settings: Settings | None = None) -> Atoms:
     """An ordinary crystal, relaxed; its energy (eV) is in ``info['energy']``."""
+    check_stress(backend, constant_pressure=True)  # what is left of it is a criterion
     atoms = atoms.copy()
     calculator = AlchemicalCalculator(atoms, [], [], model=backend)
     _minimise(atoms, calculator, atoms.copy(), settings or Settings(), str(atoms.symbols))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import ase.io
 import numpy as np
+import typer
 from ase import Atoms
 from rich.console import Console
 from rich.table import Table
@@ -27,11 +28,13 @@ from .scan import Scan, compositions_along, scan, scan_header, table
 from .schemes import SCHEMES, compare, time_per_step
 from .supercells import cells, nearest, random_cells, sqs
 
-_SHOW = Console(stderr=True, markup=False, emoji=False)  # [red] and :fire: are letters of names
-
 
 def read_mixture(
-    structure: Path, alchemy: list[str] | None, supercell: str, index: int | None
+    structure: Path,
+    alchemy: list[str] | None,
+    supercell: str,
+    index: int | None,
+    head: str | None = None,
 ) -> tuple[Mixture, np.ndarray | None]:
     """The crystal in *structure*, a along x and b in the xy plane, repeated, with its sublattices,
     and the weights that the file says.
@@ -39,10 +42,10 @@ def read_mixture(
     Raises InputError.
     """
     mixture, weights, remarks = disorder.read_mixture(
-        structure, alchemy or [], parse_supercell(supercell), index
+        structure, alchemy or [], parse_supercell(supercell), index, head
     )
     for remark in remarks:
-        _SHOW.print(remark, soft_wrap=True, markup=False)
+        typer.echo(remark, err=True)
     return mixture, weights
 
 
@@ -102,7 +105,7 @@ def relax_and_print(
     """Relax at every composition; write scan.jsonl, relaxed.extxyz, table.txt and scan.png."""
 
     def report(point: Relaxed) -> None:
-        _SHOW.print(f"{mixture.describe(point.weights)}: {point.steps} steps", soft_wrap=True)
+        typer.echo(f"{mixture.describe(point.weights)}: {point.steps} steps", err=True)
 
     at = [w.tolist() for w in grid]
     done = scan(mixture, at, backend, settings, out / "scan.jsonl", report, digest)
@@ -180,7 +183,7 @@ def _supercells(
             if kept is None:
                 found = relax_atoms(atoms, backend, settings)
                 kept = journal.add(key, Sample(Crystal.of(found)))
-                _SHOW.print(f"{mixture.describe(w)}, {name}", soft_wrap=True)
+                typer.echo(f"{mixture.describe(w)}, {name}", err=True)
             relaxed[name] = kept.atoms.atoms()
         row = [f"{mixture.describe(w):24s}"]
         lengths = np.array([a.cell.lengths() for name, a in relaxed.items() if name != "sqs"])
@@ -312,7 +315,7 @@ def order_and_print(
     sizes = parse_counts(mixed, "mixed")
 
     def report(name: str, entry: order.Entry) -> None:
-        _SHOW.print(f"{name}: {entry.energy_eV:.4f} eV per formula unit", soft_wrap=True)
+        typer.echo(f"{name}: {entry.energy_eV:.4f} eV per formula unit", err=True)
 
     results = order.study(
         *(cases, backend, out / "order.jsonl", settings, sizes, sqs_cell, seed, digest),

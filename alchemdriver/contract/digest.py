@@ -17,9 +17,8 @@ def model_digest(run: RunInput) -> str:
     return shelf.model_digest(run.parameters.model, run.folder)
 
 
-def model_here(run: RunInput) -> str | None:
-    """:func:`model_digest` of what is on this disk; None if it is not here.  Downloads nothing."""
-    name = run.parameters.model
+def model_here(run: RunInput, name: str) -> str | None:
+    """sha256 of the model *name* of *run*; None if it is not on this disk.  Downloads nothing."""
     if any(card.name == name and card.file is None for card in shelf.catalogue()):
         return None
     try:

@@ -157,8 +157,8 @@ class _Foundation:
     elements: tuple[str, ...] = FOUNDATION_ELEMENTS
 
 
-# Not on the shelf: PolarMACE (unsupported), OMOL (needs total charge and spin) and the multi-head
-# models mh-0 and mh-1 (need a choice of head, which the input has no key for).
+# Not on the shelf: PolarMACE (unsupported); OMOL and the multi-head models mh-0 and mh-1, which can
+# be given as files.
 _FOUNDATIONS = {
     "mace-mp-0-small": _Foundation(
         f"{_GITHUB}/mace_mp_0/2023-12-10-mace-128-L0_energy_epoch-249.model",

@@ -87,7 +87,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     A folder that does not exist is there from one moment to the next.  Into one that exists
     (which may be somebody's working directory) the content is moved, inputs last; until
     that is over a folder beginning with ``UNFINISHED`` stands in it.  After an exception everything
-    is as it was.  Raises InputError where other files stand in the way.
+    is as it was, or that folder still stands.  Raises InputError where other files are in the way.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -98,9 +98,13 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     else:
         aside = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
+    moving = False
     try:
         yield aside
         _sync([f for f in aside.rglob("*") if f.is_file()])
+        if not new:
+            _check_room(aside, folder)
+        moving = True
         if new:
             umask = os.umask(0)
             os.umask(umask)
@@ -109,16 +113,20 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         else:
             _move_into(aside, folder)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        if new or not moving:
+            shutil.rmtree(aside, ignore_errors=True)
         raise
 
 
-def _move_into(aside: Path, folder: Path) -> None:
-    files = sorted(
+def _in_order(aside: Path) -> list[Path]:
+    return sorted(
         (f.relative_to(aside) for f in aside.rglob("*") if f.is_file()),
         key=lambda f: (_LAST.get(f.name, 0), f),
     )
-    for file in files:
+
+
+def _check_room(aside: Path, folder: Path) -> None:
+    for file in _in_order(aside):
         there = folder / file
         if there.exists() and not (
             there.is_file() and filecmp.cmp(aside / file, there, shallow=False)
@@ -126,9 +134,12 @@ def _move_into(aside: Path, folder: Path) -> None:
             raise InputError(
                 f"{there.parent} already holds another {file.name}: choose another folder"
             )
+
+
+def _move_into(aside: Path, folder: Path) -> None:
     for inner in (f for f in aside.rglob("*") if f.is_dir()):
         (folder / inner.relative_to(aside)).mkdir(parents=True, exist_ok=True)
-    for file in files:
+    for file in _in_order(aside):
         os.replace(aside / file, folder / file)
     shutil.rmtree(aside)
 

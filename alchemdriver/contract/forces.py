@@ -22,24 +22,36 @@ def check_forces(ff: dict[str, Any], system: dict[str, Any], parameters: Paramet
             f"expected one <force forcefield='{name}'> in <forces>, found {len(ours)} among "
             f"{len(forces)}"
         )
-    alone = {"springs": "einstein->model", "scale": "model->scaled"}
-    for key, path in alone.items():
-        if len(forces) > 1 and getattr(parameters, key) is not None:
+    for force in forces:
+        weights = numbers(force.get("mts_weights")) if isinstance(force, dict) else []
+        if weights and abs(sum(weights) - 1.0) > 1e-9:
             raise InputError(
-                f"{len(forces)} <force>: '{path}' changes the whole of H, so '{name}' must be the "
-                "only one"
+                f"<mts_weights> {weights} must sum to 1: i-PI scales forces by their sum, and the "
+                "energy not"
             )
+    alone = {
+        "springs": "'einstein->model' changes the whole of H",
+        "scale": "'model->scaled' changes the whole of H",
+        "tether": "another force would still hold what goes to void",
+    }
+    for key, why in alone.items():
+        if len(forces) > 1 and getattr(parameters, key) is not None:
+            raise InputError(f"{len(forces)} <force>: {why}, so '{name}' must be the only one")
+
+
+def timeout_of(ff: dict[str, Any]) -> float:
+    """``<timeout>`` of a forcefield, s; 0, which is i-PI's own, if it is no number."""
+    try:
+        return float(text_of(ff.get("timeout"), "0"))
+    except ValueError:
+        return 0.0
 
 
 def check_forces_of_a_switch(
     ff: dict[str, Any], system: dict[str, Any], dynamics: dict[str, Any] | None
 ) -> None:
     """What a schedule needs from the socket, the force components and the time stepping."""
-    try:
-        timeout = float(text_of(ff.get("timeout"), "0"))
-    except ValueError:
-        timeout = 0.0
-    if not timeout > 0:
+    if not timeout_of(ff) > 0:
         raise InputError(
             "<timeout> of the <ffsocket> must be positive, or a hung client hangs the run forever: "
             "give seconds, e.g. <timeout>600</timeout>"

@@ -233,11 +233,12 @@ FEATURES: dict[str, dict[str, Rule]] = {
     "motion": {
         "@mode": _modes(
             "what moves",
-            "dynamics multi dummy",
+            "dynamics multi",
             {
                 "vibrations": _ANOTHER,
                 "minimize": "use 'alchemdriver relax'",
                 "replay": "nothing moves by forces",
+                "dummy": "nothing moves",
                 "neb": _ANOTHER,
                 "string": _ANOTHER,
                 "driven_dynamics": "a field drives it: the ensemble is not stationary",

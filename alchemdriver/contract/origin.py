@@ -3,7 +3,7 @@
 From its first step on i-PI goes by its checkpoints: an input that is edited afterwards is not what
 ran, though it would be taken for it.  So the server writes down what decides the numbers when a run
 begins, and whoever resumes or analyses it compares.  A run may be lengthened, which is written
-down, too; it may move to another machine, socket or precision, and print checkpoints more often.
+down, too; it may move to another machine, socket or precision, and wait longer for clients.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import AnalysisError, InputError
 from .digest import model_here
 from .files import sha256, sha256_of
 from .layout import KINETIC
-from .parameters import split_parameters
+from .parameters import KEYS, split_parameters
 from .run_input import RunInput
 from .schedule import SHAPES
 from .stored import Count, Format, Index
@@ -31,14 +31,13 @@ __all__ = [
     "Origin", "begin", "check", "check_length", "check_outputs", "go_on", "path_of", "read", "seal",
 ]  # fmt: skip
 
-# Where a run goes on, how fast, and how much it says: none of it is in a number.
+# Where a run goes on, and how much it says: in no number, and followed on resume (server.serve),
+# but for the verbosity, which i-PI keeps.
 _FREE = {
-    "simulation": {"@verbosity", "@sockets_prefix", "@threading", "@safe_stride", "total_steps"},
-    "ffsocket": {"@mode", "address", "port", "timeout", "latency", "slots"},
-    "parameters": {"cycles", "dtype", "digest"},  # the digest is compared with the model itself
-    "checkpoint": {"@stride", "@overwrite"},
-    "properties": {"@flush"},
-    "trajectory": {"@flush"},
+    "simulation": {"@verbosity", "@sockets_prefix", "@threading", "total_steps"},
+    "ffsocket": {"@mode", "address", "port", "timeout"},
+    # the digest is compared with the models themselves
+    "parameters": {k.name for k in KEYS.values() if not (k.resume or k.digest)} | {"digest"},
 }
 
 
@@ -60,6 +59,7 @@ class Origin:
     files: dict[str, str]  # name of a file that the input reads → sha256
     input: dict[str, str]  # element → text, of all that decides numbers
     lengthened: tuple[Length, ...] = ()
+    other_sha256: str | None = None  # of the model at λ = 1 of model->other
     outputs: dict[str, str] | None = None  # what was printed, sha256 once all steps are done
 
     @property
@@ -87,16 +87,28 @@ def read(run: RunInput) -> Origin | None:
 
 def begin(run: RunInput) -> None:
     """Write down what *run* begins with: it is at step 0."""
-    found = Origin(__version__, run.total_steps, model_here(run), dict(_files(run)), _deciding(run))
+    model, other = _models(run)
+    files, deciding = dict(_files(run)), _deciding(run)
+    found = Origin(__version__, run.total_steps, model, files, deciding, other_sha256=other)
     _FORMAT.write(path_of(run), found)
 
 
+def _models(run: RunInput) -> tuple[str | None, str | None]:
+    """sha256 of the model and of the other one; None: not here, or there is none."""
+    p = run.parameters
+    return model_here(run, p.model), None if p.other is None else model_here(run, p.other)
+
+
 def go_on(run: RunInput, step: int) -> None:
-    """Write down the length of *run* if it goes on from *step* to another one than before."""
+    """Write down that *run* goes on from *step*, and its length if it is another than before."""
     before = read(run)
-    if before is not None and before.last_length != run.total_steps:
-        changes = (*before.lengthened, Length(step, run.total_steps))
-        _FORMAT.write(path_of(run), replace(before, lengthened=changes, outputs=None))
+    if before is None:
+        return
+    lengths = before.lengthened
+    if before.last_length != run.total_steps:
+        lengths = (*lengths, Length(step, run.total_steps))
+    # what it prints from here on takes the place of what was printed
+    _FORMAT.write(path_of(run), replace(before, lengthened=lengths, outputs=None))
 
 
 def check(run: RunInput, *, with_model: bool = False) -> Origin | None:
@@ -112,9 +124,11 @@ def check(run: RunInput, *, with_model: bool = False) -> Origin | None:
         (f"the sha256 of {name} is", was[:12], is_[:12])
         for name, was, is_ in _differing(began.files, dict(_files(run)))
     ]
-    model = model_here(run) if with_model else None
-    if None not in (model, began.model_sha256) and model != began.model_sha256:
-        pairs += [("the sha256 of the model is", str(began.model_sha256)[:12], str(model)[:12])]
+    if with_model:
+        then = (began.model_sha256, began.other_sha256)
+        for name, was, is_ in zip(("model", "other"), then, _models(run), strict=True):
+            if was is not None and is_ is not None and was != is_:
+                pairs.append((f"the sha256 of the {name} is", was[:12], is_[:12]))
     if pairs:
         what, was, now = pairs[0]
         others = f" (and {len(pairs) - 1} more)" if len(pairs) > 1 else ""
@@ -155,7 +169,7 @@ def check_outputs(run: RunInput) -> None:
         if found != expected:
             raise AnalysisError(
                 f"{path} was changed after the run ended (its sha256 is {found[:12]}, it was "
-                f"{expected[:12]}): restore it, or run again"
+                f"{expected[:12]}): restore it, or begin anew without its checkpoints"
             )
 
 

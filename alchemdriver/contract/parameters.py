@@ -70,8 +70,11 @@ def _share(key: str, text: str) -> float:
 
 def _multiplicity(key: str, text: str) -> float:
     value = _number(key, text)
-    if value < 0:
-        raise InputError(f"parameter '{key}': expected a multiplicity 2S + 1, got {value:g}")
+    if value < 1 or value != int(value):
+        raise InputError(
+            f"parameter '{key}': expected a multiplicity 2S + 1, a whole number from 1, got "
+            f"{value:g}"
+        )
     return value
 
 

@@ -20,13 +20,13 @@ from ..paths import Ends, between
 from ..paths import Path as LambdaPath
 from ..records import Structure, Transformation
 from .files import read_json
-from .forces import check_forces, check_forces_of_a_switch
+from .forces import check_forces, check_forces_of_a_switch, timeout_of
 from .ipi_features import check_features, only_at_fixed_lambda
 from .parameters import Parameters, check_parameters, split_parameters
 from .schedule import Schedule, shape
 from .springs import read_springs
 from .transformation import parse_alchemy
-from .xmltree import child, many, parse_xml, positive, quantity, text_of, whole
+from .xmltree import child, many, numbers, parse_xml, positive, quantity, text_of, whole
 from .xyz import read_xyz
 
 
@@ -38,6 +38,7 @@ class Socket:
     address: str
     port: int
     prefix: str  # of unix sockets
+    timeout: float  # s, that a client may take; 0: for ever
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class ExtrasFile:
     filename: str
     stride: int
     key: str
+    bead: int = -1  # the only one that is printed; -1: all
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class RunInput:
     fixes_centre_of_mass: bool
     held: tuple[int, ...]  # 3 i + axis of each coordinate that does not move
     barostat: str  # i-PI's mode: 'isotropic', 'flexible', …, and what of the cell it holds; or ''
+    plain_verlet: bool = True  # i-PI's default splitting, OBABO, and one time step for all forces
     thermostat_tau: float | None = None  # fs; None: there is none, or it has no one time
     barostat_tau: float | None = None  # fs
 
@@ -289,6 +292,11 @@ def conditions(system: dict[str, Any]) -> Conditions:
     )
 
 
+def _plain_verlet(dynamics: Any) -> bool:
+    inner = numbers(child(dynamics, "nmts"))
+    return (child(dynamics, "@splitting") or "obabo") == "obabo" and all(n <= 1 for n in inner)
+
+
 def _tau(node: Any) -> float | None:
     """The ``<tau>`` of a thermostat or barostat, fs; None where it has none of its own."""
     found = quantity(child(node, "tau"), "time", "tau") if isinstance(node, dict) else None
@@ -373,10 +381,10 @@ def _outputs(root: dict[str, Any]) -> dict[str, Any]:
     for node in many(child(root, "output", "trajectory")):
         stride = whole(child(node, "@stride"), "<trajectory stride>", 1, least=1)
         name, quantity = child(node, "@filename") or "traj", text_of(node).split("{")[0].strip()
+        bead = whole(child(node, "@bead"), "<trajectory bead>", -1)
         if quantity == "extras":
-            extras.append(ExtrasFile(name, stride, child(node, "@extra_type") or "raw"))
+            extras.append(ExtrasFile(name, stride, child(node, "@extra_type") or "raw", bead))
         else:
-            bead = whole(child(node, "@bead"), "<trajectory bead>", -1)
             form = child(node, "@format") or "xyz"
             trajectories.append(TrajectoryFile(name, stride, quantity, form, bead))
     prefix = child(root, "output", "@prefix")
@@ -418,12 +426,8 @@ def interpret(root: dict[str, Any], path: Path) -> RunInput:
     system = systems[0]
     check_features(root)
     check_forces(ff, system, parameters)
-    files = [
-        f
-        for f in many(child(system, "initialize", "file"))
-        if isinstance(f, dict) and f.get("@mode") == "xyz"  # 'chk' if not said
-    ]
-    if len(files) != 1:
+    files = many(child(system, "initialize", "file"))
+    if len(files) != 1 or child(files[0], "@mode") != "xyz":  # 'chk' if not said
         raise InputError("expected one <file mode='xyz'> in <initialize>: it names the species")
     structure = read_xyz(
         folder / text_of(files[0]),
@@ -440,6 +444,11 @@ def interpret(root: dict[str, Any], path: Path) -> RunInput:
         lengths = [n for n in (p.equilibrate, p.switch, p.cycles) if n is not None]  # all three
         schedule = Schedule(shape(p.schedule, folder), *lengths)
     initial_masses, final_masses = _read_masses(transformation, parameters, folder)
+    if transformation.word and not np.array_equal(initial_masses, final_masses):
+        raise InputError(
+            f"masses_file changes masses, but '{transformation.word}' changes no element: give "
+            "both ends the same"
+        )
 
     thermal = conditions(system)
     outer = many(child(system, "motion"))
@@ -457,6 +466,7 @@ def interpret(root: dict[str, Any], path: Path) -> RunInput:
             address=text_of(ff.get("address"), "localhost"),
             port=whole(ff.get("port"), "<port>", 65535),
             prefix=root.get("@sockets_prefix", "/tmp/ipi_"),
+            timeout=timeout_of(ff),
         ),
         ensemble=thermal.ensemble,
         temperature=thermal.temperature,
@@ -472,6 +482,7 @@ def interpret(root: dict[str, Any], path: Path) -> RunInput:
         barostat=thermal.barostat,
         motion=(child(outer[0], "@mode") if outer else None) or "dynamics",
         noncanonical=only_at_fixed_lambda(system),
+        plain_verlet=_plain_verlet(child(moves_by(system), "dynamics")),
         thermostat_tau=_tau(child(moves_by(system), "dynamics", "thermostat")),
         barostat_tau=_tau(child(moves_by(system), "dynamics", "barostat")),
     )

@@ -37,6 +37,7 @@ __all__ = [
     "ModelFamily",
     "catalogue",
     "check_options",
+    "family",
     "files_of",
     "find",
     "foreign",
@@ -82,20 +83,30 @@ def find(name: str, folder: Path = Path(".")) -> Model:
 
     Raises ModelError if no model has this name, or its file is not there.
     """
+    shelf, of = _shelf(), family(name, folder)
+    package = shelf.packages.get(of.name)
+    card = next((card for card in shelf.cards(of) if card.name == name), None)
+    if card is None:
+        return Model(name, of, _resolve(name, folder), package)
+    with foreign(package):
+        return Model(name, of, card.file or of.fetch(card), package)
+
+
+def family(name: str, folder: Path = Path(".")) -> ModelFamily:
+    """The family of the model called *name*; opens and fetches nothing.
+
+    Raises ModelError as :func:`find` does.
+    """
     shelf = _shelf()
-    for family in shelf.families:
-        card = next((card for card in shelf.cards(family) if card.name == name), None)
-        if card is not None:
-            package = shelf.packages.get(family.name)
-            with foreign(package):
-                return Model(name, family, card.file or family.fetch(card), package)
-    if is_file(name):
-        path = _resolve(name, folder)
-        if not path.is_file():
-            raise ModelError(f"model file {path} does not exist")
-        family = shelf.family_of(path)
-        return Model(name, family, path, shelf.packages.get(family.name))
-    raise ModelError(unknown(name))
+    for one in shelf.families:
+        if any(card.name == name for card in shelf.cards(one)):
+            return one
+    if not is_file(name):
+        raise ModelError(unknown(name))
+    path = _resolve(name, folder)
+    if not path.is_file():
+        raise ModelError(f"model file {path} does not exist")
+    return shelf.family_of(path)
 
 
 def unknown(name: str) -> str:
@@ -137,14 +148,10 @@ def check_options(name: str, head: str | None, charge: float | None, spin: float
 
     Opens and fetches nothing: what only the opened model can tell passes.
     """
-    shelf = _shelf()
-    named = [f for f in shelf.families if any(card.name == name for card in shelf.cards(f))]
-    if not named and not (is_file(name) and Path(name).is_file()):
-        return  # find says what is wrong with it
-    family = named[0] if named else shelf.family_of(Path(name))
-    if head is not None and not family.heads:
+    of = family(name)
+    if head is not None and not of.heads:
         raise ModelError(without(name, "heads", f"head '{head}'"))
-    if named or not family.charged:
+    if not (is_file(name) and of.charged):
         require_neutral(name, charge, spin)
 
 

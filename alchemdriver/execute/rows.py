@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _TAIL = 8192  # bytes; longer than any row
 _LINE = 200  # bytes; longer than a line of a frame
-_EXTRAS = re.compile(rb"#EXTRAS\([^()#]*\)#\s*Step:\s*(\d+)[ ]*\n\s*[^\s#]+[ ]*\n")
+_EXTRAS = re.compile(rb"#EXTRAS\([^()#]*\)#\s*Step:\s*(\d+)[ ]*\n[^\n#]*\n")
 _FRAME = re.compile(rb"\n#[^\n]*Step:\s*(\d+)[^\n]*\n")
 
 
@@ -77,7 +77,7 @@ def _last_steps(run: RunInput) -> Iterator[tuple[Path, int, int | None]]:
         if any(c.split("{")[0] == "step" for c in output.columns):
             path = run.output(output.filename)
             yield path, output.stride, _step_of(last_row(path))
-    for extras in run.extras:
+    for extras in (e for e in run.extras if e.bead == -1):
         for path in bead_paths(run.output(extras.filename), run.beads):
             yield path, extras.stride, _last(_EXTRAS, path, _TAIL)
     size = _LINE * (len(run.structure) + 2)

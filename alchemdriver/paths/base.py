@@ -59,8 +59,9 @@ class Absolute:
 
     temperature: float  # K
     value: float  # eV
-    se: float | None  # eV; None: not known
+    se: float | None  # eV, stated error; None: not known
     source: str
+    dof: float | None = None  # degrees of freedom of that error; None: normal
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ class Correction:
     value: float | None  # in *unit*; None: needed but not known, so there is no total
     unit: str
     source: str  # equation and what went in
-    se: float | None = None  # standard error in *unit*; None: exact, or not known
+    se: float | None = None  # stated error in *unit*; None: exact, or not known
+    dof: float | None = None  # degrees of freedom of that error; None: normal, or no error
 
 
 def positive(name: str, values: object) -> np.ndarray:

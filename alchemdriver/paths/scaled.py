@@ -74,15 +74,17 @@ class ReversibleScaling(Path):
         t0, t, n = run.kelvin, far_temperature(run), len(run.structure)
         free = int(run.free_coordinates.sum())
         value = float(temperature_term(t, t0, free))
-        source = f"−3/2 N k T ln(T/T0), {n} atoms, T0 = {t0:g} K, T = {t:g} K"
+        what = "3/2 N k T ln(T/T0)", f"{n} atoms"
         if free < 3 * n:
-            source = source.replace("3/2 N", "1/2 f").replace(f"{n} atoms", f"{free} coordinates")
+            what = "1/2 f k T ln(T/T0)", f"{free} coordinates"
+        source = f"−{what[0]}, {what[1]}, T0 = {t0:g} K, T = {t:g} K"
         found = [Correction("kinetic energy", value, "eV", source)]
         known = given.reference
         if known is not None:
             se = None if known.se is None else known.se * t / t0
             name = f"(T/T0) {'G' if run.constant_pressure else 'F'}(T0)"
-            found.append(Correction(name, known.value * t / t0, "eV", known.source, se))
+            value = known.value * t / t0
+            found.append(Correction(name, value, "eV", known.source, se, known.dof))
         return found
 
     def quantity(self, run: RunInput, given: Given) -> str:

@@ -181,7 +181,7 @@ class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no type
         results = _Results(energy=found.energy, free_energy=found.energy, forces=found.forces)
         results.weight_gradient = found.weight_gradient
         volume = abs(np.linalg.det(atoms.cell.array))
-        if volume > 0.0:
+        if volume > 0.0 and self._backend.gives_stress:
             results["stress"] = full_3x3_to_voigt_6_stress(-found.virial / volume)
         self.results = results
 

@@ -8,10 +8,8 @@ refused, by the list in :mod:`alchemdriver.contract.ipi_features`, before anythi
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ import numpy as np
 
 from ..contract import run_input
 from ..contract.digest import digest
-from ..contract.files import read_text, write_json, write_text
+from ..contract.files import read_text, whole_folder, write_json, write_text
 from ..contract.parameters import KEYS, check_parameters
 from ..contract.run_input import RunInput
 from ..contract.transformation import parse_alchemy
@@ -34,10 +32,12 @@ from .ipi_start import Start, read_start
 from .protocols import Protocol, find
 from .run_folder import (
     MASSES,
-    check_elements,
+    check_intervals,
     check_models,
+    check_named_models,
     masses_at_both_ends,
     masses_to_write,
+    said_by,
     sources_of,
 )
 from .structure import read_structure
@@ -74,14 +74,14 @@ def adopt(
     root = _element(text)
     system = edits.only_system(root)
     changes: list[str] = []
-    start = _start(system, source.parent, structure, changes)
+    start = _start(system, source.parent, structure, parameters, changes)
 
     edits.set_forcefield(root, system, changes)
     edits.set_ensemble(system, changes)
     edits.set_state(root, system, changes)
     edits.set_arrays(system, source.parent, changes)
     protocol = _protocol(system, parameters, start.beads)
-    merged = _parameters(protocol, parameters)
+    merged = _parameters(protocol, {**said_by(start.structure), **parameters})
     edits.set_outputs(root, protocol, merged, changes)
     sources = sources_of(merged, dict(parameters))
     merged |= {key: file.name for key, file in sources.items() if key in merged}
@@ -90,29 +90,23 @@ def adopt(
         merged["masses_file"] = MASSES
         changes.append(f"{MASSES}: the masses of the start, which are not the elements' own")
     checked = check_parameters(merged)
-    for model in filter(None, (checked.model, checked.other)):
-        check_elements(model, parse_alchemy(checked.alchemy, atoms.symbols))
+    transformation = parse_alchemy(checked.alchemy, atoms.symbols)
+    check_named_models(parameters, checked, transformation)
     edits.set_length(root, merged, changes)
     edits.set_initialize(system, start.beads, changes)
 
     folder = Path(folder)
     _must_be_new(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with whole_folder(folder) as draft:
         for file in sources.values():
             shutil.copyfile(file, draft / file.name)
         write_xyz(draft / "start.xyz", atoms)
         if merged.get("masses_file") == MASSES:
-            transformation = parse_alchemy(checked.alchemy, atoms.symbols)
             write_json(draft / MASSES, masses_at_both_ends(atoms, transformation))
-        _write(draft / "input.xml", _prolog(text), root, system, merged, changes)
-        draft.chmod(0o777 & ~_umask())
-        os.replace(draft, folder)
-    except AlchemdriverError as err:
-        raise type(err)(str(err).replace(str(draft), str(folder))) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            _write(draft / "input.xml", _prolog(text), root, system, merged, changes)
+        except AlchemdriverError as err:
+            raise type(err)(str(err).replace(str(draft), str(folder))) from None
     return Adopted(folder, changes)
 
 
@@ -133,13 +127,24 @@ def _prolog(text: str) -> str:
 
 
 def _start(
-    system: ElementTree.Element, home: Path, given: Path | None, changes: list[str]
+    system: ElementTree.Element,
+    home: Path,
+    given: Path | None,
+    parameters: Mapping[str, str],
+    changes: list[str],
 ) -> Start:
     """Where the run starts, turned into our start.xyz."""
     if given is None:
         start = read_start(system, home)
     else:
-        start = Start(read_structure(given), edits.beads(system), 0.0, str(given))
+        if system.find("initialize/masses") is not None:
+            raise InputError(
+                "<masses> of <initialize> are of the start that --structure replaces: remove them, "
+                "and give the file's own or --masses-file"
+            )
+        atoms = read_structure(given, given=parameters.keys())
+        start = Start(atoms, edits.beads(system), 0.0, str(given))
+        changes.extend(atoms.remarks)
         if start.structure.held:
             raise InputError(
                 f"structure {given} holds atoms: write <fixatoms> into the <motion> of the input "
@@ -213,12 +218,6 @@ def _must_be_new(folder: Path) -> None:
         raise InputError(f"{folder} exists and is not empty: choose another folder")
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def _write(
     path: Path,
     prolog: str,
@@ -250,4 +249,4 @@ def _write(
             f"fixed λ only: {run.noncanonical}, so work and MBAR have no meaning; averages are "
             "those of the thermostat"
         )
-    written({**merged, "digest": digest(run)})
+    check_intervals(written({**merged, "digest": digest(run)}))

@@ -110,11 +110,11 @@ def charge_and_head(
     if "charge" not in found and "charge" not in given and abs(total) > 1e-3:
         raise InputError(
             f"structure {path}: its atomic charges sum to {total:g}: say the charge of the cell "
-            f"with --charge {total * copies:g}, or --charge 0"
+            f"with --charge {total * copies:g}, or --charge 0, or remove them from the file"
         )
     if found.get("charge") == 0.0:
         del found["charge"]
-    if found.get("spin") == 1.0:
+    if found.get("spin") in (0.0, 1.0):  # 0: the S of a singlet, in other conventions
         del found["spin"]
     if "charge" in found:
         found["charge"] *= copies

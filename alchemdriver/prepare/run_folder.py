@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ase.data import atomic_masses, atomic_numbers
 from ..contract import run_input, shelf
 from ..contract.digest import digest
 from ..contract.files import whole_folder, write_json
-from ..contract.parameters import KEYS, check_parameters
+from ..contract.parameters import KEYS, Parameters, check_parameters
 from ..contract.run_input import RunInput
 from ..contract.schedule import SHAPES
 from ..contract.transformation import parse_alchemy
@@ -59,9 +60,7 @@ def prepare(
     template = tree.template_of(known)
     own = tree.get_parameters(template)
     _check_options(known, own, parameters, settings)
-    named = (("head", structure.head), ("charge", structure.charge), ("spin", structure.spin))
-    said = {name: str(value) for name, value in named if value is not None}
-    merged = {**own, **said, **parameters}
+    merged = {**own, **said_by(structure), **parameters}
     sources = sources_of(merged, parameters)
     merged |= {key: source.name for key, source in sources.items() if key in KEYS}
     if "," in "".join(merged.values()):
@@ -71,14 +70,7 @@ def prepare(
         merged["masses_file"] = MASSES
     checked = check_parameters(merged)
     transformation = parse_alchemy(checked.alchemy, structure.symbols)
-    models = (
-        (parameters.get("model", checked.model), checked.head),
-        (parameters.get("other", checked.other), None),
-    )
-    for model, head in models:
-        if model is not None:
-            check_elements(model, transformation)
-            shelf.check_options(model, head, checked.charge, checked.spin)
+    check_named_models(parameters, checked, transformation)
 
     folder = Path(folder)
     targets = [folder] if replicas == 1 else [folder / f"replica-{r + 1}" for r in range(replicas)]
@@ -179,6 +171,26 @@ def sources_of(merged: dict[str, str], parameters: dict[str, str]) -> dict[str, 
     return sources
 
 
+def said_by(structure: Structure) -> dict[str, str]:
+    """The parameters that a structure file says."""
+    named = (("head", structure.head), ("charge", structure.charge), ("spin", structure.spin))
+    return {name: str(value) for name, value in named if value is not None}
+
+
+def check_named_models(
+    parameters: Mapping[str, str], checked: Parameters, transformation: Transformation
+) -> None:
+    """Elements, head, charge and spin against the models, as far as names and files tell.
+
+    parameters: the user's, with paths from where the user is.
+    """
+    for key, head in (("model", checked.head), ("other", None)):
+        model = parameters.get(key, getattr(checked, key))
+        if model is not None:
+            check_elements(model, transformation)
+            shelf.check_options(model, head, checked.charge, checked.spin)
+
+
 def check_elements(model: str, transformation: Transformation) -> None:
     """Elements that a model from the shelf does not know; of files, the client knows."""
     card = next((card for card in shelf.catalogue() if card.name == model), None)
@@ -203,11 +215,11 @@ def _write_input(path: Path, template: Tree, merged: dict[str, str], settings: S
     signed = {**merged, "digest": digest(run)}
     root = render(template, "start.xyz", signed, settings, masses_to_write(run))
     tree.write_xml(path, root)
-    _check_intervals(run_input.read_input(path))
+    check_intervals(run_input.read_input(path))
     return root
 
 
-def _check_intervals(run: RunInput) -> None:
+def check_intervals(run: RunInput) -> None:
     """Raises InputError where the last steps of a run would be in no row, so that it never looks
     finished."""
     for extras in run.extras:
@@ -226,7 +238,7 @@ def check_models(run: RunInput) -> None:
         model = shelf.find(name, run.folder)
         if model.family.whole_atoms and run.lambda_path.weighs_graph:
             raise InputError(
-                f"model '{name}' is an ASE calculator, which knows whole atoms only: there is no "
+                f"model '{name}' knows whole atoms only: there is no "
                 "weighted graph between its end states; use --interpolation linear"
             )
         if run.constant_pressure and not model.family.gives_stress(model.path):

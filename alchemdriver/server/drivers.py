@@ -63,7 +63,6 @@ class Common:
     complaints: Complaints
     keys: int  # extras that the input prints or interpolates
     batch_size: int
-    exit_on_disconnect: bool
     clock: LambdaClock | None  # None: not the alchemical forcefield
 
 
@@ -76,7 +75,6 @@ class _NonBlocking:
         super().__init__(greeted.sock)  # type: ignore[call-arg]
         self.common = common
         self.batch_size = common.batch_size
-        self.exit_on_disconnect = common.exit_on_disconnect
         self.session = greeted.session
         self.process = peer_pid(greeted.sock)
         self.status: int = Status.Up | (Status.NeedsInit if greeted.needs_init else Status.Ready)

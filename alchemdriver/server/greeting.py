@@ -123,7 +123,7 @@ class Greeter(threading.Thread):
             return
         except OSError:  # out of file descriptors, say
             if self._pending:
-                self._dismiss(self._pending[0], "too many connections")
+                self._dismiss(secrets.choice(self._pending), "too many connections")
             time.sleep(_GLANCE)
             return
         sock.setblocking(False)
@@ -135,8 +135,8 @@ class Greeter(threading.Thread):
             pending.say(CHALLENGE + nonce if nonce else STATUS)
         except OSError:
             self._dismiss(pending)
-        if len(self._pending) > PENDING:  # the one that is slowest goes
-            self._dismiss(self._pending[0], "too many connections")
+        if len(self._pending) > PENDING:  # by lot: the oldest may be the one that is far away
+            self._dismiss(secrets.choice(self._pending), "too many connections")
         time.sleep(_BREATH)
 
     def _listen(self, pending: _Pending) -> None:

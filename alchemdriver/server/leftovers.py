@@ -7,7 +7,7 @@ import re
 import time
 from pathlib import Path
 
-_NAME = re.compile(r"ipi_shm_(\d+)_\d+_[0-9a-f]{8}_\w+")  # see drivers.own_segments
+_NAME = re.compile(r"ipi_shm_(\d+)_\d+_[0-9a-f]{8}_\w+")  # made by drivers.NonBlockingSHMDriver
 _YOUNG = 60.0  # s; a client opens its segments within moments, and a container may hide its server
 
 

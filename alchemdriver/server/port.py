@@ -60,13 +60,14 @@ class Port(InterfaceSocket):  # type: ignore[misc]
         self._selector = selectors.DefaultSelector()
 
     def open(self) -> None:
-        super().open()
-        if self.mode != "inet":
-            os.chmod(self.sockets_prefix + self.address, 0o600)
+        umask = os.umask(0o177) if self.mode != "inet" else None  # of a unix socket, from the start
+        try:
+            super().open()
+        finally:
+            if umask is not None:
+                os.umask(umask)
         self.server.listen(BACKLOG)
-        self.common = Common(
-            self._complaints, self._keys, self.batch_size, self.exit_on_disconnect, self._clock
-        )
+        self.common = Common(self._complaints, self._keys, self.batch_size, self._clock)
         secret = None if self._secret_of is None else self._secret_of()
         self.greeter = Greeter(self.server, secret, self._complaints)
         self.greeter.start()
@@ -128,13 +129,11 @@ class Port(InterfaceSocket):  # type: ignore[misc]
         busy = {id(client) for _, client, _ in self.jobs}
         free = [client for client in self.clients if id(client) not in busy]
         # who has answered before goes first: strangers that take work and keep it do not
-        free.sort(key=lambda client: client.lastreq is None)
-        for match in _MATCHING[self.match_mode]:
-            for client in free[:]:
-                if not self.prlist:
-                    break
-                if self.dispatch_free_client(client, match):
-                    free.remove(client)
+        for answered in (True, False):
+            for match in _MATCHING[self.match_mode]:
+                for client in [c for c in free if (c.lastreq is not None) is answered]:
+                    if self.prlist and self.dispatch_free_client(client, match):
+                        free.remove(client)
         for _, client, _ in self.jobs:
             self._listen_for(client)
         for client in free:
@@ -183,16 +182,20 @@ class Port(InterfaceSocket):  # type: ignore[misc]
             started = (requests[0] if isinstance(requests, list) else requests)["start"]
             late = client.overdue(now)
             if late:
-                self._drop(client, late)
+                self._drop(client, late, farewell=client.session is None)
             elif client.hangs(now):
                 self._drop_hung(client, SILENCE)
             elif 0 < self.timeout < time.time() - started < time.time():
                 self._drop_hung(client, self.timeout)
 
     def _drop_hung(self, client: Driver, limit: float) -> None:
-        """Drop a client and name its process: the supervisor ends it if it is a local one."""
+        """Drop a client and name its process: the supervisor ends it if it is a local one.
+
+        One that has answered here is not too slow: its line broke, and it may connect again.  If it
+        then answers nothing in time, it is told not to come back.
+        """
         log.error(HUNG, client.process, limit)
-        self._drop(client)
+        self._drop(client, farewell=client.lastreq is None)
 
     def _drop(
         self, client: Driver, why: str = "", kind: str = "", *, farewell: bool = True

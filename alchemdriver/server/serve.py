@@ -159,6 +159,7 @@ def follow_input(simulation: Simulation, forcefield: Forcefield, run: RunInput) 
     forcefield.socket.mode = run.socket.mode
     forcefield.socket.address = run.socket.address
     forcefield.socket.port = run.socket.port
+    forcefield.socket.timeout = run.socket.timeout
 
     stock_poll = forcefield.poll
 

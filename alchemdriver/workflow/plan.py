@@ -57,7 +57,7 @@ class Plan:
         self.stages: list[Stage] = []
         self.calculations: list[Calculation] = []
         self._model = _bring_model(root, common.model)
-        self._whole_atoms = shelf.find(common.model).family.whole_atoms
+        self._whole_atoms = shelf.family(common.model).whole_atoms
         self._seed = common.seed
 
     # --- stages

@@ -136,8 +136,12 @@ def _rows_of(folder: Path) -> tuple[list[Row], tuple[str, ...]]:
 def row_of(result: Result) -> Row:
     """The total of switches (BAR) or windows (MBAR, else TI), per formula unit.
 
-    Raises AnalysisError where there is none with an error.
+    Raises AnalysisError where there is none with an error, and for a curve G(T).
     """
+    if result.scaling is not None:
+        raise AnalysisError(
+            f"{result.folder}: a curve G(T), not one free energy: read 'scaling' of its {FILE}"
+        )
     total = next((t for m in ("BAR", "MBAR", "TI") for t in result.totals if t.method == m), None)
     if total is None or total.value is None or total.se is None or total.ci95 is None:
         raise AnalysisError(f"{result.folder}: no total with an error")
@@ -228,8 +232,8 @@ def _chi2(sizes: Sequence[int], values: Sequence[float], errors: Sequence[float]
 
 
 def _logarithm(row: Row) -> float:
-    """½ kT ln N per atom of an absolute G, eV; 0 for differences."""
-    if row.quantity != "G":
+    """½ kT ln N per atom of an absolute G or F, eV; 0 for differences."""
+    if row.quantity not in ("G", "F"):
         return 0.0
     return 0.5 * kT(row.temperature) * float(np.log(row.natoms)) / row.natoms
 

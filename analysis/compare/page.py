@@ -91,7 +91,7 @@ def _rows(result: WorkflowResult) -> Markup:
     ]  # fmt: skip
     about = tag(
         "p",
-        "SE: standard error, the larger of BAR's and that over replicas. SD: standard deviation "
+        "SE: stated error, which covers 68 % (docs/errors.md). SD: standard deviation "
         "over replicas, the error bar of the paper. Evaluations of the model include relaxation "
         "and equilibration, and stages that several rows share.",
     )

@@ -101,7 +101,8 @@ def _taken(path: Path, run: RunInput, own: Provenance, at: float | None) -> Abso
     for method in _PREFERRED:
         total = totals.get(method)
         if total is not None and total.value is not None:
-            return Absolute(temperature, total.value, total.se, f"{method} of {path}{note}")
+            source = f"{method} of {path}{note}"
+            return Absolute(temperature, total.value, total.se, source, total.dof)
     raise AnalysisError(f"{path} has no total: a term is missing there")
 
 
@@ -133,7 +134,7 @@ def _same_pressure(path: Path, result: Result, run: RunInput) -> None:
         raise AnalysisError(f"{path} is at {pressure:g} bar, this run at {own:g} bar")
     here = "constant volume" if own is None else f"{own:g} bar"
     for term in result.terms:
-        if term.name == "P V" and here not in term.source:
+        if term.name == "P V" and (own is None or f" {own:g} bar," not in f" {term.source}"):
             raise AnalysisError(
                 f"{path}: P V is for another pressure ({term.source}), this run is at {here}"
             )

@@ -15,7 +15,7 @@ from ...errors import AnalysisError
 from ...paths.formulas import Correction, finite_cell
 from ...units import BAR_EV_PER_ANGSTROM3, kT
 from ..estimators.cell import CellFluctuations, from_strain, from_stress
-from ..estimators.fixed_lambda import equilibrium_mean
+from ..estimators.series import equilibration
 from ..files.readers import read_properties
 from ..files.trajectory import read_trajectory
 
@@ -48,7 +48,7 @@ def fluctuations_of(run: RunInput) -> CellFluctuations:
         )
     printed = _stresses(run)
     cells = read_trajectory(run).cells if printed is None else printed[0]
-    first = max(equilibrium_mean(np.abs(np.linalg.det(cells)))[0], len(cells) // 10)
+    first = max(equilibration(np.abs(np.linalg.det(cells))), len(cells) // 10)
     try:
         if printed is None:
             return from_strain(cells[first:], run.barostat)

@@ -74,6 +74,7 @@ class MassLeg:
             f"TI over {n} masses with the centroid-virial kinetic energy; classically (eq. 22) "
             f"{self.classical:+.6f}",
             self.se,
+            self.dof,
         )
 
 

@@ -141,15 +141,16 @@ def _curve(
     t = t0 / (1.0 + lam * (scale - 1.0))
     factor = t / t0
     values = factor * work + temperature_term(t, t0, int(run.free_coordinates.sum()))
-    own = np.zeros(len(t))
+    own, own_dof = np.zeros(len(t)), None
     if reference is not None:
         values = values + factor * reference.value
         if reference.se is not None:
             kind += ", and of the reference in quadrature"
-            own = factor * reference.se
+            own_dof = reference.dof
+            own = factor * reference.se / student(ONE_SIGMA, own_dof)
     sigma, dof, spread, spread_dof = errors
-    se = None if sigma is None else stated_sums(factor * sigma, dof, own)
-    se_replicas = None if spread is None else stated_sums(factor * spread, spread_dof, own)
+    se = None if sigma is None else stated_sums(factor * sigma, dof, own, own_dof)
+    se_replicas = None if spread is None else stated_sums(factor * spread, spread_dof, own, own_dof)
     return Curve(
         reference_temperature=t0,
         scale=scale,

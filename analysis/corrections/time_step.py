@@ -41,12 +41,15 @@ class Trace:
 
 def time_step_terms(inputs: Sequence[RunInput]) -> list[Correction]:
     """The term of a switch whose replicas print forces; none where it cannot be known: no forces,
-    several beads, masses that follow λ, fewer than eight holds at an end."""
+    several beads, masses that follow λ, a path over temperatures (whose work counts T/T0 times),
+    another integrator than i-PI's default with one time step, fewer than eight holds at an end."""
     first = inputs[0]
     moves = first.interpolates_masses and not np.array_equal(
         first.initial_masses, first.final_masses
     )
     if first.beads > 1 or moves or first.timestep is None or first.temperature is None:
+        return []
+    if first.lambda_path.sweeps_temperature or not first.plain_verlet:
         return []
     ends = [
         _einstein(first) if first.lambda_path.absolute and end == 0 else traces(inputs, end)
@@ -82,17 +85,12 @@ def traces(inputs: Sequence[RunInput], end: int) -> Trace | None:
             steps.append(int(frame.comment[1]))
             values.append(_mean_square(forces, run.held_masses, run.fixes_centre_of_mass))
         kept = last_branch(np.array(steps, dtype=np.int64))
-        half = (run.parameters.equilibrate or 0) / 2
-        by_hold: dict[int, list[float]] = {}
-        for step, value in zip(np.array(steps)[kept], np.array(values)[kept], strict=True):
-            if run.schedule.label(int(step)) != f"hold{end}":
-                continue
-            begin = int(step)
-            while begin > 0 and run.schedule.label(begin - 1) == f"hold{end}":
-                begin -= 1
-            if step - begin >= half:
-                by_hold.setdefault(begin, []).append(float(value))
-        holds += [float(np.mean(v)) for v in by_hold.values()]
+        at, squares = np.array(steps)[kept], np.array(values)[kept]
+        half = run.schedule.equilibrate / 2
+        for hold in run.schedule.segments():
+            inside = (at >= hold.start + half) & (at < hold.stop)
+            if hold.kind == f"hold{end}" and inside.any():
+                holds.append(float(squares[inside].mean()))
     if len(holds) < FEWEST:
         return None
     found = np.array(holds) / kT(inputs[0].kelvin)

@@ -94,8 +94,10 @@ def add(variances: Sequence[float], dofs: Sequence[float | None]) -> tuple[float
     return sigma, float(v.sum() ** 2 / uncertain) if uncertain > 0.0 else None
 
 
-def stated_sums(sigma: np.ndarray, dof: float | None, other: np.ndarray) -> np.ndarray:
-    """Stated errors (n,) of values with *sigma* (n,) of *dof*, each with an independent *other*
-    (n,) of normal error added."""
-    sums = (add([a * a, b * b], [dof, None]) for a, b in zip(sigma, other, strict=True))
+def stated_sums(
+    sigma: np.ndarray, dof: float | None, other: np.ndarray, other_dof: float | None
+) -> np.ndarray:
+    """Stated errors (n,) of values with *sigma* (n,) of *dof*, each with an independent one of σ
+    *other* (n,) of *other_dof* added."""
+    sums = (add([a * a, b * b], [dof, other_dof]) for a, b in zip(sigma, other, strict=True))
     return np.array([student(ONE_SIGMA, nu) * s for s, nu in sums])

@@ -324,7 +324,15 @@ def _unclosed(
     checks: Sequence[RunCheck], t: float, pairs: int, se: float | None
 ) -> list[str | None]:
     """One line, or None, for each run; t: kT in eV."""
-    known = [[s for s in c.switches if s.mismatch is not None] for c in checks]
+    known = [
+        [
+            s
+            for s in c.switches
+            # of whole pairs: what both directions share drops out only there
+            if s.mismatch is not None and sum(o.cycle == s.cycle for o in c.switches) == 2
+        ]
+        for c in checks
+    ]
     scale = 1.0 / max(1, 2 * pairs)  # of one work in ΔF, eq. 11
     of_run = [scale * sum(_sign(s) * (s.mismatch or 0.0) for s in found) for found in known]
     noise = [scale * (c.noise or 0.0) for c in checks]  # eV in ΔF, of one switch

@@ -64,7 +64,7 @@ def by_block(lengths: Sequence[int]) -> np.ndarray:
     found: list[np.ndarray] = []
     for cycles in lengths:
         first = 0 if not found else found[-1][-1] + 1
-        blocks = np.array_split(np.arange(cycles), max(1, round(cycles / length)))
+        blocks = np.array_split(np.arange(cycles), -(-cycles // length))
         found.append(np.repeat(np.arange(first, first + len(blocks)), [len(b) for b in blocks]))
     return np.concatenate(found)
 

@@ -131,7 +131,8 @@ def equilibration(series: np.ndarray) -> int:
     start = n - (len(bins) - left) * length
     found = correlation([series[start:]])
     rest = series[start:]
-    se = np.sqrt(rest.var() * (1.0 if found is None else found.inefficiency) / start)
+    g = 1.0 if found is None else found.inefficiency
+    se = np.sqrt(rest.var() * g * (1.0 / start + 1.0 / len(rest)))
     return start if abs(series[:start].mean() - rest.mean()) > STANDS_OUT * se else 0
 
 

@@ -248,7 +248,7 @@ def analyze_works(
         (
             *odd_switches(forward, backward, temperature, lengths, replicas, bennett, without),
             *work_warnings(
-                forward, backward, temperature, lengths, simple, bennett, dissipation, diagnostics
+                forward, backward, temperature, lengths, bennett, dissipation, diagnostics
             ),
         ),
     )

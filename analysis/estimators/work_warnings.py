@@ -61,7 +61,6 @@ def work_warnings(
     backward: np.ndarray,
     temperature: float,
     lengths: Sequence[int],
-    simple: Estimate,
     bennett: Estimate,
     loss: Dissipation,
     d: Diagnostics,

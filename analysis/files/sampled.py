@@ -16,8 +16,10 @@ from ...contract.run_input import RunInput
 from . import frames, trajectory
 from .readers import bead_paths, read_bytes
 
-_CELL = re.compile(rb"^# CELL\(abcABC\):((?:\s+\S+){6})\s+Step:\s+(\d+).*positions\{angstrom\}")
-_LATTICE = re.compile(rb'^Lattice="([^"]+)".*Step:\s+(\d+)')
+_CELL = re.compile(
+    rb"^# CELL\(abcABC\):((?:\s+\S+){6})\s+Step:.*positions\{angstrom\}\s+cell\{angstrom\}"
+)
+_LATTICE = re.compile(rb'^Lattice="([^"]+)".*Step:')
 
 
 def sampled_frames(run: RunInput, count: int = 16) -> tuple[np.ndarray, np.ndarray] | None:

@@ -13,9 +13,7 @@ HEAD = ["run", "first law (meV)", "drift (kT/atom/ps)", "T (K)", "P (bar)", "dis
 def check_rows(checks: Sequence[RunCheck]) -> list[list[str]]:
     """One row for each of a few runs, or from the lowest to the highest value of many."""
     columns: list[Callable[[RunCheck], float | None]] = [
-        lambda c: max(
-            (abs(s.mismatch) for s in c.switches if s.mismatch is not None), default=None
-        ),
+        lambda c: c.largest_mismatch,
         lambda c: c.drift,
         lambda c: None if c.temperature is None else c.temperature.value,
         lambda c: None if c.pressure is None else c.pressure.value,

@@ -77,7 +77,7 @@ def cells_of(strain: np.ndarray) -> np.ndarray:
 )
 def test_covariance_from_few_frames_has_little_bias_and_knows_its_error(modes, rows, tau, period):
     """Six modes, a hundred independent frames: raw, ln det S is 0.27 too low, 3.5 meV at 300 K."""
-    rng, off, se = np.random.default_rng(5), [], []
+    rng, off, se, raw = np.random.default_rng(5), [], [], []
     for _ in range(150):
         noise = rng.normal(size=(2, rows + 20 * tau, modes)) * [[[1.0]], [[1.0j]]]
         decay = np.exp(-1.0 / tau + 2j * np.pi / period) if period else np.exp(-1.0 / (tau or 1e-9))
@@ -86,8 +86,13 @@ def test_covariance_from_few_frames_has_little_bias_and_knows_its_error(modes, r
         found = from_strain(cells_of(z), "flexible" if modes == 6 else "isotropic")
         off.append(found.log_det - modes * np.log(1e-6))
         se.append(found.log_det_se)
+        raw.append(
+            np.linalg.slogdet(np.cov(z.T, bias=True).reshape(modes, modes))[1]
+            - np.log(1e-6) * modes
+        )
     spread = np.std(off)
-    assert abs(np.mean(off)) < 0.4 * spread  # raw: 0.8
+    # most of Wishart's bias is gone; for one mode there is little of it
+    assert abs(np.mean(off)) < max(0.6 * abs(np.mean(raw)), 0.25 * spread)
     assert 0.8 * spread < np.mean(se) < 1.2 * spread
     assert np.mean(np.abs(off) < 1.96 * np.array(se)) > 0.87
 
@@ -210,6 +215,6 @@ def test_committed_runs_have_the_exact_term():
     assert list(cases) == list(campaign.CASES)
     for name, data in cases.items():
         case = campaign.CASES[name]
-        assert data["settings"] | {"seeds": case.seeds} == vars(case)
+        assert data["settings"] | {"seeds": tuple(data["settings"]["seeds"])} == vars(case)
         for row in campaign.rows(data):
             assert row.passed, row

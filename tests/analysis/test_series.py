@@ -26,7 +26,7 @@ def test_oscillations_do_not_hide_what_correlates():
     assert np.mean([c.inefficiency for c in found]) == pytest.approx(exact, rel=0.3)
     case = series_case(data)["mean"]
     assert case.told > 0.85
-    assert case.one_sigma > 0.45  # today's code: 0.34; 40 repetitions: ± 0.07
+    assert case.one_sigma > 0.5  # a sum to the first zero: 0.34; 40 repetitions: ± 0.07
     assert case.ninety_five > 0.8  # and 0.65
 
 
@@ -92,7 +92,7 @@ def test_the_error_of_a_drift_is_its_scatter():
 
 
 @pytest.mark.parametrize(("length", "cycles"), [(1.0, 1), (2.5, 1), (1.0, 4), (2.5, 4)])
-def test_holds_of_a_few_correlation_times_never_pass(length, cycles):
+def test_holds_of_a_few_correlation_times_seldom_pass(length, cycles):
     """Called too short, or such that it cannot be told: not long enough."""
     tau = 50.0
     n = int(length * tau)
@@ -101,4 +101,4 @@ def test_holds_of_a_few_correlation_times_never_pass(length, cycles):
     for _ in range(60):
         holds = examine("hold0", list(stationary(rng, cycles, n, rho)), 1e-3)
         passed += not any(h.short or h.untold for h in holds)
-    assert passed <= 12  # of 60: one in ten by 4000 of them; a sum to the first zero passes 48
+    assert passed <= 6  # of 60; a sum to the first zero passes 48

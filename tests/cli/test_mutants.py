@@ -1,4 +1,4 @@
-"""A few of ``mutants.py``; the campaign itself is in benchmarks/."""
+"""A few of the mutants of ``campaigns.mutants``, which makes a thousand."""
 
 import subprocess
 import sys

@@ -144,6 +144,13 @@ REFUSED = {
     ),
     "cell beside": ("<velocities", "<cell>[1,0,0,0,1,0,0,0,1]</cell><velocities", "start.xyz"),
     "labels": ("<velocities", "<labels>[C]</labels><velocities", "labels"),
+    "half of the force": (
+        '<force forcefield="alchemy">',
+        '<force forcefield="alchemy"><mts_weights>[0.5]</mts_weights>',
+        "must sum to 1",
+    ),
+    "nothing moves": ('<motion mode="dynamics">', '<motion mode="dummy">', "nothing moves"),
+    "a checkpoint beside": ("<velocities", "<file>RESTART.chk</file><velocities", "one <file"),
     "checkpoint": ('<file mode="xyz"', '<file mode="chk"', "chk"),
     "no mode, i.e. a checkpoint": ('<file mode="xyz" units="angstrom"', "<file", "mode='xyz'"),
     "weight": (
@@ -208,6 +215,9 @@ def test_other_forces_only_where_the_path_leaves_them_alone(plain, tmp_path):
         read_input(path)
     path.write_text(re.sub(r"alchemy: [^,]*", "alchemy: model-&gt;scaled, scale: 0.5", beside))
     with pytest.raises(InputError, match="only one"):
+        read_input(path)
+    path.write_text(re.sub(r"alchemy: [^,]*", "alchemy: Cu[0]-&gt;void, tether: 4", beside))
+    with pytest.raises(InputError, match="still hold what goes to void"):
         read_input(path)
 
 

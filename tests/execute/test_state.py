@@ -143,6 +143,27 @@ def test_an_edited_start_or_model_is_no_longer_what_ran(folder):
         analysis.analyze(folder, write=False)
 
 
+def test_a_finished_run_that_goes_on_from_an_earlier_checkpoint_is_sealed_anew(folder):
+    """Rows were lost after it ended: what it prints again is what is compared from then on."""
+    run = read_input(folder)
+    origin.seal(run)
+    assert origin.read(run).outputs
+    origin.go_on(run, LAST // 2)
+    assert origin.read(run).outputs is None
+    assert origin.read(run).lengthened == ()
+
+
+def test_clients_are_not_part_of_a_run(folder):
+    edit(folder, "alchemy: ", "clients: any, alchemy: ")
+    assert resume_point(read_input(folder)).step == LAST
+
+
+def test_what_is_not_followed_on_resume_may_not_be_edited(folder):
+    edit(folder, "<latency>1e-4<", "<latency>1e-2<")
+    with pytest.raises(InputError, match="latency"):
+        analysis.analyze(folder, write=False)
+
+
 def test_what_is_in_no_number_may_be_edited(folder):
     before = analysis.analyze(folder, write=False)
     edit(folder, "<seed>1</seed>", "<!-- a word -->\n <seed> 1.0e0 </seed>".replace("1.0e0", "01"))

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.emt import EMT
 
+from alchemdriver.composition.relaxation import relax_atoms
 from alchemdriver.errors import ModelError
+from alchemdriver.potential.calculator import AlchemicalCalculator
 from alchemdriver.potential.open import open_model
 from alchemdriver.potential.sites import AlchemicalSites
 from alchemdriver.records import Structure
@@ -158,6 +161,29 @@ def test_a_file_that_makes_no_calculator_is_refused(tmp_path, text, message):
     with pytest.raises(ModelError, match=message) as caught:
         open_model("calc.py", tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_the_energy_is_the_one_whose_slope_the_forces_are(tmp_path, structure):
+    """With smearing, ASE's energy is extrapolated to zero width and the forces are not."""
+    body = (
+        "implemented_properties = [*EMT.implemented_properties, 'free_energy']\n"
+        "def calculate(self, *args):\n    super().calculate(*args)\n"
+        "    self.results['free_energy'] = self.results['energy']\n"
+        "    self.results['energy'] += 0.5"
+    )
+    found = evaluate(wrong(tmp_path, body), structure)
+    assert found.energy == pytest.approx(evaluate(open_model("emt"), structure).energy, abs=1e-10)
+
+
+def test_without_stress_nobody_is_told_zero(tmp_path, atoms):
+    """Neither by the calculator nor to a relaxation, which would stop where it began."""
+    backend = wrong(tmp_path, "implemented_properties = ['energy', 'forces']")
+    atoms.calc = AlchemicalCalculator(atoms, [], [], model=backend)
+    assert np.isfinite(atoms.get_potential_energy())
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.get_stress()
+    with pytest.raises(ModelError, match="gives no stress"):
+        relax_atoms(atoms, backend)
 
 
 def test_device_and_precision_reach_the_function(tmp_path, structure):

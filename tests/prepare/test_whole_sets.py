@@ -10,7 +10,7 @@ import sys
 import pytest
 from helpers import real_runs as rr
 
-from alchemdriver.contract.files import whole_folder
+from alchemdriver.contract.files import UNFINISHED, whole_folder
 from alchemdriver.contract.layout import find_runs
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.contract.settings import Common
@@ -94,6 +94,29 @@ def test_what_fails_halfway_leaves_nothing(kind, exists, tmp_path, monkeypatch):
     assert len([f for f in content(folder) if f.endswith("input.xml")]) >= 3
     assert not [f for f in content(tmp_path / "inner") if "/." in f"/{f}"]
     assert folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_an_interrupt_while_a_set_is_moved_leaves_a_mark(tmp_path, monkeypatch):
+    """One input is in its place: the folder must not pass for a whole set."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    stock, moved = os.replace, 0
+
+    def ctrl_c(a, b):
+        nonlocal moved
+        moved += str(b).endswith("input.xml")
+        if moved == 2:
+            raise KeyboardInterrupt
+        stock(a, b)
+
+    monkeypatch.setattr(os, "replace", ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        replicas(tmp_path, folder)
+    monkeypatch.undo()
+    assert list(folder.glob(f"{UNFINISHED}*"))
+    with pytest.raises(InputError):
+        find_runs(folder)
 
 
 KILLED = """

@@ -91,7 +91,7 @@ def right(request):
 @pytest.fixture
 def hurried(monkeypatch):
     """Limits that tests can wait for."""
-    monkeypatch.setattr(drivers, "SILENCE", 0.4)
+    monkeypatch.setattr(drivers, "SILENCE", 2.0)  # the honest client must keep to it
     monkeypatch.setattr(greeting, "GREETING", 0.4)
 
 
@@ -353,7 +353,7 @@ def test_segments_of_two_clients_have_different_names():
     for _ in range(2):
         near, far = socket.socketpair()
         with near, far:
-            common = drivers.Common(Complaints(), 4, 1, False, None)
+            common = drivers.Common(Complaints(), 4, 1, None)
             driver = drivers.NonBlockingSHMDriver(Greeted(near, True, None), common)
             names.add(driver._shm_prefix)
             driver.close()
@@ -363,7 +363,7 @@ def test_segments_of_two_clients_have_different_names():
 def test_a_batch_with_two_lambdas_is_refused():
     near, far = socket.socketpair()
     with near, far:
-        common = drivers.Common(Complaints(), 4, 2, False, None)
+        common = drivers.Common(Complaints(), 4, 2, None)
         driver = drivers.NonBlockingDriver(Greeted(near, True, None), common)
         with driver, pytest.raises(RunError, match="different parameters"):
             driver.dispatch_send_batch([{"pars": "lambda : 0.1"}, {"pars": "lambda : 0.2"}])

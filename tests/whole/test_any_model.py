@@ -18,7 +18,7 @@ from alchemdriver.contract.digest import digest
 from alchemdriver.contract.relaxation import Relaxation
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.contract.xyz import write_xyz
-from alchemdriver.errors import ModelError
+from alchemdriver.errors import InputError, ModelError
 from alchemdriver.prepare.structure import read_structure
 from alchemdriver.workflow.relax import relax
 
@@ -124,6 +124,16 @@ def test_from_one_oscillator_to_another_is_the_same_as_between_elements(tmp_path
     np.testing.assert_allclose(works[1], works[0], rtol=1e-9)
     result = json.loads((models.parent / "result.json").read_text())
     assert result["conditions"]["other"] == "stiff.json"
+
+
+def test_between_models_no_mass_changes(tmp_path):
+    """Eq. 22 would be missing without a word."""
+    (tmp_path / "m.json").write_text(json.dumps({"initial": [60.0] * 4, "final": [120.0] * 4}))
+    rr.oscillators(tmp_path / "stiff", k_initial=6.0)
+    stiff = (tmp_path / "stiff" / "osc.json").rename(tmp_path / "stiff.json")
+    keys = {"alchemy": "model->other", "other": stiff, "equilibrate": 5, "switch": 5, "cycles": 1}
+    with pytest.raises(InputError, match="changes no element"):
+        rr.oscillator_run(tmp_path / "run", masses_file=tmp_path / "m.json", **keys)
 
 
 def test_both_models_are_in_the_digest(tmp_path):

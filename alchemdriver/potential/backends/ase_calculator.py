@@ -42,8 +42,9 @@ class AseBackend(Backend):
     """Calculators made by *factory*, one for each potential, so that none sees another's atoms.
 
     Arguments: factory(device, dtype) → an ASE calculator with energy and forces; name: what
-    messages call it.  Energies and forces are ASE's, eV and eV/Å.  Raises ModelError if it makes
-    something else.
+    messages call it.  Energies and forces are ASE's, eV and eV/Å; the energy is the one whose slope
+    the forces are, ``free_energy``, where there is one.  Raises ModelError if it makes something
+    else.
     """
 
     # the calculator refuses what it does not know
@@ -56,6 +57,7 @@ class AseBackend(Backend):
         self._factory, self._asked = factory, (device, dtype)
         can = _implemented(self.calculator(), name)
         self.gives_stress = "stress" in can
+        self.force_consistent = "free_energy" in can
 
     def calculator(self) -> Calculator:
         """A new calculator.  Raises ModelError for whatever the user's function raises."""
@@ -81,7 +83,8 @@ class AsePotential(Potential):
         self.sites = sites
         self._name = backend.name
         self._calculator = backend.calculator()
-        self._wanted = ["energy", "forces"] + ["stress"] * backend.gives_stress
+        self._energy = "free_energy" if backend.force_consistent else "energy"
+        self._wanted = [self._energy, "forces"] + ["stress"] * backend.gives_stress
         self._present = sites.node_atom
         self._numbers = sites.node_number
 
@@ -100,11 +103,11 @@ class AsePotential(Potential):
         forces = np.zeros_like(x)
         forces[self._present] = self._array(results, "forces", (n, 3))
         virial = np.zeros((3, 3))
-        if "stress" in self._wanted and all(pbc):
+        if "stress" in self._wanted and abs(np.linalg.det(h)) > 1e-6:
             stress = self._array(results, "stress", (6,))
             virial = -atoms.get_volume() * voigt_6_to_full_3x3_stress(stress)
         found = PotentialEvaluation(
-            float(self._array(results, "energy", ())), forces, virial, np.zeros(0)
+            float(self._array(results, self._energy, ())), forces, virial, np.zeros(0)
         )
         require_finite(self._name, found)
         return found
