@@ -1,0 +1,119 @@
+"""Radial weights of a frozen layer as piecewise polynomials of the distance, with their slopes.
+
+A frozen network is a function of the distance alone (of distance and pair of species under a
+distance transform), so it is tabulated at load: the *derivative* is interpolated at Chebyshev
+nodes of every interval and integrated, which keeps the rounding of the values out of the slope.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from . import loops
+
+__all__ = ["RadialTable", "make_table"]
+
+log = logging.getLogger(__name__)
+
+SHORTEST = 0.5  # Å; below it the network itself is called, see docs/evaluator.md
+_POWERS = {torch.float64: 8, torch.float32: 6}  # coefficients of an interval, of degree 7 and 5
+_WANTED = {torch.float64: 2e-14, torch.float32: 2e-8}  # of the largest value, and slope
+_INTERVALS = (25, 50, 100, 200, 400, 800)
+
+# lengths [m, 1] Å of one pair of species -> weights [m, W], differentiable
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class RadialTable:
+    """W functions of the distance for each of T pairs of species.
+
+    value_error and slope_error: the largest deviations from the network, between the nodes, as
+    fractions of its largest value and slope.
+    """
+
+    networks: tuple[Network, ...]  # [T] in float64
+    coefficients: np.ndarray  # [T, intervals, powers, W], of t = -1 … 1 in an interval
+    stop: float  # Å
+    value_error: float
+    slope_error: float
+
+    def fill(
+        self, lengths: np.ndarray, table: np.ndarray, value: np.ndarray, slope: np.ndarray
+    ) -> None:
+        """value and slope [R, W] at *lengths* (R,) Å for the species pairs *table* (R,)."""
+        per_length = self.coefficients.shape[1] / (self.stop - SHORTEST)
+        loops.radial_table(lengths, table, self.coefficients, SHORTEST, per_length, value, slope)
+        near = np.flatnonzero(lengths < SHORTEST)
+        for t in np.unique(table[near]):
+            rows = near[table[near] == t]
+            value[rows], slope[rows] = _value_and_slope(self.networks[t], lengths[rows])
+
+
+def make_table(networks: list[Network], stop: float, dtype: torch.dtype) -> RadialTable:
+    """Tables from :data:`SHORTEST` to *stop* Å with as few intervals as the precision asks for."""
+    for intervals in _INTERVALS:
+        fits = [_fit(network, intervals, _POWERS[dtype], stop) for network in networks]
+        value_error = max(fit[1] for fit in fits)
+        slope_error = max(fit[2] for fit in fits)
+        if max(value_error, slope_error) <= _WANTED[dtype]:
+            break
+    coefficients = np.stack([fit[0] for fit in fits])
+    precision = {torch.float64: np.float64, torch.float32: np.float32}[dtype]
+    return RadialTable(
+        tuple(networks),
+        np.ascontiguousarray(coefficients, precision),
+        stop,
+        value_error,
+        slope_error,
+    )
+
+
+def _fit(
+    network: Network, intervals: int, powers: int, stop: float
+) -> tuple[np.ndarray, float, float]:
+    """Coefficients [intervals, powers, W]; errors of value and slope half way between nodes."""
+    nodes = np.cos(np.pi * (np.arange(powers - 1) + 0.5) / (powers - 1))  # [powers-1]
+    between = np.concatenate([0.5 * (nodes[1:] + nodes[:-1]), [-1.0, 1.0]])
+    half = 0.5 * (stop - SHORTEST) / intervals
+    middle = SHORTEST + half * (2 * np.arange(intervals) + 1)
+    at = np.concatenate([nodes, between])
+    lengths = np.minimum(middle[:, None] + half * at, stop * (1.0 - 1e-15))
+    value, slope = (
+        a.reshape(*lengths.shape, -1) for a in _value_and_slope(network, lengths.ravel())
+    )  # [intervals, nodes, W]
+    n = len(nodes)
+    to_powers = np.linalg.inv(np.vander(nodes, powers - 1, increasing=True))
+    of_slope = np.einsum("qn,inw->iqw", to_powers, slope[:, :n])
+    power = np.arange(1, powers)
+    integrated = half * of_slope / power[:, None]
+    # the constant that leaves the least error at the nodes
+    without = np.einsum("nq,iqw->inw", nodes[:, None] ** power, integrated)
+    constant = (value[:, :n] - without).mean(axis=1, keepdims=True)
+    coefficients = np.concatenate([constant, integrated], axis=1)
+    found = np.einsum("nq,iqw->inw", np.vander(between, powers, increasing=True), coefficients)
+    found_slope = np.einsum(
+        "nq,iqw->inw", np.vander(between, powers - 1, increasing=True), of_slope
+    )
+    return (
+        coefficients,
+        _largest(found - value[:, n:]) / _largest(value),
+        _largest(found_slope - slope[:, n:]) / _largest(slope),
+    )
+
+
+def _largest(values: np.ndarray) -> float:
+    return max(float(np.abs(values).max(initial=0.0)), np.finfo(float).tiny)
+
+
+def _value_and_slope(network: Network, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[m, W] each, in float64."""
+    d = torch.from_numpy(lengths).unsqueeze(1)
+    value, slope = torch.func.jvp(network, (d,), (torch.ones_like(d),))
+    return value.numpy(), slope.numpy()
