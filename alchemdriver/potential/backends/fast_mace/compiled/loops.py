@@ -141,6 +141,7 @@ def geometry_slope(
 @compiled
 def radial_table(
     lengths: ndarray,
+    order: ndarray,
     table: ndarray,
     coefficients: ndarray,
     start: float,
@@ -148,27 +149,36 @@ def radial_table(
     value: ndarray,
     slope: ndarray,
 ) -> None:
-    """value and slope [R, W] at lengths [R] from coefficients [T, intervals, powers, W]."""
-    _, intervals, powers, width = coefficients.shape
+    """value and slope [R, W] at lengths [R] from coefficients [T, intervals, 8, W].
+
+    Rows are done in the given order: by length, an interval is read once.
+    """
+    _, intervals, _, width = coefficients.shape
     point = np.empty(2, value.dtype)  # of the precision of the tables
-    for row in range(len(lengths)):
+    for row in order:
         u = max((lengths[row] - start) * per_length, 0.0)
         interval = min(int(u), intervals - 1)
         point[0], point[1] = 2.0 * (u - interval) - 1.0, 2.0 * per_length
         t, per_t = point
+        c = coefficients[table[row], interval]
+        c0, c1, c2, c3, c4, c5, c6, c7 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
         y, g = value[row], slope[row]
-        of_interval = coefficients[table[row], interval]
-        c = of_interval[powers - 1]
         for k in range(width):
-            y[k] = c[k]
-            g[k] = 0.0
-        for q in range(powers - 2, -1, -1):
-            c = of_interval[q]
-            for k in range(width):
-                g[k] = g[k] * t + y[k]
-                y[k] = y[k] * t + c[k]
-        for k in range(width):
-            g[k] *= per_t
+            a = c7[k]
+            b = a
+            a = a * t + c6[k]
+            b = b * t + a
+            a = a * t + c5[k]
+            b = b * t + a
+            a = a * t + c4[k]
+            b = b * t + a
+            a = a * t + c3[k]
+            b = b * t + a
+            a = a * t + c2[k]
+            b = b * t + a
+            a = a * t + c1[k]
+            y[k] = a * t + c0[k]
+            g[k] = (b * t + a) * per_t
 
 
 # --- messages -------------------------------------------------------------------------------
@@ -204,6 +214,10 @@ def sum_messages(
     weighted = np.zeros((4, channels), weights.dtype)
     factor = np.zeros((4, coupled.shape[1]), weights.dtype)
     for r in range(first, last):
+        for p in range(len(paths)):
+            n3, base, stride = paths[p, 3], paths[p, 6], paths[p, 7]
+            for m3 in range(n3):
+                out[base + (r * n3 + m3) * stride] = 0
         for k in range(starts[r], starts[r + 1], 4):
             there = min(4, starts[r + 1] - k)
             for j in range(4):

@@ -11,7 +11,16 @@ from numpy import ndarray
 
 from ..numba_options import compiled
 
-__all__ = ["add_to_shared", "add_to_split", "density", "density_slope", "mixture_slope", "polynomial", "polynomial_slope", "readout"]
+__all__ = [
+    "add_to_shared",
+    "add_to_split",
+    "density",
+    "density_slope",
+    "mixture_slope",
+    "polynomial",
+    "polynomial_slope",
+    "readout",
+]
 
 
 @compiled
@@ -39,6 +48,8 @@ def polynomial(
             row = x[places[a, 0] + node * places[a, 1]]
             for k in range(channels):
                 here[a, k] = scale[node] * row[k]
+        for w in range(len(value) // len(element)):
+            value[places[w, 0] + node * places[w, 1]] = 0
         for m in range(len(index)):
             w = index[m, 0]
             t, to = coefficients[z, m], value[places[w, 0] + node * places[w, 1]]
@@ -89,7 +100,10 @@ def polynomial_slope(
                     along[c, k] += scaled[k] * here[a, k] * here[b, k]
         total = 0.0
         for a in range(width):
-            row, to = x[places[a, 0] + node * places[a, 1]], slope[places[a, 0] + node * places[a, 1]]
+            row, to = (
+                x[places[a, 0] + node * places[a, 1]],
+                slope[places[a, 0] + node * places[a, 1]],
+            )
             for k in range(channels):
                 total += along[a, k] * row[k]
                 to[k] = scale[node] * along[a, k]
@@ -97,16 +111,14 @@ def polynomial_slope(
 
 
 @compiled
-def readout(
-    hidden: ndarray, weights: ndarray, lam: ndarray, energy: ndarray, to_hidden: ndarray
-) -> None:
-    """energy [n] += Σ silu(hidden) · weights; to_hidden = λ times its slope, both [n, H]."""
+def readout(hidden: ndarray, weights: ndarray, lam: ndarray, energy: ndarray) -> None:
+    """energy [n] += Σ silu(hidden) · weights; hidden [n, H] becomes λ times the slope of that."""
     for i in range(len(hidden)):
         for h in range(hidden.shape[1]):
             x = float(hidden[i, h])
             logistic = 1.0 / (1.0 + np.exp(-x))
             energy[i] += weights[h] * x * logistic
-            to_hidden[i, h] = lam[i] * weights[h] * logistic * (1.0 + x * (1.0 - logistic))
+            hidden[i, h] = lam[i] * weights[h] * logistic * (1.0 + x * (1.0 - logistic))
 
 
 # --- sites ----------------------------------------------------------------------------------
@@ -126,9 +138,7 @@ def add_to_split(rows: ndarray, split: ndarray, shared: ndarray, n: int) -> None
 
 
 @compiled
-def add_to_shared(
-    rows: ndarray, split: ndarray, shared: ndarray, factor: ndarray, n: int
-) -> None:
+def add_to_shared(rows: ndarray, split: ndarray, shared: ndarray, factor: ndarray, n: int) -> None:
     """The rows that sites share = Σ factor · rows of their nodes."""
     rows[n:] = 0
     for k in range(len(split)):
@@ -169,8 +179,7 @@ def mixture_slope(
 def density(
     starts: ndarray, receiver: ndarray, sender: ndarray, value: ndarray, sent: ndarray, out: ndarray
 ) -> None:
-    """out [n+S] = Σ over edges of value [R] · sent."""
-    out[:] = 0
+    """out [n+S] += Σ over edges of value [R] · sent."""
     for row in range(len(value)):
         for e in range(starts[row], starts[row + 1]):
             out[receiver[e]] += value[row] * sent[sender[e]]

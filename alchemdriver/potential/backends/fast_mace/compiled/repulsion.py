@@ -33,8 +33,10 @@ class PairRepulsion:
     ) -> tuple[np.ndarray, np.ndarray]:
         """v and dv/dd (m,) at *lengths* (m,) Å between atomic numbers *first* and *second* (m,)."""
         d, charges = lengths, first * second
-        screening = self._radius * _BOHR / (
-            first.astype(float) ** self._exponent + second.astype(float) ** self._exponent
+        screening = (
+            self._radius
+            * _BOHR
+            / (first.astype(float) ** self._exponent + second.astype(float) ** self._exponent)
         )
         decay = _DECAY / screening[:, None]  # [m, 4] 1/Å
         terms = self._share * np.exp(-decay * d[:, None])

@@ -7,7 +7,6 @@ nodes of every interval and integrated, which keeps the rounding of the values o
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,9 +21,9 @@ __all__ = ["RadialTable", "make_table"]
 log = logging.getLogger(__name__)
 
 SHORTEST = 0.5  # Å; below it the network itself is called, see docs/evaluator.md
-_POWERS = {torch.float64: 8, torch.float32: 6}  # coefficients of an interval, of degree 7 and 5
-_WANTED = {torch.float64: 2e-14, torch.float32: 2e-8}  # of the largest value, and slope
-_INTERVALS = (25, 50, 100, 200, 400, 800)
+_POWERS = 8  # coefficients of an interval
+_WANTED = {torch.float64: (2e-14, 2e-13), torch.float32: (2e-8, 2e-7)}  # of value and slope
+_INTERVALS = {torch.float64: (100, 200, 400, 800), torch.float32: (25, 50, 100, 200)}
 
 # lengths [m, 1] Å of one pair of species -> weights [m, W], differentiable
 Network = Callable[[torch.Tensor], torch.Tensor]
@@ -45,12 +44,21 @@ class RadialTable:
     slope_error: float
 
     def fill(
-        self, lengths: np.ndarray, table: np.ndarray, value: np.ndarray, slope: np.ndarray
+        self,
+        lengths: np.ndarray,
+        order: np.ndarray,
+        table: np.ndarray,
+        value: np.ndarray,
+        slope: np.ndarray,
     ) -> None:
-        """value and slope [R, W] at *lengths* (R,) Å for the species pairs *table* (R,)."""
+        """value and slope [R, W] at *lengths* (R,) Å for the species pairs *table* (R,).
+
+        order: rows by length.
+        """
         per_length = self.coefficients.shape[1] / (self.stop - SHORTEST)
-        loops.radial_table(lengths, table, self.coefficients, SHORTEST, per_length, value, slope)
-        near = np.flatnonzero(lengths < SHORTEST)
+        arrays = (lengths, order, table, self.coefficients)
+        loops.radial_table(*arrays, SHORTEST, per_length, value, slope)
+        near = order[: np.searchsorted(lengths[order], SHORTEST)]
         for t in np.unique(table[near]):
             rows = near[table[near] == t]
             value[rows], slope[rows] = _value_and_slope(self.networks[t], lengths[rows])
@@ -58,11 +66,11 @@ class RadialTable:
 
 def make_table(networks: list[Network], stop: float, dtype: torch.dtype) -> RadialTable:
     """Tables from :data:`SHORTEST` to *stop* Å with as few intervals as the precision asks for."""
-    for intervals in _INTERVALS:
-        fits = [_fit(network, intervals, _POWERS[dtype], stop) for network in networks]
+    for intervals in _INTERVALS[dtype]:
+        fits = [_fit(network, intervals, _POWERS, stop) for network in networks]
         value_error = max(fit[1] for fit in fits)
         slope_error = max(fit[2] for fit in fits)
-        if max(value_error, slope_error) <= _WANTED[dtype]:
+        if value_error <= _WANTED[dtype][0] and slope_error <= _WANTED[dtype][1]:
             break
     coefficients = np.stack([fit[0] for fit in fits])
     precision = {torch.float64: np.float64, torch.float32: np.float32}[dtype]

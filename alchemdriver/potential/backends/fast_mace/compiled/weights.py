@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import mace  # noqa: F401  must come before e3nn
 import numpy as np
@@ -18,7 +19,7 @@ from mace.modules.irreps_tools import mask_head
 from ....precision import default_dtype
 from ..frozen import Frozen, Layer
 from ..support import distance_only
-from .tables import Network, RadialTable, make_table
+from .tables import RadialTable, make_table
 
 __all__ = ["LayerWeights", "NotCompiled", "Readout", "Weights", "read_weights"]
 
@@ -56,8 +57,21 @@ class Weights:
     layers: tuple[LayerWeights, ...]
 
 
+_READ: WeakKeyDictionary[MACE, dict[tuple[tuple[int, ...], int], Weights]] = WeakKeyDictionary()
+
+
 def read_weights(model: MACE, frozen: Frozen, head: int) -> Weights:
-    """Raises NotCompiled for a part whose answers are not those of the formulas used here."""
+    """Weights of *frozen*, read off once for a model, its elements and a head.
+
+    Raises NotCompiled for a part whose answers are not those of the formulas used here.
+    """
+    known = _READ.setdefault(model, {})
+    if (frozen.numbers, head) not in known:
+        known[frozen.numbers, head] = _read(model, frozen, head)
+    return known[frozen.numbers, head]
+
+
+def _read(model: MACE, frozen: Frozen, head: int) -> Weights:
     exponents, harmonics = _harmonics(model)
     double = copy.deepcopy(model).double()
     dtype, stop, n = frozen.embedding.dtype, float(model.r_max), len(frozen.numbers)
@@ -68,10 +82,10 @@ def read_weights(model: MACE, frozen: Frozen, head: int) -> Weights:
     ends = [frozen.attributes[list(pair)].double() for pair in pairs]
     layers = []
     for layer, block in zip(frozen.layers, double.interactions, strict=True):
-        radial = [_network(double, block.conv_tp_weights, pair) for pair in ends]
+        radial = [_RadialNetwork(double, block.conv_tp_weights, a, False) for a in ends]
         density = None
         if layer.density is not None:
-            networks = [_density(double, block.density_fn, pair) for pair in ends]
+            networks = [_RadialNetwork(double, block.density_fn, a, True) for a in ends]
             density = make_table(networks, stop, torch.float64)
         paths, places = _paths(layer)
         terms, coefficients = _terms(layer)
@@ -95,21 +109,25 @@ def read_weights(model: MACE, frozen: Frozen, head: int) -> Weights:
 # --- edges ----------------------------------------------------------------------------------
 
 
-def _network(model: MACE, network: torch.nn.Module, attributes: torch.Tensor) -> Network:
-    """Weights [m, W] at lengths [m, 1] between two atoms of *attributes* [2, elements]."""
+@dataclass(frozen=True)
+class _RadialNetwork:
+    """Weights [m, W] at lengths [m, 1] Å between two atoms of *attributes* [2, elements]."""
 
-    def weights(lengths: torch.Tensor) -> torch.Tensor:
+    model: MACE  # in float64
+    network: torch.nn.Module
+    attributes: torch.Tensor
+    density: bool  # tanh of the square, mace's edge density
+
+    def __call__(self, lengths: torch.Tensor) -> torch.Tensor:
+        model = self.model
         ends = torch.tensor([[0], [1]]).expand(2, len(lengths))
         with default_dtype(torch.float64):
-            basis, cutoff = model.radial_embedding(lengths, attributes, ends, model.atomic_numbers)
-            value: torch.Tensor = network(basis)
+            basis, cutoff = model.radial_embedding(
+                lengths, self.attributes, ends, model.atomic_numbers
+            )
+            value: torch.Tensor = self.network(basis)
+        value = torch.tanh(value**2) if self.density else value
         return value if cutoff is None else value * cutoff
-
-    return weights
-
-
-def _density(model: MACE, network: torch.nn.Module, attributes: torch.Tensor) -> Network:
-    return _network(model, lambda basis: torch.tanh(network(basis) ** 2), attributes)
 
 
 def _harmonics(model: MACE) -> tuple[np.ndarray, torch.Tensor]:
