@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray
 
-from ..numba_options import compiled
+from ...numba_options import compiled
 
 __all__ = [
     "add_to_shared",

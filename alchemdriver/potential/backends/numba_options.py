@@ -1,4 +1,4 @@
-"""How every loop of the evaluator is compiled."""
+"""How every loop is compiled."""
 
 from __future__ import annotations
 
