@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..layout import Layout
+from ..threads import bounds_of, share
 from . import loops, node_loops
 from .scratch import Scratch
 from .weights import LayerWeights
@@ -31,7 +32,8 @@ class Edges:
     starts: np.ndarray  # [R+1] first edge of every radial row
     receiver: np.ndarray  # [E] row where a message is summed
     sender: np.ndarray  # [E] row that sends it
-    pair: np.ndarray  # [R] pair of every radial row
+    pair: np.ndarray  # [R] pair of every radial row, ascending
+    first_row: np.ndarray  # [P+1] first radial row of every pair
     table: np.ndarray  # [R] radial table of every radial row
     row: np.ndarray  # [E] radial row of every edge
     receiver_starts: np.ndarray  # [n+S+1]
@@ -101,12 +103,23 @@ class CompiledLayer:
         self.to_features = {ell: torch.zeros_like(f) for ell, f in self.features.items()}
         self._to_old: Features = {}  # of the layer before; see ``connect``
 
-        self._sender_blocks = [_block(self._senders, ell, self._n_rows) for ell in up]
+        sender_blocks = [_block(self._senders, ell, self._n_rows) for ell in up]
         self._to_sender_blocks = [_block(self._to_senders, ell, self._n_rows) for ell in up]
         self._sum_blocks = list(self._blocks_of_sums())
+        # the same as numpy's arrays, for the loops
+        self._in_loops = {
+            name: getattr(self, f"_{name}").numpy()
+            for name in ("senders", "to_senders", "sums", "x", "to_x", "value")
+        }
+        self._shared_senders = [
+            (block.numpy(), to_block.numpy())
+            for block, to_block in zip(sender_blocks, self._to_sender_blocks, strict=True)
+        ]
+        self._shared_sums = [block.numpy() for block in self._sum_blocks]
+        self._ones = np.ones(len(layout.split), self._scale.dtype)
         self._up = [
             (_flat(features[ell]), m, _flat(block[:n]))
-            for (ell, m), block in zip(up.items(), self._sender_blocks, strict=True)
+            for (ell, m), block in zip(up.items(), sender_blocks, strict=True)
         ]
         self._mix = [
             (_flat(block[a:b]), m, _flat(_block(self._x, ell, n)[a:b]))
@@ -176,14 +189,13 @@ class CompiledLayer:
         """Fills ``features`` and adds to the energy of nodes."""
         layout, edges = self.layout, state.edges
         split, shared, n = layout.split, layout.mixture, self._n
+        arrays = self._in_loops
         weights, _ = self._radial(state)
         coupled = self._coupled(state)
         _multiply(self._up)
-        for block in self._sender_blocks:
-            node_loops.add_to_shared(block.numpy(), split, shared, state.lam_split, n)
-        loops.sum_messages(
-            0,
-            self._n_rows,
+        for block, _ in self._shared_senders:
+            node_loops.add_to_shared(block, split, shared, state.lam_split, n)
+        sums = (
             edges.receiver_starts,
             edges.by_receiver,
             edges.row,
@@ -191,27 +203,20 @@ class CompiledLayer:
             edges.sender,
             weights,
             coupled.numpy(),
-            self._senders.numpy(),
+            arrays["senders"],
             self._paths,
-            self._sums.numpy(),
+            arrays["sums"],
         )
+        share(bounds_of(self._n_rows), lambda _, a, b: loops.sum_messages(a, b, *sums))
         if layout.collapsed:
-            for block in self._sum_blocks:
-                node_loops.add_to_split(block.numpy(), split, shared, n)
+            for block in self._shared_sums:
+                node_loops.add_to_split(block, split, shared, n)
         _multiply(self._mix)
         if self.weights.density is not None:
             self._density(state)
-        node_loops.polynomial(
-            0,
-            n,
-            layout.element,
-            self._places,
-            self._scale,
-            self._x.numpy(),
-            self.weights.terms,
-            self.weights.coefficients,
-            self._value.numpy(),
-        )
+        rest = (arrays["x"], self.weights.terms, self.weights.coefficients, arrays["value"])
+        places = (layout.element, self._places, self._scale)
+        share(bounds_of(n), lambda _, a, b: node_loops.polynomial(a, b, *places, *rest))
         _multiply(self._out)
         _add(self._skip)
         self._readout(state)
@@ -273,19 +278,14 @@ class CompiledLayer:
         """
         layout, edges = self.layout, state.edges
         split, shared, n = layout.split, layout.mixture, self._n
+        arrays = self._in_loops
         _multiply(self._to_value)
-        node_loops.polynomial_slope(
-            0,
-            n,
-            layout.element,
-            self._places,
-            self._scale,
-            self._x.numpy(),
-            self.weights.terms,
-            self.weights.coefficients,
-            self._value.numpy(),
-            self._to_x.numpy(),
-            self._to_scale,
+        places = (layout.element, self._places, self._scale, arrays["x"])
+        terms = (self.weights.terms, self.weights.coefficients)
+        results = (arrays["value"], arrays["to_x"], self._to_scale)
+        share(
+            bounds_of(n),
+            lambda _, a, b: node_loops.polynomial_slope(a, b, *places, *terms, *results),
         )
         self._mix_slope()
         shape = (len(state.lengths), len(self._paths) * self.weights.layer.channels)
@@ -293,10 +293,7 @@ class CompiledLayer:
         of_coupled = (len(state.monomials), self.weights.angular.shape[1])
         to_coupled = self._scratch.take("to coupled", of_coupled, dtype)
         to_coupled[:] = 0
-        self._to_senders.zero_()
-        loops.sum_messages_slope(
-            0,
-            len(edges.pair),
+        given = (
             edges.starts,
             edges.pair,
             edges.receiver,
@@ -306,38 +303,40 @@ class CompiledLayer:
             self._scratch.take(f"weights {self._name}", shape, dtype),
             self._scratch.take(f"slopes {self._name}", shape, dtype),
             self._scratch.take(f"coupled {self._name}", of_coupled, dtype),
-            self._senders.numpy(),
+            arrays["senders"],
             self._paths,
-            self._sums.numpy(),
+            arrays["sums"],
             state.to_lengths,
             to_coupled,
-            self._to_senders.numpy(),
         )
+        bounds = [int(edges.first_row[pair]) for pair in bounds_of(len(state.monomials))]
+        private = [arrays["to_senders"]]  # one for each thread
+        private += [np.empty_like(private[0]) for _ in bounds[2:]]
+
+        def slope(part: int, first: int, last: int) -> None:
+            private[part][:] = 0
+            loops.sum_messages_slope(first, last, *given, private[part])
+
+        share(bounds, slope)
+        for part in private[1:]:
+            private[0] += part
         state.to_monomials.addmm_(torch.from_numpy(to_coupled), self.weights.angular.T)
         if self.weights.density is not None:
             self._density_slope(state)
-        for block, to_block in zip(self._sender_blocks, self._to_sender_blocks, strict=True):
-            node_loops.mixture_slope(
-                block.numpy(),
-                to_block.numpy(),
-                split,
-                shared,
-                state.lam_split,
-                n,
-                state.to_lam_split,
-            )
+        if len(split):
+            rest = (split, shared, state.lam_split, n, state.to_lam_split)
+            for block, to_block in self._shared_senders:
+                node_loops.mixture_slope(block, to_block, *rest)
         _add(self._to_features_up)
         _add(self._to_features_skip)
 
     def _mix_slope(self) -> None:
         """``_sums`` becomes the gradient by itself, rows that sites share included."""
         _multiply(self._to_sums)
-        ones = np.ones(len(self.layout.split), self._scale.dtype)
-        for block in self._sum_blocks:
-            if self.layout.collapsed:
-                node_loops.add_to_shared(
-                    block.numpy(), self.layout.split, self.layout.mixture, ones, self._n
-                )
+        if self.layout.collapsed:
+            split, shared = self.layout.split, self.layout.mixture
+            for block in self._shared_sums:
+                node_loops.add_to_shared(block, split, shared, self._ones, self._n)
 
     def _density_slope(self, state: State) -> None:
         n, split, shared = self._n, self.layout.split, self.layout.mixture

@@ -140,6 +140,8 @@ def geometry_slope(
 
 @compiled
 def radial_table(
+    first: int,
+    last: int,
     lengths: ndarray,
     order: ndarray,
     table: ndarray,
@@ -151,11 +153,11 @@ def radial_table(
 ) -> None:
     """value and slope [R, W] at lengths [R] from coefficients [T, intervals, 8, W].
 
-    Rows are done in the given order: by length, an interval is read once.
+    Rows order[first:last] are done, in this order: by length, an interval is read once.
     """
     _, intervals, _, width = coefficients.shape
     point = np.empty(2, value.dtype)  # of the precision of the tables
-    for row in order:
+    for row in order[first:last]:
         u = max((lengths[row] - start) * per_length, 0.0)
         interval = min(int(u), intervals - 1)
         point[0], point[1] = 2.0 * (u - interval) - 1.0, 2.0 * per_length

@@ -6,6 +6,9 @@ and of what is sent), R radial rows, P pairs, C channels, B structures.
 
 from __future__ import annotations
 
+import logging
+import time
+
 import numpy as np
 import torch
 
@@ -21,6 +24,8 @@ from .scratch import Scratch
 from .weights import Weights
 
 __all__ = ["CompiledNetwork"]
+
+log = logging.getLogger(__name__)
 
 
 class CompiledNetwork:
@@ -95,6 +100,7 @@ class CompiledNetwork:
             torch.from_numpy(to_monomials),
             np.zeros(len(layout.split)),
         )
+        start, made = time.perf_counter(), _compilations()
         for layer in self._layers:
             layer.forward(state)
         gradient = np.zeros(lam.shape)
@@ -102,6 +108,9 @@ class CompiledNetwork:
             self._repel(close, lengths, lam, state, gradient)
         for layer in reversed(self._layers):
             layer.backward(state)
+        if _compilations() > made:
+            seconds = time.perf_counter() - start
+            log.info("compiled the evaluator's loops (%.1f s, once for an installation)", seconds)
         slope = np.empty_like(vectors)
         loops.geometry_slope(
             vectors, weights.exponents, lengths, state.to_lengths, to_monomials, slope
@@ -132,7 +141,9 @@ class CompiledNetwork:
             table = self.weights.table_of[layout.element[rows.first], layout.element[rows.second]]
         row = np.repeat(np.arange(len(pair)), np.diff(starts))
         by_receiver = loops.group(receiver, self._n_rows)
-        return Edges(starts, receiver, sender, pair, table, row, *by_receiver)
+        first_row = pair if layout.collapsed else np.searchsorted(pair, np.arange(len(pairs.first)))
+        first_row = np.append(first_row, len(pair))
+        return Edges(starts, receiver, sender, pair, first_row, table, row, *by_receiver)
 
     def _repel(
         self,
@@ -152,3 +163,8 @@ class CompiledNetwork:
             np.add.at(state.energy, receiver, omega * value)
             np.add.at(state.to_lengths, close.pair, weighted * omega * slope)
             np.add.at(gradient, (structure, weight), weighted * value)
+
+
+def _compilations() -> int:
+    """How often the largest loop was compiled, rather than read from where it is kept."""
+    return sum(loops.sum_messages_slope.stats.cache_misses.values())

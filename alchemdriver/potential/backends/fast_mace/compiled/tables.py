@@ -7,18 +7,16 @@ nodes of every interval and integrated, which keeps the rounding of the values o
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from ..threads import bounds_of, share
 from . import loops
 
-__all__ = ["RadialTable", "make_table"]
-
-log = logging.getLogger(__name__)
+__all__ = ["NotCompiled", "RadialTable", "make_table"]
 
 SHORTEST = 0.5  # Å; below it the network itself is called, see docs/evaluator.md
 _POWERS = 8  # coefficients of an interval
@@ -27,6 +25,10 @@ _INTERVALS = {torch.float64: (100, 200, 400, 800), torch.float32: (25, 50, 100, 
 
 # lengths [m, 1] Å of one pair of species -> weights [m, W], differentiable
 Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+class NotCompiled(Exception):
+    """The part of a model that the compiled evaluator does not know, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class RadialTable:
         order: rows by length.
         """
         per_length = self.coefficients.shape[1] / (self.stop - SHORTEST)
-        arrays = (lengths, order, table, self.coefficients)
-        loops.radial_table(*arrays, SHORTEST, per_length, value, slope)
+        rest = (lengths, order, table, self.coefficients, SHORTEST, per_length, value, slope)
+        share(bounds_of(len(order)), lambda _, a, b: loops.radial_table(a, b, *rest))
         near = order[: np.searchsorted(lengths[order], SHORTEST)]
         for t in np.unique(table[near]):
             rows = near[table[near] == t]
@@ -65,13 +67,21 @@ class RadialTable:
 
 
 def make_table(networks: list[Network], stop: float, dtype: torch.dtype) -> RadialTable:
-    """Tables from :data:`SHORTEST` to *stop* Å with as few intervals as the precision asks for."""
+    """Tables from :data:`SHORTEST` to *stop* Å with as few intervals as the precision asks for.
+
+    Raises NotCompiled where no number of intervals comes near enough to the networks.
+    """
     for intervals in _INTERVALS[dtype]:
         fits = [_fit(network, intervals, _POWERS, stop) for network in networks]
         value_error = max(fit[1] for fit in fits)
         slope_error = max(fit[2] for fit in fits)
         if value_error <= _WANTED[dtype][0] and slope_error <= _WANTED[dtype][1]:
             break
+    if value_error > 50.0 * _WANTED[dtype][0] or slope_error > 50.0 * _WANTED[dtype][1]:
+        raise NotCompiled(
+            f"tables of its radial weights err by {value_error:.0e}, of their slope by "
+            f"{slope_error:.0e}"
+        )
     coefficients = np.stack([fit[0] for fit in fits])
     precision = {torch.float64: np.float64, torch.float32: np.float32}[dtype]
     return RadialTable(

@@ -7,6 +7,7 @@ answer as expected is refused with :class:`NotCompiled`, and runs on :mod:`..net
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -19,13 +20,9 @@ from mace.modules.irreps_tools import mask_head
 from ....precision import default_dtype
 from ..frozen import Frozen, Layer
 from ..support import distance_only
-from .tables import RadialTable, make_table
+from .tables import NotCompiled, RadialTable, make_table
 
 __all__ = ["LayerWeights", "NotCompiled", "Readout", "Weights", "read_weights"]
-
-
-class NotCompiled(Exception):
-    """The part of a model that the compiled evaluator does not know, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,8 @@ class Weights:
     table_of: np.ndarray  # [Z, Z] which radial table a pair of elements reads
     layers: tuple[LayerWeights, ...]
 
+
+log = logging.getLogger(__name__)
 
 _READ: WeakKeyDictionary[MACE, dict[tuple[tuple[int, ...], int], Weights]] = WeakKeyDictionary()
 
@@ -103,6 +102,13 @@ def _read(model: MACE, frozen: Frozen, head: int) -> Weights:
                 readout=None if layer.readout is None else _readout(layer, head),
             )
         )
+    tables = [t for of in layers for t in (of.radial, of.density) if t is not None]
+    log.info(
+        "radial tables of %s intervals: largest errors %.0e of the value, %.0e of the slope",
+        ", ".join(str(t.coefficients.shape[1]) for t in tables),
+        max(t.value_error for t in tables),
+        max(t.slope_error for t in tables),
+    )
     return Weights(exponents, table_of, tuple(layers))
 
 
