@@ -34,7 +34,10 @@ def pairs_within(
         return none, none, np.zeros((0, 3), np.int64), np.zeros((0, 3))
     inverse = np.ascontiguousarray(np.linalg.inv(box))
     heights = 1.0 / np.sqrt((inverse**2).sum(axis=0))  # Å between opposite faces
-    return _search(positions, cell, inverse, heights, periodic, cutoff)
+    found: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] = _search(
+        positions, cell, inverse, heights, periodic, cutoff
+    )
+    return found
 
 
 @compiled

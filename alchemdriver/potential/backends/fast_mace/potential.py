@@ -17,7 +17,7 @@ from ase.data import atomic_numbers
 from ....records import PotentialEvaluation
 from ...sites import AlchemicalSites
 from ..base import Potential, check_arguments, require_finite
-from .compiled import CompiledNetwork, NotCompiled, PairRepulsion, read_weights
+from .compiled import CompiledNetwork, NotCompiled, PairRepulsion, Weights, read_weights
 from .frozen import freeze
 from .graph import NodePairs, build_graph, expand
 from .layout import Layout
@@ -52,7 +52,8 @@ class FastMacePotential(Potential):
         # by the number of structures, last used at the end
         self._networks: dict[int, Network | CompiledNetwork] = {}
         self._reach = 0.0  # Å, of the pair repulsion
-        self._weights, self._repulsion = None, None
+        self._weights: Weights | None = None
+        self._repulsion: PairRepulsion | None = None
         if backend.device.type == "cpu":
             try:
                 self._weights = read_weights(backend.model, self._frozen, backend.head)

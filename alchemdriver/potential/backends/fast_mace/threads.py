@@ -15,7 +15,9 @@ __all__ = ["bounds_of", "share"]
 
 def bounds_of(n_rows: int) -> list[int]:
     """Where each thread's part of *n_rows* begins, and the end."""
-    return np.linspace(0, n_rows, torch.get_num_threads() + 1).astype(int).tolist()
+    bounds: list[int]
+    bounds = np.linspace(0, n_rows, torch.get_num_threads() + 1).astype(int).tolist()
+    return bounds
 
 
 def share(bounds: list[int], loop: Callable[[int, int, int], None]) -> None:

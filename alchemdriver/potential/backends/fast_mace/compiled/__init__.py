@@ -5,12 +5,14 @@
 | `tables.py` | radial weights as piecewise polynomials |
 | `weights.py` | what is read off the frozen model |
 | `repulsion.py` | pair repulsion |
-| `loops.py`, `node_loops.py` | the compiled loops |
-| `network.py` | forward and backward pass |
+| `loops.py`, `node_loops.py` | the compiled loops, over edges and over nodes |
+| `layer.py` | forward and backward pass of a layer |
+| `network.py` | of the whole, with the geometry |
+| `scratch.py` | arrays of edges, kept between evaluations |
 """
 
 from .network import CompiledNetwork
 from .repulsion import PairRepulsion
-from .weights import NotCompiled, read_weights
+from .weights import NotCompiled, Weights, read_weights
 
-__all__ = ["CompiledNetwork", "NotCompiled", "PairRepulsion", "read_weights"]
+__all__ = ["CompiledNetwork", "NotCompiled", "PairRepulsion", "Weights", "read_weights"]

@@ -101,7 +101,6 @@ class CompiledLayer:
             ell: like.new_zeros(n, 2 * ell + 1, matrix.shape[1]) for ell, matrix in out.items()
         }
         self.to_features = {ell: torch.zeros_like(f) for ell, f in self.features.items()}
-        self._to_old: Features = {}  # of the layer before; see ``connect``
 
         sender_blocks = [_block(self._senders, ell, self._n_rows) for ell in up]
         self._to_sender_blocks = [_block(self._to_senders, ell, self._n_rows) for ell in up]

@@ -167,4 +167,4 @@ class CompiledNetwork:
 
 def _compilations() -> int:
     """How often the largest loop was compiled, rather than read from where it is kept."""
-    return sum(loops.sum_messages_slope.stats.cache_misses.values())
+    return int(sum(loops.sum_messages_slope.stats.cache_misses.values()))

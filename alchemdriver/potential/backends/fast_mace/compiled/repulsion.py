@@ -25,7 +25,7 @@ class PairRepulsion:
 
         self._share = read("c")
         self._exponent, self._radius = float(read("a_exp")), float(read("a_prefactor"))
-        self._order = int(module.p)
+        self._order = int(read("p"))
         self._covalent = read("covalent_radii")
 
     def __call__(

@@ -7,7 +7,7 @@ nodes of every interval and integrated, which keeps the rounding of the values o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +66,7 @@ class RadialTable:
             value[rows], slope[rows] = _value_and_slope(self.networks[t], lengths[rows])
 
 
-def make_table(networks: list[Network], stop: float, dtype: torch.dtype) -> RadialTable:
+def make_table(networks: Sequence[Network], stop: float, dtype: torch.dtype) -> RadialTable:
     """Tables from :data:`SHORTEST` to *stop* Å with as few intervals as the precision asks for.
 
     Raises NotCompiled where no number of intervals comes near enough to the networks.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import mace  # noqa: F401  must come before e3nn
@@ -225,9 +226,7 @@ def _readout(layer: Layer, head: int) -> Readout:
     return found
 
 
-def _nonlinear(
-    module: torch.nn.Module, channels: int, width: int, dtype: torch.dtype, head: int
-) -> Readout:
+def _nonlinear(module: Any, channels: int, width: int, dtype: torch.dtype, head: int) -> Readout:
     hidden = module.linear_1(torch.eye(channels, width, dtype=dtype))
     n_hidden = hidden.shape[1]
     point = torch.linspace(0.5, 2.0, n_hidden, dtype=dtype).unsqueeze(0)
