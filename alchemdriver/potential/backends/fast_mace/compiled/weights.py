@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import mace  # noqa: F401  must come before e3nn
 import numpy as np
+import scipy.linalg
 import torch
 from mace.modules import MACE
 from mace.modules.irreps_tools import mask_head
@@ -143,7 +144,8 @@ def _harmonics(model: MACE) -> tuple[np.ndarray, torch.Tensor]:
     v /= np.linalg.norm(v, axis=1, keepdims=True)
     with default_dtype(torch.float64):
         y = copy.deepcopy(model.spherical_harmonics).double()(torch.from_numpy(v)).numpy()
-    exponents, blocks = [], []
+    exponents: list[tuple[int, int, int]] = []
+    blocks = []
     for degree in range(round(y.shape[1] ** 0.5)):
         mine = [(a, b, degree - a - b) for a in range(degree + 1) for b in range(degree + 1 - a)]
         monomials = np.stack([(v**e).prod(axis=1) for e in np.array(mine)], axis=1)
@@ -153,7 +155,7 @@ def _harmonics(model: MACE) -> tuple[np.ndarray, torch.Tensor]:
         if not np.abs(monomials @ blocks[-1] - part).max() < 1e-13:
             raise NotCompiled(f"its harmonics of degree {degree} are not those of a unit vector")
         exponents += mine
-    return np.array(exponents), torch.block_diag(*map(torch.from_numpy, blocks))
+    return np.array(exponents), torch.from_numpy(scipy.linalg.block_diag(*blocks))
 
 
 def _paths(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
@@ -198,7 +200,7 @@ def _terms(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _readout(layer: Layer, head: int) -> Readout:
-    module = layer.readout
+    module: Any = layer.readout
     channels, dtype = layer.out[0].shape[1], layer.out[0].dtype
     width = sum((2 * degree + 1) * m.shape[1] for degree, m in layer.out.items())
 
