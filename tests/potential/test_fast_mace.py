@@ -29,6 +29,8 @@ from alchemdriver.potential.backends.fast_mace import (
 from alchemdriver.potential.backends.fast_mace.compiled import (
     CompiledNetwork,
     NotCompiled,
+    loops,
+    node_loops,
     read_weights,
     tables,
 )
@@ -462,18 +464,31 @@ def test_pairs_are_half_of_the_neighbour_list(geometry):
 
 
 def test_mutant_without_edges_within_a_state_fails(monkeypatch):
-    monkeypatch.setattr(network.Network, "_species_messages", lambda *a: iter(()))
+    """Sites of one group see each other's mixtures instead."""
+    original = loops.edges_of_pairs
+    monkeypatch.setattr(
+        loops, "edges_of_pairs", lambda *args: original(*args[:-1], np.full_like(args[-1], -1))
+    )
     found, expected = both(backend_of(COLLAPSED), "two groups, three states")
     assert difference(found, expected) > 1e-4
 
 
 def test_mutant_with_unweighted_mixtures_fails(monkeypatch):
-    original = network.Network._mixtures
+    original = node_loops.add_to_shared
     monkeypatch.setattr(
-        network.Network, "_mixtures", lambda self, u, lam: original(self, u, torch.ones_like(lam))
+        node_loops,
+        "add_to_shared",
+        lambda rows, split, shared, factor, n: original(rows, split, shared, 0 * factor + 1, n),
     )
     found, expected = both(backend_of(COLLAPSED), "one removed atom")
     assert difference(found, expected) > 1e-3
+
+
+def test_mutant_without_the_slope_of_densities_fails(monkeypatch):
+    monkeypatch.setattr(node_loops, "density_slope", lambda *args: None)
+    found, expected = both(backend_of(EXPANDED), "plain")
+    assert relative(found.energy, expected.energy) < EXACT
+    assert relative(found.forces, expected.forces) > 1e-4
 
 
 # --- bits -------------------------------------------------------------------------------------
