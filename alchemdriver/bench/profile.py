@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
@@ -9,24 +10,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from ..potential.backends.base import Potential
-from ..potential.backends.fast_mace import loops
+from ..potential.backends.fast_mace.compiled import loops, node_loops
 from ..records import Structure
 from .cases import SYSTEMS
 from .timing import Row, interleaved, open_backend
 
 __all__ = ["rows"]
 
-KERNELS = {  # torch's name of an operation: ours
-    "NeighbourSum": "sum over neighbours",
-    "NeighbourSumBackward": "its backward",
-    "SymmetricPolynomial": "polynomial",
-    "SymmetricPolynomialBackward": "its gradient",
+NAMES = {  # of the compiled loops
+    "radial_table": "radial weights",
+    "sum_messages": "sum over neighbours",
+    "sum_messages_slope": "its backward",
+    "polynomial": "polynomial",
+    "polynomial_slope": "its gradient",
 }
 SIDE = 1500  # of the square matrices whose product shows what the core can do
 COPIED = 200_000_000  # bytes copied to show what its memory can
@@ -109,43 +110,53 @@ class _Count(TorchDispatchMode):
 
 
 @contextmanager
-def _loops_counted(count: _Count) -> Iterator[None]:
-    """Add to *count* what the compiled loops do, which torch does not see."""
-    stock = {name: getattr(loops, name) for name in _LOOP_FLOPS}
-
-    def counted(name: str) -> Callable[..., Any]:
-        def loop(*args: Any) -> Any:
-            count.flops += _LOOP_FLOPS[name](args)
-            count.moved += sum(a.nbytes for a in args if isinstance(a, np.ndarray))
-            return stock[name](*args)
-
-        return loop
-
-    for name in stock:
-        setattr(loops, name, counted(name))
+def _loops_wrapped(wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """The compiled loops as *wrap* makes them of their name and themselves."""
+    places = [(m, name) for m in (loops, node_loops) for name in NAMES if hasattr(m, name)]
+    stock = [getattr(module, name) for module, name in places]
+    for (module, name), loop in zip(places, stock, strict=True):
+        setattr(module, name, wrap(name, loop))
     try:
         yield
     finally:
-        for name, loop in stock.items():
-            setattr(loops, name, loop)
+        for (module, name), loop in zip(places, stock, strict=True):
+            setattr(module, name, loop)
+
+
+@contextmanager
+def _loops_counted(count: _Count) -> Iterator[None]:
+    """Add to *count* what the compiled loops do, which torch does not see."""
+
+    def counted(name: str, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def loop(*args: Any) -> Any:
+            count.flops += _LOOP_FLOPS[name](args)
+            count.moved += sum(a.nbytes for a in args if isinstance(a, np.ndarray))
+            return stock(*args)
+
+        return loop
+
+    with _loops_wrapped(counted):
+        yield
 
 
 def _of_edges(args: tuple[Any, ...], senders: int, each: int, each_component: int) -> int:
     """Operations of a loop over edges; args[senders] are u, the paths follow."""
     first, last, starts = args[:3]
-    width, paths = int(args[senders].shape[2]), args[senders + 1]
+    width, paths = int(args[senders].shape[1]), args[senders + 1]
     of_edge = sum(int(n1 * (each + each_component * n3)) for _, _, n1, n3, *_ in paths)
     return int(starts[last] - starts[first]) * width * of_edge
 
 
 def _of_monomials(args: tuple[Any, ...], each: int) -> int:
-    first, last, _, x, index = args[:5]
-    return int(last - first) * len(index) * int(x.shape[2]) * each
+    first, last, _, _, _, x, index = args[:7]
+    return int(last - first) * len(index) * int(x.shape[1]) * each
 
 
 _LOOP_FLOPS: dict[str, Callable[[tuple[Any, ...]], int]] = {
+    # value and slope of a polynomial of degree 7
+    "radial_table": lambda args: int(args[1] - args[0]) * int(args[5].shape[-1]) * 28,
     "sum_messages": lambda args: _of_edges(args, 9, 1, 2),
-    "sum_messages_slope": lambda args: _of_edges(args, 9, 5, 4),
+    "sum_messages_slope": lambda args: _of_edges(args, 11, 5, 4),
     "polynomial": lambda args: _of_monomials(args, 4),
     "polynomial_slope": lambda args: _of_monomials(args, 10),
 }
@@ -164,15 +175,21 @@ def _yardsticks(dtype: torch.dtype, device: torch.device) -> dict[str, Callable[
 
 
 def _shares(evaluate: Callable[[], object]) -> dict[str, float]:
-    """Parts of the profiled time of three evaluations."""
-    with profile(activities=[ProfilerActivity.CPU]) as measured:
+    """Parts of the time of three evaluations."""
+    spent = dict.fromkeys(NAMES.values(), 0.0)
+
+    def timed(name: str, stock: Callable[..., Any]) -> Callable[..., Any]:
+        def loop(*args: Any) -> Any:
+            start = time.perf_counter()
+            stock(*args)
+            spent[NAMES[name]] += time.perf_counter() - start
+
+        return loop
+
+    start = time.perf_counter()
+    with _loops_wrapped(timed):
         for _ in range(3):
             evaluate()
-    events = measured.key_averages()
-    total = sum(event.self_cpu_time_total for event in events)
-    shares = dict.fromkeys(KERNELS.values(), 0.0)
-    for event in events:
-        if event.key in KERNELS:
-            shares[KERNELS[event.key]] += event.cpu_time_total / total
-    shares = {name: round(share, 3) for name, share in shares.items()}
+    total = time.perf_counter() - start
+    shares = {name: round(seconds / total, 3) for name, seconds in spent.items()}
     return shares | {"rest": round(1.0 - sum(shares.values()), 3)}

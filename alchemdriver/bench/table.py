@@ -10,10 +10,8 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import torch
 
 from ..errors import ModelError
-from ..potential.backends.fast_mace import FastMacePotential
 from ..potential.backends.mace import MaceBackend, MacePotential
 from ..potential.checks import difference
 from .cases import SYSTEMS, System, perovskite
@@ -42,19 +40,6 @@ def rows(
 # --- one row --------------------------------------------------------------------------------
 
 
-class _ForcesOnly(FastMacePotential):
-    """Leaves ∂E/∂λ out, to see what it costs."""
-
-    def _lambda(self, weights: np.ndarray) -> torch.Tensor:
-        return super()._lambda(weights).detach()
-
-    def _gradients(
-        self, energy: torch.Tensor, vectors: torch.Tensor, lam: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        (slope,) = torch.autograd.grad(energy, [vectors])
-        return slope, torch.zeros_like(lam)
-
-
 def _row(backend: MaceBackend, system: System, rounds: int) -> dict[str, object]:
     s, sites, weights = system.structure, system.sites, system.weights
     x = (s.positions, s.cell, s.pbc)
@@ -68,9 +53,6 @@ def _row(backend: MaceBackend, system: System, rounds: int) -> dict[str, object]
     }
     if backend.device.type == "cuda":
         functions |= _on_cueq(backend, system)
-    if backend.evaluator == "fast":
-        forces_only = _ForcesOnly(backend, sites)
-        functions["no dE/dλ"] = lambda: forces_only.evaluate(*x, weights)
     alone = {"fast": functions["fast"]}
     (first,) = interleaved(alone, 1, backend.device.type, warm_up=0)["fast"]
     times = interleaved(functions, rounds, backend.device.type)

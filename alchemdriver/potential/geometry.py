@@ -25,6 +25,8 @@ def periodic_box(
     periodic = np.array(pbc, dtype=bool)
     if periodic.shape != (3,):
         raise InputError(f"pbc: expected three flags, got {pbc!r}")
+    if periodic.all() and abs(np.linalg.det(cell)) > 1e-6 * (cell * cell).sum():
+        return cell, cell, periodic  # its smallest singular value is above 1e-6
     cell = np.where(periodic[:, None], cell, 0.0)
     if np.linalg.matrix_rank(cell, tol=1e-6) != periodic.sum():
         raise InputError("cell: its periodic vectors must be independent and not zero")

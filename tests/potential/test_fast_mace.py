@@ -26,11 +26,20 @@ from alchemdriver.potential.backends.fast_mace import (
     reason_against,
     torch_kernels,
 )
+from alchemdriver.potential.backends.fast_mace.compiled import (
+    CompiledNetwork,
+    NotCompiled,
+    loops,
+    node_loops,
+    read_weights,
+    tables,
+)
 from alchemdriver.potential.backends.fast_mace.frozen import freeze
 from alchemdriver.potential.backends.fast_mace.neighbours import Neighbours, find_pairs
 from alchemdriver.potential.backends.mace import MaceBackend, MacePotential
 from alchemdriver.potential.checks import check_evaluator, difference, relative
 from alchemdriver.potential.open import open_model
+from alchemdriver.potential.precision import default_dtype
 from alchemdriver.potential.sites import AlchemicalSites
 from alchemdriver.testing import assert_conforms
 
@@ -72,6 +81,16 @@ def backend_of(name, dtype="float64", evaluator="auto"):
     return MaceBackend(model, name, dtype=dtype, head=head, evaluator=evaluator)
 
 
+@pytest.fixture
+def by_torch(monkeypatch):
+    """The evaluator of accelerators and of models that are not compiled, on a CPU."""
+
+    def refuse(*a):
+        raise NotCompiled("a test asks for it")
+
+    monkeypatch.setattr(potential, "read_weights", refuse)
+
+
 def both(backend, case):
     s = salt()
     states, weights = CASES[case]
@@ -95,7 +114,7 @@ def test_equals_stock_modules(name, error_table):
 
 
 @pytest.mark.parametrize("name", [COLLAPSED, WITH_VECTORS, EXPANDED])
-def test_kernels_for_accelerators_equal_stock_modules(name, monkeypatch):
+def test_kernels_for_accelerators_equal_stock_modules(name, monkeypatch, by_torch):
     """They run on a CPU as well."""
     monkeypatch.setattr(network, "cpu_kernels", torch_kernels)
     backend = backend_of(name)
@@ -195,7 +214,7 @@ def test_collapsed_messages_equal_expanded_ones(name, monkeypatch):
     assert difference(collapsed, expanded, weight_gradient=True) < EXACT
 
 
-def test_first_layer_needs_the_edges_of_a_state_once(monkeypatch):
+def test_first_layer_needs_the_edges_of_a_state_once(monkeypatch, by_torch):
     """Messages from species alone, multiplied after the sum, equal those summed state by state."""
     backend = backend_of(WITH_VECTORS)
     once, _ = both(backend, "every atom, sites of two kinds")
@@ -288,6 +307,96 @@ def test_neighbour_sum_is_convolution_and_scatter(depth, threads, kernels, monke
 
 
 @pytest.mark.parametrize("name", [COLLAPSED, EXPANDED])
+def test_models_that_are_not_compiled_are_differentiated_by_torch(name, by_torch, caplog):
+    with caplog.at_level(logging.INFO):
+        assert (
+            max(difference(*both(backend_of(name), c), weight_gradient=True) for c in CASES) < EXACT
+        )
+    assert "differentiated by torch: a test asks for it" in caplog.text
+
+
+class Quartic(torch.nn.Module):
+    def forward(self, features, heads=None):
+        return features[:, :1] ** 4
+
+
+def test_an_unknown_readout_is_not_compiled(monkeypatch):
+    backend = backend_of(COLLAPSED)
+    backend.model.readouts[0] = Quartic()
+    sites = AlchemicalSites.plain(salt().symbols)
+    fast = FastMacePotential(backend, sites)
+    with pytest.raises(NotCompiled, match="its readout is a Quartic"):
+        read_weights(backend.model, fast._frozen, 0)
+    s = salt()
+    x = (s.positions, s.cell, s.pbc, np.zeros(0))
+    assert difference(fast.evaluate(*x), MacePotential(backend, sites).evaluate(*x)) < EXACT
+
+
+# --- radial tables ------------------------------------------------------------------------------
+
+TRANSFORMS = [COLLAPSED, EXPANDED, "Density+Density, Soft, gaussian", "DensityResidual, L=0, sharp"]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_tables_are_the_networks(name, dtype, error_table):
+    """Value by stock modules, slope by autograd, at 0.05 Å, both borders and between."""
+    backend = backend_of(name, dtype)
+    frozen = freeze(backend.model, (11, 17))
+    start, stop = tables.SHORTEST, float(backend.cutoff)
+    lengths = np.concatenate(
+        [
+            [0.05, 0.2, start * (1 - 1e-9), start, start * (1 + 1e-9)],
+            np.random.default_rng(0).uniform(start, stop, 400),
+            [stop * (1 - 1e-9)],
+        ]
+    )
+    double = backend_of(name).model
+    if dtype == "float32":
+        double.load_state_dict(backend.model.state_dict())
+    attributes = frozen.attributes.double()
+    limits = {"float64": (1e-13, 1e-12), "float32": (1e-6, 2e-6)}[dtype]
+    worst = np.zeros(2)
+    for depth, layer in enumerate(read_weights(backend.model, frozen, backend.head).layers):
+        assert layer.radial.value_error < limits[0]
+        assert layer.radial.slope_error < limits[1]
+        t = layer.radial.coefficients.shape[0] // 2  # the table of both elements, if there is one
+        d = torch.from_numpy(lengths).unsqueeze(1).requires_grad_()
+        ends = torch.tensor([[0], [1]]).expand(2, len(d))
+        with default_dtype(torch.float64):
+            basis, cutoff = double.radial_embedding(d, attributes, ends, double.atomic_numbers)
+            exact = double.interactions[depth].conv_tp_weights(basis)
+        exact = exact if cutoff is None else exact * cutoff
+        columns = [torch.autograd.grad(e.sum(), d, retain_graph=True)[0] for e in exact.T]
+        slope = torch.cat(columns, dim=1).numpy()
+        value = exact.detach().numpy()
+        found = np.empty((2, *value.shape), dtype)
+        rows = np.arange(len(lengths))
+        layer.radial.fill(lengths, np.argsort(lengths), np.full_like(rows, t), *found)
+        for part, (ours, theirs) in enumerate(zip(found, (value, slope), strict=True)):
+            scale = np.abs(theirs[3:]).max()  # within the table
+            worst[part] = max(worst[part], np.abs(ours - theirs)[3:].max() / scale)
+            below = np.abs(ours - theirs)[:3] / np.abs(theirs[:3]).max()
+            assert below.max() < limits[part]
+    error_table[f"radial tables: {name} ({dtype})"] = {"value": worst[0], "slope": worst[1]}
+    assert worst[0] < limits[0]
+    assert worst[1] < limits[1]
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("distance", [0.05, 0.4999999, 0.5000001, 4.2409999])
+def test_a_vanishing_atom_may_come_near(name, distance):
+    s = salt()
+    positions = s.positions.copy()
+    positions[4] = positions[0] + distance * np.array([0.6, 0.0, 0.8])
+    sites = AlchemicalSites.from_states(s.symbols, [{4: "Cl"}, {}])
+    backend = backend_of(name)
+    x = (positions, s.cell, s.pbc, np.array([0.2, 0.8]))
+    found, expected = (p.evaluate(*x) for p in (backend.potential(sites), backend.reference(sites)))
+    assert difference(found, expected, weight_gradient=True) < EXACT
+
+
+@pytest.mark.parametrize("name", [COLLAPSED, EXPANDED])
 def test_threads_share_the_work(name, monkeypatch):
     backend = backend_of(name)
     one, _ = both(backend, "two groups, three states")
@@ -320,7 +429,7 @@ def test_skip_and_linear_weights_are_those_of_the_modules():
     assert relative(scalars @ layer.out[0], product.linear(scalars)) < EXACT
 
 
-def test_harmonics_of_the_way_back_have_the_sign_of_their_parity():
+def test_harmonics_of_the_way_back_have_the_sign_of_their_parity(by_torch):
     model, _ = zoo_model("Residual+Residual, L=3")
     net = backend_of("Residual+Residual, L=3").potential(AlchemicalSites.plain(["Na"]))._network(1)
     v = torch.randn(7, 3, dtype=torch.float64)
@@ -355,18 +464,31 @@ def test_pairs_are_half_of_the_neighbour_list(geometry):
 
 
 def test_mutant_without_edges_within_a_state_fails(monkeypatch):
-    monkeypatch.setattr(network.Network, "_species_messages", lambda *a: iter(()))
+    """Sites of one group see each other's mixtures instead."""
+    original = loops.edges_of_pairs
+    monkeypatch.setattr(
+        loops, "edges_of_pairs", lambda *args: original(*args[:-1], np.full_like(args[-1], -1))
+    )
     found, expected = both(backend_of(COLLAPSED), "two groups, three states")
     assert difference(found, expected) > 1e-4
 
 
 def test_mutant_with_unweighted_mixtures_fails(monkeypatch):
-    original = network.Network._mixtures
+    original = node_loops.add_to_shared
     monkeypatch.setattr(
-        network.Network, "_mixtures", lambda self, u, lam: original(self, u, torch.ones_like(lam))
+        node_loops,
+        "add_to_shared",
+        lambda rows, split, shared, factor, n: original(rows, split, shared, 0 * factor + 1, n),
     )
     found, expected = both(backend_of(COLLAPSED), "one removed atom")
     assert difference(found, expected) > 1e-3
+
+
+def test_mutant_without_the_slope_of_densities_fails(monkeypatch):
+    monkeypatch.setattr(node_loops, "density_slope", lambda *args: None)
+    found, expected = both(backend_of(EXPANDED), "plain")
+    assert relative(found.energy, expected.energy) < EXACT
+    assert relative(found.forces, expected.forces) > 1e-4
 
 
 # --- bits -------------------------------------------------------------------------------------
@@ -510,15 +632,15 @@ def test_start_up_check_of_a_large_structure_takes_a_part(monkeypatch):
 
 
 def test_wrong_evaluator_is_found_at_start_up(monkeypatch, caplog):
-    monkeypatch.setattr(network.Network, "_species_messages", lambda *a: iter(()))
+    monkeypatch.setattr(CompiledNetwork, "_repel", lambda *a: None)
     s = salt()
     sites = AlchemicalSites.from_states(s.symbols, STATES)
-    backend = backend_of(COLLAPSED)
+    backend = backend_of(EXPANDED)
     check_evaluator(backend, sites, s)
     assert backend.evaluator == "stock"
     assert "evaluated on stock modules: on this structure it differs" in caplog.text
     with pytest.raises(ModelError, match=r"the fast evaluator is off.*use evaluator stock"):
-        check_evaluator(backend_of(COLLAPSED, evaluator="fast"), sites, s)
+        check_evaluator(backend_of(EXPANDED, evaluator="fast"), sites, s)
 
 
 def test_overlapping_atoms():

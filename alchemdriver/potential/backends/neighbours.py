@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matscipy.neighbours import neighbour_list
 
-from ..geometry import periodic_box
+from .pairs import pairs_within
 
 __all__ = ["Bonds", "bonds_within", "directed_edges", "sum_rows"]
 
@@ -16,16 +15,15 @@ __all__ = ["Bonds", "bonds_within", "directed_edges", "sum_rows"]
 def directed_edges(
     positions: np.ndarray, cell: np.ndarray, pbc: Sequence[bool], cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Directed edges shorter than *cutoff* Å: senders (E,), receivers (E,), vectors (E, 3) Å.
+    """Directed edges up to *cutoff* Å: senders (E,), receivers (E,), vectors (E, 3) Å.
 
-    Vectors point from sender to receiver.  The same list as ``mace.data.get_neighborhood`` makes.
+    Vectors point from sender to receiver; edges are sorted by sender.  The same edges as
+    ``mace.data.get_neighborhood`` finds.
     """
-    cell, box, periodic = periodic_box(positions, cell, pbc, cutoff)
-    senders, receivers, shifts = neighbour_list(
-        "ijS", pbc=periodic, cell=box, positions=positions, cutoff=cutoff
-    )
-    vectors = positions[receivers] - positions[senders] + shifts @ cell
-    return senders, receivers, vectors
+    first, second, _, vector = pairs_within(positions, cell, pbc, cutoff)
+    sender, receiver = np.concatenate([first, second]), np.concatenate([second, first])
+    order = np.argsort(sender, kind="stable")
+    return sender[order], receiver[order], np.concatenate([vector, -vector])[order]
 
 
 @dataclass(frozen=True)
@@ -41,20 +39,12 @@ class Bonds:
 def bonds_within(
     positions: np.ndarray, cell: np.ndarray, pbc: Sequence[bool], cutoff: float
 ) -> Bonds:
-    """Bonds shorter than *cutoff* Å; first < second, or the first image in order of *shift*.
+    """Bonds up to *cutoff* Å; first < second, or the first image in order of *shift*.
 
     Rows of *cell* along axes that are not periodic are ignored.  Raises InputError for a cell
     whose periodic vectors are not independent.
     """
-    cell, box, periodic = periodic_box(positions, cell, pbc, cutoff)
-    first, second, shift = neighbour_list(
-        "ijS", pbc=periodic, cell=box, positions=positions, cutoff=cutoff
-    )
-    x, y, z = shift.T
-    later = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
-    once = (first < second) | ((first == second) & later)
-    first, second, shift = first[once], second[once], shift[once]
-    return Bonds(first, second, shift, positions[second] - positions[first] + shift @ cell)
+    return Bonds(*pairs_within(positions, cell, pbc, cutoff))
 
 
 def sum_rows(values: np.ndarray, index: np.ndarray, n: int) -> np.ndarray:

@@ -8,7 +8,8 @@
 | `neighbours.py` | pairs, and the directed edges of a sum                            |
 | `graph.py`      | which edges meet where, for given positions                       |
 | `network.py`    | the layers                                                        |
-| `cpu_kernels.py`, `loops.py` | sum over neighbours, polynomial: value and gradient  |
+| `compiled/`     | the evaluator on a CPU, differentiated by hand                    |
+| `cpu_kernels.py`, `loops.py` | sum over neighbours, polynomial: where torch differentiates |
 | `torch_kernels.py` | the same for accelerators                                      |
 | `potential.py`  | energy, forces, virial, ∂E/∂λ                                     |
 

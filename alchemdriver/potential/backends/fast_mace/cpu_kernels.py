@@ -6,10 +6,7 @@ docs/evaluator.md derives them; :mod:`.torch_kernels` has the same two for other
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +15,7 @@ import torch
 from . import loops
 from .frozen import Layer, Polynomial
 from .neighbours import Neighbours
+from .threads import bounds_of, share
 
 __all__ = ["NeighbourSum", "SymmetricPolynomial"]
 
@@ -57,7 +55,10 @@ class NeighbourSum(torch.autograd.Function):
         n = neighbours
         starts, order = loops.group(n.receiver, n.n_receivers)
         shared = (starts, order, n.radial, n.harmonic, sender, *arrays, paths, out)
-        _share(n.n_receivers, lambda part, first, last: loops.sum_messages(first, last, *shared))
+        share(
+            bounds_of(n.n_receivers),
+            lambda _, a, b: loops.sum_messages(a, b, *shared),
+        )
         ctx.rest = arrays, sender, paths, neighbours
         return tuple(_by_degree(torch.from_numpy(out), layer, neighbours.n_receivers))
 
@@ -77,7 +78,7 @@ class NeighbourSum(torch.autograd.Function):
         def slope(part: int, first: int, last: int) -> None:
             loops.sum_messages_slope(first, last, *shared, to_senders[part])
 
-        _share(n.n_radial, slope)
+        share(bounds_of(n.n_radial), slope)
         to_coupled = torch.zeros(coupled.shape, dtype=upstream[0].dtype)
         to_coupled.index_add_(0, torch.from_numpy(n.harmonic), torch.from_numpy(to_edges))
         along = torch.from_numpy(to_senders).sum(0) if ctx.needs_input_grad[2] else None
@@ -130,7 +131,10 @@ class SymmetricPolynomial(torch.autograd.Function):
         tensors = (x, p.index, p.coefficients)
         arrays = [element, *(t.detach().contiguous().numpy() for t in tensors)]
         value = np.zeros((len(x), 2 * p.degree + 1, x.shape[2]), arrays[1].dtype)
-        _share(len(x), lambda part, first, last: loops.polynomial(first, last, *arrays, value))
+        share(
+            bounds_of(len(x)),
+            lambda _, a, b: loops.polynomial(a, b, *arrays, value),
+        )
         ctx.arrays = arrays
         return torch.from_numpy(value)
 
@@ -138,25 +142,8 @@ class SymmetricPolynomial(torch.autograd.Function):
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         slope = np.empty_like(ctx.arrays[1])
         shared = (*ctx.arrays, upstream[0].contiguous().numpy(), slope)
-        _share(len(slope), lambda part, first, last: loops.polynomial_slope(first, last, *shared))
+        share(
+            bounds_of(len(slope)),
+            lambda _, a, b: loops.polynomial_slope(a, b, *shared),
+        )
         return torch.from_numpy(slope), None, None
-
-
-def _share(n_rows: int, loop: Callable[[int, int, int], None]) -> None:
-    """loop(thread, first, last) on as many threads as torch uses."""
-    threads = torch.get_num_threads()
-    if threads == 1:
-        loop(0, 0, n_rows)
-        return
-    bounds = np.linspace(0, n_rows, threads + 1).astype(int).tolist()
-    pool = _pool(threads - 1, os.getpid())
-    others = [pool.submit(loop, part, bounds[part], bounds[part + 1]) for part in range(1, threads)]
-    loop(0, 0, bounds[1])
-    for other in others:
-        other.result()
-
-
-@lru_cache(maxsize=1)
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """One pool for each process: threads do not survive a fork."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="alchemdriver")

@@ -6,46 +6,16 @@ lock.  The innermost loop is always the one over channels, which is contiguous a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 from numpy import ndarray
+
+from ..numba_options import compiled
+from .compiled.loops import group
 
 __all__ = ["group", "polynomial", "polynomial_slope", "sum_messages", "sum_messages_slope"]
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
-    # sums may be reordered and multiplications fused; infinities and NaN keep their meaning
-    options: dict[str, Any] = {
-        "nogil": True,
-        "error_model": "numpy",
-        "fastmath": {"contract", "reassoc", "nsz"},
-    }
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package nor the home directory can be written to
-        return numba.njit(**options)(function)
-
-
-@_compiled
-def group(keys: ndarray, n_keys: int) -> tuple[ndarray, ndarray]:
-    """(starts [n_keys+1], order [E]): order[starts[k]:starts[k+1]] are the places of k in keys."""
-    starts = np.zeros(n_keys + 1, np.int64)
-    for key in keys:
-        starts[key + 1] += 1
-    for k in range(n_keys):
-        starts[k + 1] += starts[k]
-    order = np.empty(len(keys), np.int64)
-    filled = starts[:-1].copy()
-    for e in range(len(keys)):
-        order[filled[keys[e]]] = e
-        filled[keys[e]] += 1
-    return starts, order
-
-
-@_compiled
+@compiled
 def _weigh(w: ndarray, u: ndarray, out: ndarray) -> None:
     """out [S·C] = w [C] times u [S·C], state by state."""
     channels = len(w)
@@ -63,7 +33,7 @@ def _weigh(w: ndarray, u: ndarray, out: ndarray) -> None:
 # The result has a row of S·C for each l3, receiver, component and path to l3, in this order.
 
 
-@_compiled
+@compiled
 def sum_messages(
     first: int,
     last: int,
@@ -97,7 +67,7 @@ def sum_messages(
                             to[c] += y_m * weighted[c]
 
 
-@_compiled
+@compiled
 def sum_messages_slope(
     first: int,
     last: int,
@@ -174,7 +144,7 @@ def sum_messages_slope(
 # x [n, D, C], element [n], index [M, 4] and coefficients [Z, M, C] as in ``frozen.Polynomial``.
 
 
-@_compiled
+@compiled
 def polynomial(
     first: int,
     last: int,
@@ -197,7 +167,7 @@ def polynomial(
                 to[k] += t[k] * a[k] * b[k] * c[k]
 
 
-@_compiled
+@compiled
 def polynomial_slope(
     first: int,
     last: int,

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import vesin
 
-from ...geometry import periodic_box
+from ..pairs import pairs_within
 
 __all__ = ["Neighbours", "Pairs", "find_pairs"]
 
@@ -45,14 +44,12 @@ def find_pairs(
     positions: np.ndarray, cells: np.ndarray, pbc: Sequence[bool], cutoff: float
 ) -> Pairs:
     """Pairs of B structures: positions (B, M, 3) Å, cells (B, 3, 3) Å; atoms count through."""
-    search = vesin.NeighborList(cutoff=cutoff, full_list=False, n_threads=1)
     parts, bounds = [], [0]
     for b, (x, cell) in enumerate(zip(positions, cells, strict=True)):
-        cell, box, periodic = periodic_box(x, cell, pbc, cutoff)
-        i, j, shifts = search.compute(x, box, periodic, "ijS")
-        i, j = i.astype(np.int64), j.astype(np.int64)
-        vectors = x[j] - x[i] + shifts @ cell
+        i, j, _, vectors = pairs_within(x, cell, pbc, cutoff)
         parts.append((i + b * len(x), j + b * len(x), vectors))
         bounds.append(bounds[-1] + len(i))
+    if len(parts) == 1:
+        return Pairs(*parts[0], np.array(bounds))
     first, second, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Pairs(first, second, vectors, np.array(bounds))

@@ -6,6 +6,7 @@ docs/evaluator.md derives every step and has the table of symbols.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from ase.data import atomic_numbers
 from ....records import PotentialEvaluation
 from ...sites import AlchemicalSites
 from ..base import Potential, check_arguments, require_finite
+from .compiled import CompiledNetwork, NotCompiled, PairRepulsion, Weights, read_weights
 from .frozen import freeze
 from .graph import NodePairs, build_graph, expand
 from .layout import Layout
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from ..mace import MaceBackend
 
 __all__ = ["FastMacePotential"]
+
+log = logging.getLogger(__name__)
 
 _MOST_NETWORKS = 4  # numbers of structures in a batch that are kept
 
@@ -45,9 +49,18 @@ class FastMacePotential(Potential):
         self._constant = backend.constant_energies(sites)  # [1+k] eV
         numbers = tuple(sorted(atomic_numbers[s] for s in sites.elements))
         self._frozen = freeze(backend.model, numbers)
-        self._networks: dict[int, Network] = {}  # by the number of structures, last used at the end
+        # by the number of structures, last used at the end
+        self._networks: dict[int, Network | CompiledNetwork] = {}
         self._reach = 0.0  # Å, of the pair repulsion
+        self._weights: Weights | None = None
+        self._repulsion: PairRepulsion | None = None
+        if backend.device.type == "cpu":
+            try:
+                self._weights = read_weights(backend.model, self._frozen, backend.head)
+            except NotCompiled as reason:
+                log.info("model %s: differentiated by torch: %s", backend.name, reason)
         if hasattr(backend.model, "pair_repulsion_fn"):
+            self._repulsion = PairRepulsion(backend.model.pair_repulsion_fn)
             radii = backend.model.pair_repulsion_fn.covalent_radii[list(numbers)]
             self._reach = 2.0 * float(radii.max())
 
@@ -86,16 +99,16 @@ class FastMacePotential(Potential):
         layout = network.layout
         pairs = find_pairs(positions[:, layout.present], cells, pbc, self.backend.cutoff)
         weights = np.concatenate([[1.0], weights])
-        lam = self._lambda(np.tile(weights, (n_structures, 1)))
-        vectors = self._tensor(pairs.vectors, self.backend.torch_dtype).requires_grad_()
-        graph = build_graph(layout, self.sites, pairs)
-        energy = network.energies(graph, self._close(layout, pairs), vectors, lam)
-        energy = energy * self.backend.scale
-        to_vectors, gradient = self._gradients(energy.sum(), vectors, lam)
-
-        slope = to_vectors.cpu().numpy().astype(np.float64)  # [P, 3] eV/Å
-        energies = energy.detach().cpu().numpy() + self._constant @ weights
-        gradients = gradient.cpu().numpy()[:, 1:] + self._constant[1:]
+        lam = np.tile(weights, (n_structures, 1))
+        close = self._close(layout, pairs)
+        if isinstance(network, CompiledNetwork):
+            with torch.inference_mode():
+                energies, slope, gradients = network.gradients(pairs, close, lam)
+        else:
+            energies, slope, gradients = self._by_torch(network, pairs, close, lam)
+        energies = energies * self.backend.scale + self._constant @ weights
+        slope = slope * self.backend.scale  # [P, 3] eV/Å
+        gradients = gradients[:, 1:] * self.backend.scale + self._constant[1:]
         forces = np.zeros((n_structures, self.sites.n_atoms, 3))
         on_present = np.stack([_forces(pairs, g, layout.n_atoms) for g in slope.T], axis=-1)
         forces[:, layout.present] = on_present.reshape(n_structures, -1, 3)
@@ -108,26 +121,37 @@ class FastMacePotential(Potential):
             require_finite(self.backend.name, found[-1])
         return found
 
-    def _lambda(self, weights: np.ndarray) -> torch.Tensor:
-        return self._tensor(weights, torch.float64).requires_grad_()
-
-    def _gradients(
-        self, energy: torch.Tensor, vectors: torch.Tensor, lam: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        slope, gradient = torch.autograd.grad(energy, [vectors, lam], materialize_grads=True)
-        return slope, gradient
+    def _by_torch(
+        self, network: Network, pairs: Pairs, close: NodePairs | None, lam: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What :meth:`CompiledNetwork.gradients` returns, by autograd."""
+        weights = self._tensor(lam, torch.float64).requires_grad_()
+        vectors = self._tensor(pairs.vectors, self.backend.torch_dtype).requires_grad_()
+        graph = build_graph(network.layout, self.sites, pairs)
+        energy = network.energies(graph, close, vectors, weights)
+        slope, gradient = torch.autograd.grad(
+            energy.sum(), [vectors, weights], materialize_grads=True
+        )
+        found = (t.detach().cpu().numpy().astype(np.float64) for t in (energy, slope, gradient))
+        energies, slopes, gradients = found
+        return energies, slopes, gradients
 
     def __getstate__(self) -> dict[str, object]:
         """To be pickled: networks follow from the rest."""
         return self.__dict__ | {"_networks": {}}
 
-    def _network(self, n_structures: int) -> Network:
+    def _network(self, n_structures: int) -> Network | CompiledNetwork:
         network = self._networks.pop(n_structures, None)
         if network is None:
             layout = Layout(
                 self.sites, self._frozen.numbers, n_structures, distance_only(self.backend.model)
             )
-            network = Network(self.backend.model, self._frozen, layout, self.backend.head)
+            if self._weights is None:
+                network = Network(self.backend.model, self._frozen, layout, self.backend.head)
+            else:
+                network = CompiledNetwork(
+                    self._weights, self._frozen, layout, self.sites, self._repulsion
+                )
         self._networks[n_structures] = network
         if len(self._networks) > _MOST_NETWORKS:
             del self._networks[next(iter(self._networks))]
