@@ -29,7 +29,7 @@ T = 300.0
 
 
 def row(quantity: str, natoms: int, per_unit: float, temperature: float = 50.0) -> Gathered:
-    per = natoms if quantity == "G" else 1
+    per = natoms if quantity in ("F", "G") else 1
     return Gathered(
         str(natoms),
         Row(
@@ -39,14 +39,15 @@ def row(quantity: str, natoms: int, per_unit: float, temperature: float = 50.0) 
     )  # fmt: skip
 
 
-def test_absolute_free_energies_extrapolate_with_their_logarithm():
+@pytest.mark.parametrize("quantity", ["F", "G"])
+def test_absolute_free_energies_extrapolate_with_their_logarithm(quantity):
     """Coupled harmonic crystals, exact at every size, against the infinite crystal."""
     sizes, values = [], []
     for repeat in (2, 3, 4):
         structure = exact.crystal(("Al", "Ni"), repeat)
         sizes.append(len(structure))
         values.append(exact.free_energy(structure, 50.0) / len(structure))
-    (found,) = extrapolations([row("G", n, v) for n, v in zip(sizes, values, strict=True)])
+    (found,) = extrapolations([row(quantity, n, v) for n, v in zip(sizes, values, strict=True)])
     infinite = exact.infinite_crystal(("Al", "Ni"), 50.0)
     assert found.sizes == (16, 54, 128)
     assert found.value == pytest.approx(infinite, abs=1e-5)

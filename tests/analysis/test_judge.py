@@ -281,6 +281,8 @@ def test_sampled_frames_are_those_of_the_whole_trajectory(tmp_path):
     Path(f"{file}.gz").unlink()
     file.write_bytes(data[:-100])
     assert np.array_equal(sampled_frames(run, 7)[0][-1], whole.positions[-2])
+    file.write_bytes(data.replace(b"cell{angstrom}", b"cell{atomic_unit}"))
+    assert sampled_frames(run, 7) is None
 
 
 def test_checks_are_kept_in_the_file(tmp_path):

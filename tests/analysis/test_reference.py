@@ -16,6 +16,7 @@ from alchemdriver.analysis.compare.beads import BeadPoint, extrapolate
 from alchemdriver.analysis.result import Provenance, Result, read_result, write_result
 from alchemdriver.contract import shelf
 from alchemdriver.errors import AnalysisError
+from alchemdriver.paths.formulas import Correction
 from alchemdriver.records import Structure
 from alchemdriver.units import kT
 from alchemdriver.workflow import plan
@@ -87,6 +88,26 @@ def test_constant_volume_and_pressure_are_not_mixed(tmp_path):
     write_result(switching_result(folder, -1.0, 0.001, pressure=100.0, ensemble="npt"))
     with pytest.raises(AnalysisError, match="at 100 bar, this run at constant volume"):
         analysis.analyze(path, write=False, reference=folder)
+
+
+@pytest.mark.parametrize("bar", [101.0, 0.0, 1100.0])
+def test_p_v_of_another_pressure_is_refused(tmp_path, bar):
+    """Also one whose digits end like the run's, or that has none of them."""
+    path = scaling_run(
+        tmp_path / "r", ensemble="npt", pressure="<pressure units='bar'>100</pressure>"
+    )
+    good = switching_result(
+        tmp_path / "ref", -1.0, 0.001, quantity="G of the model crystal (eq. 20)"
+    )
+    good.folder.mkdir()
+    for pressure in (100.0, bar):
+        source = f"eq. 20, {pressure:g} bar, 216.000 Å^3"
+        write_result(replace(good, terms=(Correction("P V", 0.01, "eV", source),)))
+        if pressure == 100.0:
+            analysis.analyze(path, write=False, reference=good.folder)
+            continue
+        with pytest.raises(AnalysisError, match="P V is for another pressure"):
+            analysis.analyze(path, write=False, reference=good.folder)
 
 
 def test_the_result_of_a_folder_of_stages_is_taken(tmp_path):

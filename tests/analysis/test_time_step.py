@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import real_runs as rr
 
 from alchemdriver.analysis import analyze
-from alchemdriver.analysis.corrections.time_step import NAME
+from alchemdriver.analysis.corrections.time_step import NAME, time_step_terms
+from alchemdriver.contract.run_input import read_input
 from alchemdriver.paths import formulas
 from alchemdriver.units import DALTON_ANGSTROM2_PER_FS2_EV, kT
 
@@ -71,3 +74,5 @@ def test_forces_that_are_printed_give_the_term(tmp_path):
     assert term.se < 0.4 * expected
     assert -term.value == pytest.approx(expected, abs=3.5 * term.se)
     assert "Δt = 6 fs" in term.source
+    # of another splitting, or with several time steps, the shift is another
+    assert not time_step_terms([replace(read_input(path), plain_verlet=False)])

@@ -235,7 +235,6 @@ def main() -> None:
         "temperature_K": TEMPERATURE,
         "einstein_eV_per_A2": exact.EINSTEIN,
         "versions": versions | {"python": platform.python_version()},
-        "verdict": table(sets).split("\n"),
         "sets": sets,
     }
     args.output.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -219,11 +219,10 @@ def main() -> None:
         "timestep_fs": TIMESTEP,
         "tau_fs": TAU,
         "versions": next(iter(cases.values()))["versions"],
-        "verdict": table(cases),
         "cases": {k: {x: y for x, y in c.items() if x != "versions"} for k, c in cases.items()},
     }
     args.output.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    print("\n".join(content["verdict"]))
+    print("\n".join(table(cases)))
 
 
 if __name__ == "__main__":

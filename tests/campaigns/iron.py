@@ -387,9 +387,8 @@ def main() -> None:
     if args.folder is None:
         parser.error("a folder for the runs is missing")
     data = measure(args.folder, args.parts)
-    data["verdict"] = verdict(data)
     args.output.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-    print("\n".join(data["verdict"]))
+    print("\n".join(verdict(data)))
 
 
 if __name__ == "__main__":

@@ -309,7 +309,6 @@ def main() -> None:
             "masses_u": MASSES,
         },
         "versions": versions | {"python": platform.python_version()},
-        "verdict": table(sets).split("\n"),
         "sets": sets,
     }
     args.output.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

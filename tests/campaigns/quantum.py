@@ -159,11 +159,10 @@ def main() -> None:
     content = {
         "command": "python -m campaigns.quantum FOLDER",
         "units": "works and means eV, drift eV per atom and ps",
-        "verdict": table(found["states"] + found["convergence"]),
         **found,
     }
     args.output.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    print("\n".join(content["verdict"]))
+    print("\n".join(table(found["states"] + found["convergence"])))
 
 
 if __name__ == "__main__":
