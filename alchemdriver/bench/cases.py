@@ -41,9 +41,14 @@ class System:
         return AlchemicalSites.from_states(self.structure.symbols, self.states)
 
     def ends(self) -> list[AlchemicalSites]:
-        """The plain systems of the first two states, for linear mixing."""
+        """The plain systems of the states that have weight, for linear mixing."""
         sites = self.sites
-        return [AlchemicalSites.plain(sites.endpoint([a])) for a in (0, 1)]
+        return [AlchemicalSites.plain(sites.endpoint([a])) for a in np.flatnonzero(self.weights)]
+
+    def frames(self, number: int) -> np.ndarray:
+        """Positions (number, N, 3) Å: the structure with every atom moved anew."""
+        x = self.structure.positions
+        return x + np.random.default_rng(5).normal(scale=0.01, size=(number, *x.shape))
 
 
 # Shapes of MACE-MP-0 small and medium, and of MACE-MPA-0.
@@ -110,19 +115,23 @@ def perovskite(repeat: int | tuple[int, int, int]) -> System:
     return _system("CsPbI3, all Pb split", structure, [lead, lead], ["Pb", "Sn"])
 
 
-def metal(repeat: int = 3) -> System:
-    """fcc copper, every fourth atom split into Cu and Ni."""
-    atoms = bulk("Cu", "fcc", a=3.6, cubic=True).repeat(repeat)
+CANTOR = ("Cr", "Mn", "Fe", "Co", "Ni")
+
+
+def metal(elements: Sequence[str] = ("Cu", "Ni")) -> System:
+    """fcc copper, every fourth atom split into *elements*."""
+    atoms = bulk("Cu", "fcc", a=3.6, cubic=True).repeat(3)
     chosen = list(range(0, len(atoms), 4))
-    return _system("fcc Cu, 25 % split", _of(atoms), [chosen, chosen], ["Cu", "Ni"])
+    title = f"fcc Cu, 25 % split into {len(elements)}"
+    return _system(title, _of(atoms), [chosen] * len(elements), elements)
 
 
-def alloy(repeat: int = 2) -> System:
-    """The Cantor alloy: every site of an fcc crystal is all five elements."""
-    atoms = bulk("Ni", "fcc", a=3.6, cubic=True).repeat(repeat)
+def alloy(there: int = 5) -> System:
+    """Cantor alloy: every site of fcc is five elements, *there* of which have weight."""
+    atoms = bulk("Ni", "fcc", a=3.6, cubic=True).repeat(2)
     everywhere = list(range(len(atoms)))
-    elements = ["Cr", "Mn", "Fe", "Co", "Ni"]
-    return _system("5-component fcc alloy", _of(atoms), [everywhere] * 5, elements)
+    title = f"fcc, every site five elements, {there} with weight"
+    return _system(title, _of(atoms), [everywhere] * 5, CANTOR, there)
 
 
 def vacancy(repeat: int = 5) -> System:
@@ -132,13 +141,16 @@ def vacancy(repeat: int = 5) -> System:
 
 
 SYSTEMS: dict[str, Callable[[], System]] = {
+    "perovskite-40": lambda: perovskite(2),
     "perovskite-135": lambda: perovskite(3),
     "perovskite-320": lambda: perovskite(4),
     "perovskite-625": lambda: perovskite(5),
     "perovskite-1080": lambda: perovskite(6),
     "perovskite-10000": lambda: perovskite((20, 10, 10)),
     "metal-108": metal,
+    "metal-108-five": lambda: metal(CANTOR),
     "alloy-32": alloy,
+    "alloy-32-two": lambda: alloy(2),
     "vacancy-250": vacancy,
 }
 
@@ -148,8 +160,13 @@ def _of(atoms: ase.Atoms) -> Structure:
 
 
 def _system(
-    title: str, structure: Structure, where: Sequence[Sequence[int]], elements: Sequence[str]
+    title: str,
+    structure: Structure,
+    where: Sequence[Sequence[int]],
+    elements: Sequence[str],
+    there: int | None = None,
 ) -> System:
+    """there: how many of the states have weight; None: all."""
     rng = np.random.default_rng(3)
     structure = Structure(
         structure.symbols,
@@ -158,5 +175,7 @@ def _system(
     )
     states = tuple(dict.fromkeys(sites, s) for sites, s in zip(where, elements, strict=True))
     weights = np.arange(1.0, len(states) + 1)
+    if there is not None:
+        weights[there:] = 0.0
     title = f"{title}, {len(structure)} atoms"
     return System(title, structure, states, weights / weights.sum())

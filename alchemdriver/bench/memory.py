@@ -14,7 +14,7 @@ import torch
 
 from ..errors import RunError
 from .cases import System, perovskite
-from .timing import Row, open_backend, stock_step
+from .timing import Row, calculator_step, open_backend, stock_calculator
 
 __all__ = ["rows"]
 
@@ -68,7 +68,8 @@ def _measure(sender: Connection, model: str, dtype: str, device: str, variant: s
 
     def step(system: System) -> Callable[[], object]:
         if variant == "stock":
-            return stock_step(backend, system.structure)
+            stock = calculator_step(stock_calculator(backend), system.structure)
+            return lambda: stock(system.structure.positions)
         s, potential = system.structure, backend.potential(system.sites)
         return lambda: potential.evaluate(s.positions, s.cell, s.pbc, system.weights)
 

@@ -17,8 +17,7 @@ from torch.utils.flop_counter import flop_registry
 from ..potential.backends.base import Potential
 from ..potential.backends.fast_mace.compiled import loops, node_loops
 from ..records import Structure
-from .cases import SYSTEMS
-from .timing import Row, interleaved, open_backend
+from .timing import Row, interleaved, open_backend, systems_of
 
 __all__ = ["rows"]
 
@@ -50,8 +49,7 @@ def rows(
             backend = open_backend(model, device, dtype)
             if backend.evaluator != "fast":
                 continue
-            for name in systems:
-                system = SYSTEMS[name]()
+            for name, system in systems_of(backend, systems).items():
                 s, potential = system.structure, backend.potential(system.sites)
 
                 def evaluate(

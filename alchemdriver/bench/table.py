@@ -1,23 +1,39 @@
 """Stock, expanded, linear and re-associated evaluation side by side; ratios are what count.
 
-Every variant is called in turn, so that a busy machine slows all alike, and timed in process time
-on a CPU.  A ratio is the median of the ratios of each round; its spread, their quartiles.
+Every variant is called in turn, each time at other positions that are the same for all, so that no
+list of neighbours serves twice and a busy machine slows all alike.  Process time on a CPU.  A ratio
+is the median of the ratios of each round; its spread, their quartiles.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 
 import numpy as np
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from ..errors import ModelError
 from ..potential.backends.mace import MaceBackend, MacePotential
 from ..potential.checks import difference
-from .cases import SYSTEMS, System, perovskite
-from .timing import Row, interleaved, open_backend, spread, stock_step
+from ..potential.sites import AlchemicalSites
+from ..records import PotentialEvaluation
+from .cases import System, perovskite
+from .peers import peers
+from .timing import (
+    Row,
+    calculator_step,
+    interleaved,
+    open_backend,
+    quartiles,
+    spread,
+    stock_calculator,
+    systems_of,
+)
 
 __all__ = ["rows"]
+
+Variants = dict[str, Callable[[np.ndarray], object]]  # of positions (N, 3) Å
 
 
 def rows(
@@ -27,53 +43,93 @@ def rows(
     rounds: int,
     device: str,
 ) -> Iterator[Row]:
-    """Every model in every precision on every system: ratios of other evaluations to ours."""
+    """Every model in every precision on every system whose elements it knows.
+
+    Raises ModelError for a model that knows none of the systems.
+    """
     for model in models:
         for dtype in dtypes:
             backend = open_backend(model, device, dtype)
+            known = systems_of(backend, systems)
             batch = _batch(backend, rounds) if "Cs" in backend.elements else None
-            for name in systems:
+            for name, system in known.items():
                 row = {"model": model, "dtype": dtype, "system": name}
-                yield row | _row(backend, SYSTEMS[name](), rounds) | {"batch_over_single": batch}
+                yield row | _row(backend, system, rounds) | {"batch_over_single": batch}
 
 
 # --- one row --------------------------------------------------------------------------------
 
 
 def _row(backend: MaceBackend, system: System, rounds: int) -> dict[str, object]:
+    """ms of every variant, and ratios of others to our alchemical and our plain evaluation."""
     s, sites, weights = system.structure, system.sites, system.weights
-    x = (s.positions, s.cell, s.pbc)
-    fast, expanded = backend.potential(sites), backend.reference(sites)
+    potential, expanded = backend.potential(sites), backend.reference(sites)
+    plain = backend.potential(AlchemicalSites.plain(s.symbols))
     ends = [backend.potential(end) for end in system.ends()]
-    functions: dict[str, Callable[[], object]] = {
-        "fast": lambda: fast.evaluate(*x, weights),
-        "stock": stock_step(backend, s),
-        "expanded": lambda: expanded.evaluate(*x, weights),
-        "linear, fast": lambda: [end.evaluate(*x, np.zeros(0)) for end in ends],
+    none = np.zeros(0)
+    stock = stock_calculator(backend)
+    others = peers(backend, s.symbols)
+    variants: Variants = {
+        "alchemical": lambda x: potential.evaluate(x, s.cell, s.pbc, weights),
+        "plain": lambda x: plain.evaluate(x, s.cell, s.pbc, none),
+        "stock": calculator_step(stock, s),
+        "expanded": lambda x: expanded.evaluate(x, s.cell, s.pbc, weights),
+        "linear": lambda x: [end.evaluate(x, s.cell, s.pbc, none) for end in ends],
+        **{name: calculator_step(calculator, s) for name, calculator in others.items()},
     }
     if backend.device.type == "cuda":
-        functions |= _on_cueq(backend, system)
-    alone = {"fast": functions["fast"]}
-    (first,) = interleaved(alone, 1, backend.device.type, warm_up=0)["fast"]
-    times = interleaved(functions, rounds, backend.device.type)
-    # two steps of a plain cell of the same size cost twice one
-    times["linear, stock"] = [2.0 * t for t in times["stock"]]
-    error = difference(fast.evaluate(*x, weights), expanded.evaluate(*x, weights), True)
-    ours = times.pop("fast")
+        variants |= _on_cueq(backend, system)
+    frames = system.frames(rounds + 1)
+    alone = {"first": lambda: potential.evaluate(frames[0], s.cell, s.pbc, weights)}
+    (first,) = interleaved(alone, 1, backend.device.type, warm_up=0)["first"]
+    times = interleaved(
+        {name: _at_each(variant, frames) for name, variant in variants.items()},
+        rounds,
+        backend.device.type,
+    )
+    over_plain = {name: spread(times[name], times["plain"]) for name in ("stock", *others)}
+    # as many steps of a plain cell of the same size as there are ends
+    times["linear, stock"] = [len(ends) * t for t in times["stock"]]
+    ours = times["alchemical"]
+    ratios = {name: spread(t, ours) for name, t in times.items() if name != "alchemical"}
+    x = (frames[0], s.cell, s.pbc)
+    errors = {
+        "expanded": difference(
+            potential.evaluate(*x, weights), expanded.evaluate(*x, weights), True
+        )
+    }
+    expected = plain.evaluate(*x, none)
+    for name, calculator in (("stock", stock), *others.items()):
+        variants[name](frames[0])
+        errors[name] = difference(_evaluation(calculator.results, s.cell), expected)
     return {
         "evaluator": backend.evaluator,
         "atoms": len(s),
         "nodes": sites.n_nodes,
-        "ms": round(1e3 * statistics.median(ours), 2),
-        "ms, fastest": round(1e3 * min(ours), 2),
+        "ends": len(ends),
+        "ms": {name: quartiles([1e3 * t for t in values]) for name, values in times.items()},
         "ms, first": round(1e3 * first, 1),
-        "steps per day": round(86400 / statistics.median(ours)),
-        "ratios": {name: spread(t, ours) for name, t in times.items()},
-        "relative error": float(f"{error:.1e}"),
+        "over alchemical": ratios,
+        "over plain": over_plain,
+        "relative error": {name: float(f"{error:.1e}") for name, error in errors.items()},
     }
 
 
-def _on_cueq(backend: MaceBackend, system: System) -> dict[str, Callable[[], object]]:
+def _at_each(variant: Callable[[np.ndarray], object], frames: np.ndarray) -> Callable[[], object]:
+    """*variant* at the next of *frames* with every call: the same for all within a round."""
+    following = cycle(frames)
+    return lambda: variant(next(following))
+
+
+def _evaluation(results: dict[str, np.ndarray], cell: np.ndarray) -> PotentialEvaluation:
+    """What an ASE calculator of a plain cell found."""
+    virial = -voigt_6_to_full_3x3_stress(results["stress"]) * abs(np.linalg.det(cell))
+    return PotentialEvaluation(
+        float(results["energy"]), np.asarray(results["forces"], float), virial, np.zeros(0)
+    )
+
+
+def _on_cueq(backend: MaceBackend, system: System) -> Variants:
     """Stock and expanded on cuEquivariance's layers; nothing where it is not installed."""
     try:
         model = backend.on_cueq
@@ -83,8 +139,8 @@ def _on_cueq(backend: MaceBackend, system: System) -> dict[str, Callable[[], obj
     s = system.structure
     expanded = MacePotential(backend, system.sites, model=model)
     return {
-        "stock, cueq": stock_step(backend, s, model),
-        "expanded, cueq": lambda: expanded.evaluate(s.positions, s.cell, s.pbc, system.weights),
+        "stock, cueq": calculator_step(stock_calculator(backend, model), s),
+        "expanded, cueq": lambda x: expanded.evaluate(x, s.cell, s.pbc, system.weights),
     }
 
 

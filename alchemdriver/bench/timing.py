@@ -1,9 +1,13 @@
-"""Variants timed in turn, so that a busy machine slows all alike."""
+"""Variants timed in turn, so that a busy machine slows all alike.
+
+Who comes first changes from round to round: what a variant leaves in the caches helps or hurts the
+one after it, and a fixed order flattered one by a quarter.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import mace  # noqa: F401  must come before e3nn
@@ -12,15 +16,25 @@ import torch
 from ase import Atoms
 
 from ..errors import ModelError
+from ..potential.backends.base import require_elements
 from ..potential.backends.mace import MaceBackend
 from ..potential.open import open_model
 from ..records import Structure
-from .cases import MODELS, build_model
+from .cases import MODELS, SYSTEMS, System, build_model
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
-__all__ = ["Row", "interleaved", "open_backend", "spread", "stock_calculator", "stock_step"]
+__all__ = [
+    "Row",
+    "calculator_step",
+    "interleaved",
+    "open_backend",
+    "quartiles",
+    "spread",
+    "stock_calculator",
+    "systems_of",
+]
 
 Row = dict[str, Any]  # of a part's table: what is printed, and written as JSON
 
@@ -30,15 +44,20 @@ def interleaved(
     rounds: int,
     device: str = "cpu",
     warm_up: int = 1,
+    wall: bool = False,
 ) -> dict[str, list[float]]:
     """Seconds of every call of each function, after *warm_up* rounds that are left out.
 
-    Process time on a CPU, wall time elsewhere.
+    Each round calls every function once and begins with another one.  Process time on a CPU unless
+    *wall* time is asked for, wall time elsewhere.
     """
-    clock = time.process_time if device == "cpu" else time.perf_counter
+    clock = time.process_time if device == "cpu" and not wall else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in functions}
+    names = list(functions)
     for call in range(rounds + warm_up):
-        for name, function in functions.items():
+        start_with = call % len(names)
+        for name in names[start_with:] + names[:start_with]:
+            function = functions[name]
             _synchronize(device)
             start = clock()
             function()
@@ -48,12 +67,14 @@ def interleaved(
     return times
 
 
+def quartiles(values: Sequence[float]) -> dict[str, float]:
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return {"median": round(middle, 3), "low": round(low, 3), "high": round(high, 3)}
+
+
 def spread(above: Iterable[float], below: Iterable[float]) -> dict[str, float]:
     """Median and quartiles of the ratios of each round."""
-    low, middle, high = np.percentile(
-        [a / b for a, b in zip(above, below, strict=True)], [25, 50, 75]
-    )
-    return {"median": round(middle, 3), "low": round(low, 3), "high": round(high, 3)}
+    return quartiles([a / b for a, b in zip(above, below, strict=True)])
 
 
 def open_backend(model: str, device: str, dtype: str) -> MaceBackend:
@@ -66,20 +87,32 @@ def open_backend(model: str, device: str, dtype: str) -> MaceBackend:
     return backend
 
 
-def stock_step(
-    backend: MaceBackend, s: Structure, model: torch.nn.Module | None = None
-) -> Callable[[], object]:
-    """A step of mace's own ASE calculator on the plain cell: energy, forces, stress.
+def systems_of(backend: MaceBackend, names: Sequence[str]) -> dict[str, System]:
+    """The systems of *names* whose elements the model knows.  ModelError if there is none."""
+    found = {name: SYSTEMS[name]() for name in names}
+    known = {n: s for n, s in found.items() if backend.elements >= set(s.sites.elements)}
+    if found and not known:
+        for system in found.values():
+            require_elements(backend.name, backend.elements, system.sites)
+    return known
 
-    model: modules to run instead of the backend's.
-    """
-    calculator = stock_calculator(backend, model)
+
+def calculator_step(calculator: Calculator, s: Structure) -> Callable[[np.ndarray], object]:
+    """Energy, forces and stress of the plain cell at given positions (N, 3) Å, in one call."""
     atoms = Atoms(s.symbols, s.positions, cell=s.cell, pbc=s.pbc)
-    return lambda: calculator.calculate(atoms, ["energy", "forces", "stress"])
+
+    def step(positions: np.ndarray) -> None:
+        atoms.positions = positions
+        calculator.calculate(atoms, ["energy", "forces", "stress"])
+
+    return step
 
 
 def stock_calculator(backend: MaceBackend, model: torch.nn.Module | None = None) -> Calculator:
-    """mace's own ASE calculator of the same weights; torch's default dtype stays as it was."""
+    """mace's own ASE calculator of the same weights; torch's default dtype stays as it was.
+
+    model: modules to run instead of the backend's.
+    """
     from mace.calculators import MACECalculator
 
     class Stock(MACECalculator):

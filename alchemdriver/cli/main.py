@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -273,35 +274,46 @@ def models() -> None:
 
 @app.command()
 def bench(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="In seconds: the table of demo with 40 atoms.")
+    ] = False,
     parts: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="table: ratios of evaluations; size, memory, whole step, drift, profile."
+            help="table: ratios of evaluations; size, memory, whole step, drift, profile, threads; "
+            "default: all but threads."
         ),
-    ] = "table,size,memory,step,drift,profile",
+    ] = None,
     models: Annotated[
-        str, typer.Option(help="small, L=1, MPA-0-like (random weights), or names of models.")
-    ] = "small,L=1,MPA-0-like",
+        str | None,
+        typer.Option(
+            help="small, L=1, MPA-0-like (random weights), or names of models; default: these and "
+            "demo."
+        ),
+    ] = None,
     systems: Annotated[
-        str, typer.Option(help="Of the table; the first is the quickest to judge by.")
-    ] = "perovskite-135,perovskite-320,metal-108,alloy-32,vacancy-250",
-    dtypes: Annotated[str, typer.Option(help="float32, float64 or both.")] = "float32,float64",
-    rounds: Annotated[int, typer.Option(min=2, help="Evaluations of each variant.")] = 5,
+        str | None,
+        typer.Option(
+            help="Of table and profile, such as perovskite-135, metal-108, alloy-32, vacancy-250."
+        ),
+    ] = None,
+    dtypes: Annotated[
+        str | None, typer.Option(help="float32, float64 or, by default, both.")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=2, help="Evaluations of each variant; default: 5.")
+    ] = None,
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="JSON to write, or to add parts to.")] = None,
 ) -> None:
-    """Our evaluation against stock, expanded and linear ones, side by side."""
-    from ..bench import run_bench
+    """Our evaluation against stock, expanded and linear ones, and other packages, side by side."""
+    from ..bench import FULL, QUICK, run_bench
 
-    run_bench(
-        parse_list(parts),
-        parse_list(models),
-        parse_list(systems),
-        parse_list(dtypes),
-        rounds,
-        device,
-        out,
-    )
+    plan = QUICK if quick else FULL
+    given = {"parts": parts, "models": models, "systems": systems, "dtypes": dtypes}
+    chosen = {name: parse_list(text) for name, text in given.items() if text is not None}
+    plan = replace(plan, **chosen, rounds=plan.rounds if rounds is None else rounds)
+    run_bench(plan, device, out)
 
 
 app.add_typer(

@@ -7,17 +7,22 @@ import json
 import numpy as np
 import pytest
 
-from alchemdriver.bench import memory, profile, run_bench, step
-from alchemdriver.bench.timing import interleaved, spread
+from alchemdriver.bench import QUICK, Plan, memory, profile, run_bench, step, table
+from alchemdriver.bench.cases import SYSTEMS
+from alchemdriver.bench.peers import peers
+from alchemdriver.bench.timing import calculator_step, interleaved, open_backend, spread
 from alchemdriver.errors import InputError, ModelError
 from alchemdriver.potential.backends.fast_mace.compiled import loops
+from alchemdriver.potential.checks import difference
+from alchemdriver.potential.sites import AlchemicalSites
 
 
-def test_variants_take_turns_and_the_first_round_is_left_out():
+def test_variants_take_turns_to_be_first_and_the_first_round_is_left_out():
     calls = []
-    times = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
-    assert "".join(calls) == "abababab"
-    assert [len(t) for t in times.values()] == [3, 3]
+    functions = {name: lambda name=name: calls.append(name) for name in "abc"}
+    times = interleaved(functions, 3)
+    assert "".join(calls) == "abcbcacababc"
+    assert [len(t) for t in times.values()] == [3, 3, 3]
 
 
 def test_a_ratio_is_the_median_of_the_ratios_of_each_round():
@@ -25,15 +30,49 @@ def test_a_ratio_is_the_median_of_the_ratios_of_each_round():
     assert spread([2.0, 20.0, 6.0], [1.0, 10.0, 2.0])["median"] == 2.0
 
 
-def test_table_agrees_with_stock_modules(tmp_path):
+def test_quick_table_agrees_with_stock_modules_at_moved_atoms(tmp_path):
     out = tmp_path / "speed.json"
-    run_bench(["table"], ["demo"], ["perovskite-135"], ["float64"], 2, "cpu", out)
+    run_bench(QUICK, "cpu", out)
     (row,) = json.loads(out.read_text())["table"]["rows"]
     assert row["evaluator"] == "fast"
-    assert row["relative error"] < 1e-12
-    assert set(row["ratios"]) == {
-        "stock", "expanded", "linear, fast", "linear, stock",
-    }  # fmt: skip
+    assert row["relative error"]["expanded"] < 1e-12
+    assert row["relative error"]["stock"] < 1e-12
+    assert {"plain", "stock", "expanded", "linear", "linear, stock"} <= set(row["over alchemical"])
+    assert row["ends"] == 2
+
+
+def test_every_variant_of_a_round_has_the_same_atoms_and_no_round_those_of_another():
+    """A list of neighbours that is kept, or a skin, must not serve twice."""
+    frames = SYSTEMS["perovskite-40"]().frames(3)
+    assert len({x.tobytes() for x in frames}) == 3
+    seen = {"a": [], "b": []}
+    variants = {name: table._at_each(to.append, frames) for name, to in seen.items()}
+    interleaved(variants, 2)
+    assert all(np.array_equal(seen[name], frames) for name in seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [("alloy-32", 5), ("alloy-32-two", 2), ("metal-108-five", 5), ("vacancy-250", 2)],
+)
+def test_linear_mixing_needs_as_many_ends_as_states_have_weight(name, ends):
+    """At weights of one state the mixture is that end."""
+    system = SYSTEMS[name]()
+    assert len(system.ends()) == ends == np.count_nonzero(system.weights)
+    assert all(end.n_weights == 0 for end in system.ends())
+    assert system.ends()[-1].symbols == system.sites.endpoint([ends - 1])
+
+
+def test_symmetrix_computes_the_same_model():
+    """Its radial functions are splines of forces that are all below 1e-3 eV/Å here."""
+    pytest.importorskip("symmetrix")  # and a C++ compiler
+    backend = open_backend("small", "cpu", "float64")
+    s = SYSTEMS["perovskite-40"]().structure
+    (calculator,) = peers(backend, s.symbols).values()
+    calculator_step(calculator, s)(s.positions)
+    expected = backend.potential(AlchemicalSites.plain(s.symbols))
+    expected = expected.evaluate(s.positions, s.cell, s.pbc, np.zeros(0))
+    assert difference(table._evaluation(calculator.results, s.cell), expected) < 1e-4
 
 
 def test_profile_counts_the_compiled_loops():
@@ -53,9 +92,9 @@ def test_profile_counts_the_compiled_loops():
 
 def test_what_cannot_be_measured_is_said_first():
     with pytest.raises(InputError, match="did you mean 'table'"):
-        run_bench(["tabel"], ["demo"], [], ["float64"], 2, "cpu", None)
+        run_bench(Plan(["tabel"], ["demo"], [], ["float64"], 2), "cpu", None)
     with pytest.raises(ModelError, match="Co"):  # demo knows no element of the alloy
-        run_bench(["table"], ["demo"], ["alloy-32"], ["float64"], 2, "cpu", None)
+        run_bench(Plan(["table"], ["demo"], ["alloy-32"], ["float64"], 2), "cpu", None)
 
 
 def test_a_whole_step_contains_its_evaluation(tmp_path, monkeypatch):

@@ -1,0 +1,67 @@
+"""Other packages that evaluate MACE models, where they are installed: plain systems only."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..potential.backends.mace import MaceBackend
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+__all__ = ["peers"]
+
+
+def peers(backend: MaceBackend, symbols: Sequence[str]) -> dict[str, Calculator]:
+    """An ASE calculator of the backend's weights for atoms of *symbols*, from every package here.
+
+    A package that is installed and cannot take the model is left out, with a line that says why.
+    """
+    found = {}
+    for name, make in _PEERS.items():
+        try:
+            found[name] = make(backend, sorted(set(symbols)))
+        except ImportError:
+            continue
+        except Exception as err:  # whatever a foreign package raises of a model that it cannot take
+            print(f"table: {name} leaves out {backend.name}: {' '.join(str(err).split())}")
+    return found
+
+
+def _symmetrix_xl(backend: MaceBackend, elements: Sequence[str]) -> Calculator:
+    """symmetrix-xl as it is fastest: for the elements present, speed profile, no skin.
+
+    It generates code for a model and compiles it, once (a C++ compiler is needed), and runs on a
+    GPU where its package for that GPU is installed.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    os.environ.setdefault("OMP_PROC_BIND", "false")  # it warns where nothing is said
+    from symmetrix import Symmetrix
+    from symmetrix.extract_mace_data import extract_mace_data
+
+    with tempfile.TemporaryDirectory(prefix="ad_") as folder:
+        path, extracted = Path(folder, "model.model"), Path(folder, "model.json")
+        torch.save(backend.model.cpu(), path)
+        backend.model.to(backend.device)
+        head = backend.model.heads[backend.head] if hasattr(backend.model, "heads") else None
+        data = extract_mace_data(str(path), species=elements, head=head)
+        extracted.write_text(json.dumps(data), encoding="utf-8")
+        return Symmetrix(
+            str(extracted),
+            dtype=backend.dtype,
+            execution_profile="speed",
+            neighbor_skin=0.0,
+            head=head,
+        )
+
+
+_PEERS: dict[str, Callable[[MaceBackend, Sequence[str]], Calculator]] = {
+    "symmetrix-xl": _symmetrix_xl
+}
