@@ -50,7 +50,8 @@ def _symmetrix_xl(backend: MaceBackend, elements: Sequence[str]) -> Calculator:
         path, extracted = Path(folder, "model.model"), Path(folder, "model.json")
         torch.save(backend.model.cpu(), path)
         backend.model.to(backend.device)
-        head = backend.model.heads[backend.head] if hasattr(backend.model, "heads") else None
+        heads = list(getattr(backend.model, "heads", []))
+        head = heads[backend.head] if len(heads) > 1 else None  # becomes the default of the file
         data = extract_mace_data(str(path), species=elements, head=head)
         extracted.write_text(json.dumps(data), encoding="utf-8")
         return Symmetrix(
@@ -58,7 +59,6 @@ def _symmetrix_xl(backend: MaceBackend, elements: Sequence[str]) -> Calculator:
             dtype=backend.dtype,
             execution_profile="speed",
             neighbor_skin=0.0,
-            head=head,
         )
 
 
