@@ -58,6 +58,8 @@ class PotentialEvaluation:
     forces: np.ndarray  # (N, 3) eV/Å
     virial: np.ndarray  # (3, 3) eV, −∂E/∂ε for the strain x → x(1 + ε), symmetric
     weight_gradient: np.ndarray  # (k,) eV, ∂E/∂weights
+    # (n,) eV, E_(i,α) of every node of the sites: E = Σ λ_α E_(i,α); None: the model has none
+    node_energies: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

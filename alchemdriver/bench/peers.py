@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import tempfile
@@ -47,21 +48,42 @@ def _symmetrix_xl(backend: MaceBackend, elements: Sequence[str]) -> Calculator:
     from symmetrix.extract_mace_data import extract_mace_data
 
     with tempfile.TemporaryDirectory(prefix="ad_") as folder:
-        path, extracted = Path(folder, "model.model"), Path(folder, "model.json")
-        torch.save(backend.model.cpu(), path)
-        backend.model.to(backend.device)
-        heads = list(getattr(backend.model, "heads", []))
-        head = heads[backend.head] if len(heads) > 1 else None  # becomes the default of the file
-        data = extract_mace_data(str(path), species=elements, head=head)
+        path, extracted = _saved(backend, folder), Path(folder, "model.json")
+        data = extract_mace_data(str(path), species=elements, head=_head(backend))
         extracted.write_text(json.dumps(data), encoding="utf-8")
         return Symmetrix(
-            str(extracted),
-            dtype=backend.dtype,
-            execution_profile="speed",
-            neighbor_skin=0.0,
+            str(extracted), dtype=backend.dtype, execution_profile="speed", neighbor_skin=0.0
         )
 
 
+def _fastatomstruct(backend: MaceBackend, elements: Sequence[str]) -> Calculator:
+    """fastatomstruct in Rust and XLA, which its extra ``xla`` brings; it reads models of mace."""
+    os.environ.setdefault("FASTATOMSTRUCT_NO_TELEMETRY", "1")
+    from fastatomstruct.mace_rust_backend import FastMACErustCalculator
+
+    with tempfile.TemporaryDirectory(prefix="ad_") as folder:
+        return FastMACErustCalculator(
+            str(_saved(backend, folder)),
+            device=backend.device_type,
+            default_dtype=backend.dtype,
+            head=_head(backend),
+        )
+
+
+def _saved(backend: MaceBackend, folder: str) -> Path:
+    """The backend's model as a file of mace."""
+    path = Path(folder, "model.model")
+    torch.save(copy.deepcopy(backend.model).cpu(), path)
+    return path
+
+
+def _head(backend: MaceBackend) -> str | None:
+    """The head that is used, of a model with several."""
+    heads = list(getattr(backend.model, "heads", []))
+    return heads[backend.head] if len(heads) > 1 else None
+
+
 _PEERS: dict[str, Callable[[MaceBackend, Sequence[str]], Calculator]] = {
-    "symmetrix-xl": _symmetrix_xl
+    "symmetrix-xl": _symmetrix_xl,
+    "fastatomstruct": _fastatomstruct,
 }

@@ -62,6 +62,9 @@ def _root(
         format="%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
+    # the first evaluation after installation takes seconds: it says why
+    compiled = "alchemdriver.potential.backends.fast_mace.compiled.network"
+    logging.getLogger(compiled).setLevel(logging.INFO)
     if not verbose:  # ours are log lines; what other packages warn of is nothing users can mend
         warnings.simplefilter("ignore")
     if lifeline is not None:
@@ -314,6 +317,15 @@ def bench(
     chosen = {name: parse_list(text) for name, text in given.items() if text is not None}
     plan = replace(plan, **chosen, rounds=plan.rounds if rounds is None else rounds)
     run_bench(plan, device, out)
+
+
+@app.command()
+def doctor(device: Device = "cpu") -> None:
+    """Whether a device computes the right numbers, and how fast: one page, in minutes."""
+    from ..bench.doctor import examine
+
+    for line in examine(device):
+        typer.echo(line)
 
 
 app.add_typer(

@@ -1,4 +1,4 @@
-"""An ASE calculator with alchemical weights, on the same core as the i-PI client.
+"""ASE calculators on the same core as the i-PI client: with alchemical weights, and plain.
 
 Everything that ASE does with a calculator (relaxation with cell filters, MD, NPT) works at any
 weights; ``set_weights`` changes them between steps.
@@ -17,15 +17,17 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from ..contract.occupancy import occupancies, written
 from ..errors import InputError, RunError
-from ..records import Structure
+from ..records import PotentialEvaluation, Structure
 from .checks import check_evaluator
 from .open import open_model
 from .sites import AlchemicalSites
 
 if TYPE_CHECKING:
-    from .backends.base import Backend
+    from .backends.base import Backend, Potential
 
-__all__ = ["AlchemicalCalculator"]
+__all__ = ["AlchemicalCalculator", "MaceCalculator"]
+
+_MOST_POTENTIALS = 4  # sets of species that a plain calculator keeps
 
 
 class _Results(dict[str, Any]):
@@ -46,7 +48,56 @@ class _Results(dict[str, Any]):
         raise KeyError(name)
 
 
-class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no types
+class _ModelCalculator(Calculator):  # type: ignore[misc]  # ASE has no types
+    """A model, and the total charge and spin of the cell."""
+
+    def __init__(
+        self,
+        model: str | Path | Backend,
+        device: str,
+        dtype: str,
+        evaluator: str,
+        head: str | None,
+        charge: float | None,
+        spin: float | None,
+    ):
+        super().__init__()
+        if isinstance(model, (str, Path)):
+            model = open_model(str(model), Path("."), device, dtype, evaluator, head)
+        elif head is not None:
+            raise InputError("head: a Backend has its own, give it there")
+        self._model = model
+        self._given = {"charge": charge, "spin": spin}
+        self._state: tuple[float | None, float | None] = (charge, spin)  # of what is computed
+
+    def _charge_and_spin(self, atoms: Atoms) -> tuple[float | None, float | None]:
+        """As given, or as *atoms* say; None: neither does.  InputError for what is no number."""
+        found = []
+        for name, given in self._given.items():
+            value = atoms.info.get(name) if given is None else given
+            try:
+                found.append(None if value is None else float(value))
+            except (TypeError, ValueError):
+                raise InputError(f"{name}: expected a number, got {value!r}") from None
+        return found[0], found[1]
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What differs from the atoms of ``results``, charge and spin in ``info`` included."""
+        changes: list[str] = super().check_state(atoms, tol)
+        return changes + ["info"] * (self._charge_and_spin(atoms) != self._state)
+
+    def _results(self, found: PotentialEvaluation, atoms: Atoms) -> dict[str, Any]:
+        """ASE's properties.  Raises RunError if not finite."""
+        if not (np.isfinite(found.energy) and np.isfinite(found.forces).all()):
+            raise RunError("energy or forces are not finite: atoms may overlap")
+        results = {"energy": found.energy, "free_energy": found.energy, "forces": found.forces}
+        volume = abs(np.linalg.det(atoms.cell.array))
+        if volume > 0.0 and self._model.gives_stress:
+            results["stress"] = full_3x3_to_voigt_6_stress(-found.virial / volume)
+        return results
+
+
+class AlchemicalCalculator(_ModelCalculator):
     """E(x, λ) of eqs. 4–7 for one list of sites.
 
     | paper   | here                 | meaning                                     |
@@ -95,23 +146,16 @@ class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no type
         charge: float | None = None,
         spin: float | None = None,
     ):
-        super().__init__()
-        self._numbers = atoms.numbers.copy()
         sites = AlchemicalSites.from_states(atoms.get_chemical_symbols(), states, groups)
+        super().__init__(model, device, dtype, evaluator, head, charge, spin)
+        self._numbers = atoms.numbers.copy()
         self._n_weights = sites.n_weights
         self.set_weights(weights)
-        if isinstance(model, (str, Path)):
-            model = open_model(str(model), Path("."), device, dtype, evaluator, head)
-        elif head is not None:
-            raise InputError("head: a Backend has its own, give it there")
-        self._given = {"charge": charge, "spin": spin}
         self._state = self._charge_and_spin(atoms)
-        self._backend = model.of_charge(*self._state)
+        backend = self._model.of_charge(*self._state)
         _reject_disorder(atoms, sites)
-        symbols = tuple(atoms.get_chemical_symbols())
-        structure = Structure(symbols, atoms.positions, atoms.cell.array, tuple(atoms.pbc))
-        check_evaluator(self._backend, sites, structure)
-        self._potential = self._backend.potential(sites)
+        check_evaluator(backend, sites, _structure(atoms))
+        self._potential = backend.potential(sites)
 
     @property
     def weights(self) -> np.ndarray:
@@ -138,22 +182,6 @@ class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no type
         self._weights = new
         self.reset()  # ASE compares atoms only; without this it would serve the old energy
 
-    def _charge_and_spin(self, atoms: Atoms) -> tuple[float | None, float | None]:
-        """As given, or as *atoms* say; None: neither does.  InputError for what is no number."""
-        found = []
-        for name, given in self._given.items():
-            value = atoms.info.get(name) if given is None else given
-            try:
-                found.append(None if value is None else float(value))
-            except (TypeError, ValueError):
-                raise InputError(f"{name}: expected a number, got {value!r}") from None
-        return found[0], found[1]
-
-    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What differs from the atoms of ``results``, charge and spin in ``info`` included."""
-        changes: list[str] = super().check_state(atoms, tol)
-        return changes + ["info"] * (self._charge_and_spin(atoms) != self._state)
-
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -171,19 +199,127 @@ class AlchemicalCalculator(Calculator):  # type: ignore[misc]  # ASE has no type
         self.results: dict[str, Any] = {}
         state = self._charge_and_spin(atoms)
         if state != self._state:
-            self._potential = self._backend.of_charge(*state).potential(self._potential.sites)
+            self._potential = self._model.of_charge(*state).potential(self._potential.sites)
             self._state = state
         found = self._potential.evaluate(
             atoms.get_positions(), atoms.cell.array, tuple(atoms.pbc), self._weights
         )
-        if not (np.isfinite(found.energy) and np.isfinite(found.forces).all()):
-            raise RunError("energy or forces are not finite: atoms may overlap")
-        results = _Results(energy=found.energy, free_energy=found.energy, forces=found.forces)
+        results = _Results(self._results(found, atoms))
         results.weight_gradient = found.weight_gradient
-        volume = abs(np.linalg.det(atoms.cell.array))
-        if volume > 0.0 and self._backend.gives_stress:
-            results["stress"] = full_3x3_to_voigt_6_stress(-found.virial / volume)
         self.results = results
+
+
+class MaceCalculator(_ModelCalculator):
+    """A model without alchemy, for any atoms: the evaluator of this package in ASE.
+
+    Results: ``energy`` eV, ``free_energy`` (the same), ``forces`` (N, 3) eV/Å, for a cell with a
+    volume ``stress`` (6,) eV/Å³ in ASE's order and, of MACE models, ``energies`` (N,) eV, which sum
+    to the energy.  The numbers of mace's own ``MACECalculator`` to rounding.
+
+    ``model`` is a name, a path (relative to the working directory) or a Backend.  ``head``,
+    ``charge`` and ``spin``, ``device``, ``dtype`` and ``evaluator``: see
+    :class:`AlchemicalCalculator`.  Evaluators other than 'stock' are compared with stock modules
+    once for each set of elements, on the first atoms that have it.
+
+    Raises InputError for what is no model of that name or no number, ModelError for the model.
+    """
+
+    implemented_properties: ClassVar[list[str]] = [
+        "energy",
+        "free_energy",
+        "forces",
+        "stress",
+        "energies",
+    ]
+
+    def __init__(
+        self,
+        model: str | Path | Backend = "demo",
+        head: str | None = None,
+        charge: float | None = None,
+        spin: float | None = None,
+        device: str = "cpu",
+        dtype: str = "float64",
+        evaluator: str = "auto",
+    ):
+        super().__init__(model, device, dtype, evaluator, head, charge, spin)
+        self._compared: set[frozenset[str]] = set()  # elements
+        self._potentials: dict[tuple[object, ...], Potential] = {}  # last used at the end
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Fill ``results``.  Raises ModelError if they are not finite."""
+        atoms = atoms if atoms is not None else self.atoms
+        super().calculate(atoms, properties, system_changes)
+        self.results: dict[str, Any] = {}
+        state = self._charge_and_spin(atoms)
+        found = self._potential_of(atoms).evaluate(
+            atoms.get_positions(), atoms.cell.array, tuple(atoms.pbc), np.zeros(0)
+        )
+        self._state = state
+        self.results = self._results(found, atoms)
+
+    def calculate_batch(self, images: Sequence[Atoms]) -> list[dict[str, Any]]:
+        """Results of every image, computed in one pass where the model can; keeps none of them.
+
+        Images must have the same species, boundary conditions, charge and spin: InputError.
+        """
+        if not images:
+            return []
+        first = images[0]
+        for n, other in enumerate(images):
+            if _key(other, self._charge_and_spin(other)) != _key(
+                first, self._charge_and_spin(first)
+            ):
+                raise InputError(
+                    f"image {n} has other species, boundary conditions, charge or spin than image "
+                    "0: a batch is of one system"
+                )
+        found = self._potential_of(first).evaluate_batch(
+            np.stack([atoms.get_positions() for atoms in images]),
+            np.stack([atoms.cell.array for atoms in images]),
+            tuple(first.pbc),
+            np.zeros(0),
+        )
+        return [self._results(one, atoms) for one, atoms in zip(found, images, strict=True)]
+
+    def _potential_of(self, atoms: Atoms) -> Potential:
+        state = self._charge_and_spin(atoms)
+        key = _key(atoms, state)
+        potential = self._potentials.pop(key, None)
+        if potential is None:
+            backend = self._model.of_charge(*state)
+            sites = AlchemicalSites.plain(atoms.get_chemical_symbols())
+            _reject_disorder(atoms, sites)
+            elements = frozenset(sites.elements)
+            if elements not in self._compared:
+                check_evaluator(backend, sites, _structure(atoms))
+                self._compared.add(elements)
+            potential = backend.potential(sites)
+        self._potentials[key] = potential
+        if len(self._potentials) > _MOST_POTENTIALS:
+            del self._potentials[next(iter(self._potentials))]
+        return potential
+
+    def _results(self, found: PotentialEvaluation, atoms: Atoms) -> dict[str, Any]:
+        results = super()._results(found, atoms)
+        if found.node_energies is not None:
+            results["energies"] = found.node_energies
+        return results
+
+
+def _key(atoms: Atoms, state: tuple[float | None, float | None]) -> tuple[object, ...]:
+    """What a potential is made for."""
+    return (atoms.numbers.tobytes(), tuple(atoms.pbc), state)
+
+
+def _structure(atoms: Atoms) -> Structure:
+    symbols = tuple(atoms.get_chemical_symbols())
+    return Structure(symbols, atoms.positions, atoms.cell.array, tuple(atoms.pbc))
 
 
 def _reject_disorder(atoms: Atoms, sites: AlchemicalSites) -> None:

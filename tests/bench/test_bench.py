@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from alchemdriver.errors import InputError, ModelError
 from alchemdriver.potential.backends.fast_mace.compiled import loops
 from alchemdriver.potential.checks import difference
 from alchemdriver.potential.sites import AlchemicalSites
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def test_variants_take_turns_to_be_first_and_the_first_round_is_left_out():
@@ -39,6 +43,10 @@ def test_quick_table_agrees_with_stock_modules_at_moved_atoms(tmp_path):
     assert row["relative error"]["stock"] < 1e-12
     assert {"plain", "stock", "expanded", "linear", "linear, stock"} <= set(row["over alchemical"])
     assert row["ends"] == 2
+    tables = runpy.run_path(str(BENCHMARKS / "speed.py"))["tables"]
+    written = tables(json.loads(out.read_text())).splitlines()
+    assert "| **demo** |" in written[4]
+    assert f"| perovskite-40 (2) | {row['ms']['alchemical']['median']:.3g} |" in written[5]
 
 
 def test_every_variant_of_a_round_has_the_same_atoms_and_no_round_those_of_another():
@@ -63,12 +71,15 @@ def test_linear_mixing_needs_as_many_ends_as_states_have_weight(name, ends):
     assert system.ends()[-1].symbols == system.sites.endpoint([ends - 1])
 
 
-def test_symmetrix_computes_the_same_model():
-    """Its radial functions are splines of forces that are all below 1e-3 eV/Å here."""
-    pytest.importorskip("symmetrix")  # and a C++ compiler
+@pytest.mark.parametrize(
+    ("package", "name"), [("symmetrix", "symmetrix-xl"), ("fastatomstruct", "fastatomstruct")]
+)
+def test_a_peer_computes_the_same_model(package, name):
+    """Radial functions may be splines; all forces are below 1e-3 eV/Å here."""
+    pytest.importorskip(package)  # symmetrix-xl needs a C++ compiler as well
     backend = open_backend("small", "cpu", "float64")
     s = SYSTEMS["perovskite-40"]().structure
-    (calculator,) = peers(backend, s.symbols).values()
+    calculator = peers(backend, s.symbols)[name]
     calculator_step(calculator, s)(s.positions)
     expected = backend.potential(AlchemicalSites.plain(s.symbols))
     expected = expected.evaluate(s.positions, s.cell, s.pbc, np.zeros(0))

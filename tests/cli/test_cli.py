@@ -16,7 +16,7 @@ from alchemdriver.prepare.demo import prepare_demo
 from alchemdriver.prepare.protocols import PROTOCOLS
 from alchemdriver.server import lock
 
-VERBS = ["demo", "prepare", "run", "server", "client", "analyze", "models", "bench"]
+VERBS = ["demo", "prepare", "run", "server", "client", "analyze", "models", "bench", "doctor"]
 VERBS += ["relax", "optimize", "order", "schemes"]
 HEAVY = {"torch", "ipi", "mace", "e3nn", "pymbar", "matplotlib", "scipy.stats", "chgnet"}
 

@@ -34,6 +34,7 @@ from alchemdriver.potential.backends.fast_mace.compiled import (
     read_weights,
     tables,
 )
+from alchemdriver.potential.backends.fast_mace.compiled import network as compiled_network
 from alchemdriver.potential.backends.fast_mace.frozen import freeze
 from alchemdriver.potential.backends.fast_mace.neighbours import Neighbours, find_pairs
 from alchemdriver.potential.backends.mace import MaceBackend, MacePotential
@@ -489,6 +490,16 @@ def test_mutant_without_the_slope_of_densities_fails(monkeypatch):
     found, expected = both(backend_of(EXPANDED), "plain")
     assert relative(found.energy, expected.energy) < EXACT
     assert relative(found.forces, expected.forces) > 1e-4
+
+
+def test_the_first_evaluation_says_in_one_line_that_it_compiled(monkeypatch, caplog):
+    made = iter([0, 1])  # before and after it; then nothing more
+    monkeypatch.setattr(compiled_network, "_compilations", lambda: next(made, 1))
+    with caplog.at_level(logging.INFO, compiled_network.__name__):
+        both(backend_of(COLLAPSED), "plain")
+        both(backend_of(COLLAPSED), "plain")
+    (line,) = [r.getMessage() for r in caplog.records if r.name == compiled_network.__name__]
+    assert "compiled the evaluator's loops" in line
 
 
 # --- bits -------------------------------------------------------------------------------------

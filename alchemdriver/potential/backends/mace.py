@@ -127,12 +127,15 @@ class MaceBackend(Backend):
         index = {z: n for n, z in enumerate(self.numbers)}
         return np.array([index[z] for z in sites.node_number.tolist()], dtype=np.int64)
 
+    def node_constants(self, sites: AlchemicalSites) -> np.ndarray:
+        """E0 + shift of every node [n], eV."""
+        constants: np.ndarray = self.atomic_energies[self.species(sites)] + self.shift
+        return constants
+
     def constant_energies(self, sites: AlchemicalSites) -> np.ndarray:
         """Σ (E0 + shift) of the nodes of each α [1+k], eV: the part of E that is linear in λ."""
         constant = np.zeros(sites.n_weights + 1)
-        np.add.at(
-            constant, sites.node_weight, self.atomic_energies[self.species(sites)] + self.shift
-        )
+        np.add.at(constant, sites.node_weight, self.node_constants(sites))
         return constant
 
     def potential(
@@ -321,8 +324,10 @@ class MacePotential(Potential):
         edge_weight = self._tensor(edges.weight, torch.int64)
         if sites.n_nodes:
             node_energy = self._node_energy(d, lam, edge_index, edge_weight)  # [n]
-            energy = (lam[self.node_weight] * node_energy.cpu().double()).sum()  # eq. 7
+            node_energy = node_energy.cpu().double()
+            energy = (lam[self.node_weight] * node_energy).sum()  # eq. 7
         else:
+            node_energy = lam[:0]
             energy = lam.sum() * 0.0
         to_d, gradient = torch.autograd.grad(energy, [d, lam], materialize_grads=True)
 
@@ -336,6 +341,7 @@ class MacePotential(Potential):
             forces=forces,
             virial=0.5 * (virial + virial.T),
             weight_gradient=gradient.numpy()[1:] + self.constant[1:],
+            node_energies=node_energy.detach().numpy() + self.backend.node_constants(sites),
         )
         require_finite(self.backend.name, found)
         return found

@@ -60,6 +60,7 @@ class Layout:
         weight = np.tile(sites.node_weight, n_structures)
         element = np.tile(element_each, n_structures)
         order = np.argsort(element, kind="stable")
+        self.order = order  # [n] place of every node among those of the sites, copy after copy
         self.n_atoms = n_structures * n_present
         self.n_nodes = len(order)
         self.structure = copy[order]  # [n]

@@ -56,8 +56,8 @@ class Network:
         close: NodePairs | None,
         vectors: torch.Tensor,
         lam: torch.Tensor,
-    ) -> torch.Tensor:
-        """Σ λ_α R(h_(i,α)) of each structure [B], eV in float64, before scale, shift and E0.
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Σ λ_α R(h_(i,α)) of each structure [B], eV in float64, before scale, shift and E0; R [n].
 
         vectors: [P, 3] Å from first to second atom; lam: [B, 1+k] in float64, λ_0 = 1; close: node
         pairs that may repel each other, for a model with pair repulsion.
@@ -68,7 +68,7 @@ class Network:
         if close is not None:
             node_energy = node_energy + self._repulsion(close, lengths, lam)
         energies = lam.new_zeros(len(lam))
-        return energies.index_add(0, self._structure, lam_node * node_energy)  # eq. 7
+        return energies.index_add(0, self._structure, lam_node * node_energy), node_energy  # eq. 7
 
     def _node_energy(
         self, graph: Graph, vectors: torch.Tensor, lengths: torch.Tensor, lam_node: torch.Tensor
@@ -174,8 +174,9 @@ class Network:
             for l3, rows in sums.items()
         }
         for group in graph.groups:
-            nodes = self._index(group.sites.nodes).flatten()
-            there = (nodes >= 0).nonzero()[:, 0]
+            flat = group.sites.nodes.reshape(-1)
+            # found on the CPU, which need not wait for the device to count them
+            there, nodes = self._index(np.flatnonzero(flat >= 0)), self._index(flat[flat >= 0])
             parts: Iterable[Features]
             if species_only:
                 parts = self._species_messages(layer, group, weights, coupled)
@@ -184,7 +185,7 @@ class Network:
             for rows in parts:
                 for l3, values in rows.items():
                     mixed = _matmul(values, layer.down[l3]).flatten(0, 1)  # [s·S, 2l3+1, C]
-                    messages[l3] = messages[l3].index_add(0, nodes[there], mixed[there])
+                    messages[l3] = messages[l3].index_add(0, nodes, mixed.index_select(0, there))
         return messages
 
     def _sum(
@@ -255,10 +256,11 @@ class Network:
         around = self._density_sum(density, sent.unsqueeze(1), graph.main)[:, 0]
         around = around.index_select(0, self._receiver)
         for group in graph.groups:
-            nodes = self._index(group.sites.nodes)
-            within = self._density_sum(density, (nodes >= 0).to(density.dtype), group.edges)
-            there = nodes >= 0
-            around = around.index_add(0, nodes[there], within[there])
+            flat = group.sites.nodes.reshape(-1)
+            there, nodes = self._index(np.flatnonzero(flat >= 0)), self._index(flat[flat >= 0])
+            present = self._index(group.sites.nodes >= 0).to(density.dtype)
+            within = self._density_sum(density, present, group.edges).flatten()
+            around = around.index_add(0, nodes, within.index_select(0, there))
         return around
 
     def _density_sum(

@@ -47,6 +47,7 @@ class FastMacePotential(Potential):
         self.backend = backend
         self.sites = sites
         self._constant = backend.constant_energies(sites)  # [1+k] eV
+        self._constant_of_nodes = backend.node_constants(sites)  # [n] eV
         numbers = tuple(sorted(atomic_numbers[s] for s in sites.elements))
         self._frozen = freeze(backend.model, numbers)
         # by the number of structures, last used at the end
@@ -103,12 +104,15 @@ class FastMacePotential(Potential):
         close = self._close(layout, pairs)
         if isinstance(network, CompiledNetwork):
             with torch.inference_mode():
-                energies, slope, gradients = network.gradients(pairs, close, lam)
+                energies, slope, gradients, sorted_nodes = network.gradients(pairs, close, lam)
         else:
-            energies, slope, gradients = self._by_torch(network, pairs, close, lam)
+            energies, slope, gradients, sorted_nodes = self._by_torch(network, pairs, close, lam)
         energies = energies * self.backend.scale + self._constant @ weights
         slope = slope * self.backend.scale  # [P, 3] eV/Å
         gradients = gradients[:, 1:] * self.backend.scale + self._constant[1:]
+        of_nodes = np.empty(layout.n_nodes)
+        of_nodes[layout.order] = sorted_nodes * self.backend.scale
+        node_energies = of_nodes.reshape(n_structures, -1) + self._constant_of_nodes
         forces = np.zeros((n_structures, self.sites.n_atoms, 3))
         on_present = np.stack([_forces(pairs, g, layout.n_atoms) for g in slope.T], axis=-1)
         forces[:, layout.present] = on_present.reshape(n_structures, -1, 3)
@@ -117,24 +121,29 @@ class FastMacePotential(Potential):
             mine = slice(pairs.bounds[b], pairs.bounds[b + 1])
             virial = -pairs.vectors[mine].T @ slope[mine]
             virial = 0.5 * (virial + virial.T)
-            found.append(PotentialEvaluation(float(energies[b]), forces[b], virial, gradients[b]))
+            found.append(
+                PotentialEvaluation(
+                    float(energies[b]), forces[b], virial, gradients[b], node_energies[b]
+                )
+            )
             require_finite(self.backend.name, found[-1])
         return found
 
     def _by_torch(
         self, network: Network, pairs: Pairs, close: NodePairs | None, lam: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """What :meth:`CompiledNetwork.gradients` returns, by autograd."""
         weights = self._tensor(lam, torch.float64).requires_grad_()
         vectors = self._tensor(pairs.vectors, self.backend.torch_dtype).requires_grad_()
         graph = build_graph(network.layout, self.sites, pairs)
-        energy = network.energies(graph, close, vectors, weights)
+        energy, of_nodes = network.energies(graph, close, vectors, weights)
         slope, gradient = torch.autograd.grad(
             energy.sum(), [vectors, weights], materialize_grads=True
         )
-        found = (t.detach().cpu().numpy().astype(np.float64) for t in (energy, slope, gradient))
-        energies, slopes, gradients = found
-        return energies, slopes, gradients
+        tensors = (energy, slope, gradient, of_nodes)
+        found = (t.detach().cpu().numpy().astype(np.float64) for t in tensors)
+        energies, slopes, gradients, nodes = found
+        return energies, slopes, gradients, nodes
 
     def __getstate__(self) -> dict[str, object]:
         """To be pickled: networks follow from the rest."""

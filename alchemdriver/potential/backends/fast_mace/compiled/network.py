@@ -67,14 +67,15 @@ class CompiledNetwork:
 
     def gradients(
         self, pairs: Pairs, close: NodePairs | None, lam: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Σ λ_α R(h_(i,α)) of each structure [B], eV, before scale, shift and E0, with its
-        gradients by the vectors of the pairs [P, 3] and by λ [B, 1+k].
+        gradients by the vectors of the pairs [P, 3] and by λ [B, 1+k]; R(h_(i,α)) [n].
 
         lam: [B, 1+k], λ_0 = 1; close: node pairs that may repel each other, for a model with pair
         repulsion.
         """
         layout, weights = self.layout, self.weights
+        start, made = time.perf_counter(), _compilations()
         vectors = np.ascontiguousarray(pairs.vectors)
         lengths = np.empty(len(vectors))
         shape = (len(vectors), len(weights.exponents))
@@ -100,7 +101,6 @@ class CompiledNetwork:
             torch.from_numpy(to_monomials),
             np.zeros(len(layout.split)),
         )
-        start, made = time.perf_counter(), _compilations()
         for layer in self._layers:
             layer.forward(state)
         gradient = np.zeros(lam.shape)
@@ -108,19 +108,21 @@ class CompiledNetwork:
             self._repel(close, lengths, lam, state, gradient)
         for layer in reversed(self._layers):
             layer.backward(state)
-        if _compilations() > made:
-            seconds = time.perf_counter() - start
-            log.info("compiled the evaluator's loops (%.1f s, once for an installation)", seconds)
         slope = np.empty_like(vectors)
         loops.geometry_slope(
             vectors, weights.exponents, lengths, state.to_lengths, to_monomials, slope
         )
+        if _compilations() > made:
+            log.info(
+                "compiled the evaluator's loops: %.1f s, once for an installation and precision",
+                time.perf_counter() - start,
+            )
         to_lam = state.energy.copy()
         to_lam[layout.split] += state.to_lam_split
         place = layout.structure * lam.shape[1] + layout.weight
         gradient += np.bincount(place, to_lam, minlength=lam.size).reshape(lam.shape)
         energies = np.bincount(layout.structure, lam_node * state.energy, minlength=len(lam))
-        return energies, slope, gradient
+        return energies, slope, gradient, state.energy
 
     def _edges(self, pairs: Pairs) -> Edges:
         layout = self.layout
