@@ -78,7 +78,7 @@ def test_forward_and_backward_pass_neither_read_nor_leave_the_device(name):
 
 def test_a_tensor_of_the_cpu_is_found():
     def spoil(network):
-        network._element = torch.from_numpy(network.layout.element)
+        network._parity = torch.ones(len(network._parity), dtype=torch.float64)
 
     with pytest.raises((RuntimeError, NotImplementedError)):
         energies(FAST[0], spoil)
