@@ -252,6 +252,23 @@ def gather(
 
 
 @app.command()
+def phases(
+    folders: Annotated[
+        list[str],
+        typer.Argument(
+            help="NAME=FOLDER of every phase: stages, or reversible scaling with its reference; "
+            "several folders may have one name."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Where tables and the plot go.")] = Path("phases"),
+) -> None:
+    """Where phases cross: transition temperatures with errors, from G(T) of each."""
+    from .show import compare_phases
+
+    compare_phases(folders, out)
+
+
+@app.command()
 def quantum(
     folders: Annotated[list[Path], typer.Argument(help="Runs at different numbers of beads.")],
     classical: Annotated[Path | None, typer.Option(help="The same with one bead.")] = None,

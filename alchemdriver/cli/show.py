@@ -319,6 +319,29 @@ def evaluate_windows(
             log.warning("no MBAR: %s", err)
 
 
+def compare_phases(targets: list[str], out: Path) -> None:
+    """What is known of each phase, and where which one is stable."""
+    from ..analysis.compare import phases as p
+    from ..analysis.report.plain import drawn, printable
+    from ..analysis.report.text import with_error
+
+    found = p.compare_phases(targets, lambda line: log.warning("%s", printable(line)))
+    table = Table("phase", "P (bar)", "N", "from (K)", "G per formula unit", "to (K)", "G", "by")
+    for x in found.phases:
+        ends = [(f"{x.temperatures[k]:g}", with_error(x.values[k], x.se[k])) for k in (0, -1)]
+        sizes = ", ".join(map(str, x.natoms))
+        table.add_row(x.name, f"{x.pressure:g}", sizes, *ends[0], *ends[1], x.source)
+    width = Console().width if sys.stdout.isatty() else 160
+    print(drawn(lambda console: console.print(table), width))
+    several = len({x.pressure for x in found.pairs}) > 1
+    for pair in found.pairs:
+        print(printable(f"{pair.pressure:g} bar: {pair.says}" if several else pair.says))
+    for line in found.warnings:
+        log.warning("%s", printable(line))
+    written = p.write_phases(found, out)
+    print(f"{out}: {', '.join(x.name for x in written)}")
+
+
 def gather_and_print(targets: list[str], out: Path) -> None:
     """Tables and plots of many calculations, and what a fit in 1/N says."""
     from ..analysis.compare import gather as g

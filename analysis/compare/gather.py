@@ -84,7 +84,7 @@ def gather(
     """
     if not targets:
         raise InputError("gather: expected folders, got none")
-    named = [_named(str(t)) for t in targets]
+    named = [named(str(t)) for t in targets]
     folders = [folder for _, folder in named]
     twice = next((f for f in folders if folders.count(f) > 1), None)
     if twice is not None:
@@ -111,7 +111,7 @@ def gather(
     return found
 
 
-def _named(target: str) -> tuple[str, Path]:
+def named(target: str) -> tuple[str, Path]:
     """NAME=FOLDER, or a folder, which may have '=' in its own name."""
     name, equals, folder = target.partition("=")
     if equals and name and not Path(target).exists():
