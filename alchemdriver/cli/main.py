@@ -224,13 +224,28 @@ def analyze(
         Path | None,
         typer.Option(help="model->scaled: result.json of an independent value on the path."),
     ] = None,
+    also_with: Annotated[
+        str | None,
+        typer.Option(
+            help="Another model: how far the free energy depends on the model, from stored frames "
+            "of both ends; NAME@HEAD for one of several heads."
+        ),
+    ] = None,
     device: Device = "cpu",
 ) -> None:
     """From output files to ΔG with its error: result.json, plots, and a table."""
     from .show import analyze_and_print
 
     analyze_and_print(
-        folders, out, formula_units, partial, n_ws, reference=reference, check=check, device=device
+        folders,
+        out,
+        formula_units,
+        partial,
+        n_ws,
+        reference=reference,
+        check=check,
+        also_with=also_with,
+        device=device,
     )
 
 
