@@ -221,7 +221,7 @@ def curve_of(name: str, result: Result) -> Phase:
 def points_of(name: str, rows: Sequence[Gathered]) -> tuple[Phase, list[str]]:
     """Free energies at several temperatures as one curve, and what is doubtful about it."""
     t = np.array([g.row.temperature for g in rows])
-    model, formula, _ = rows[0].row.system.split(maxsplit=2)
+    model, formula = rows[0].row.system.rsplit(maxsplit=1)  # of stages: a model and a formula
     atoms = len(Formula(formula))
     size = np.array([g.row.natoms for g in rows])
     values = np.array([g.row.value for g in rows]) + _size(t, size)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase.build import bulk
 from helpers.analysis_files import lambdas, switching_input, write_outputs
-from helpers.stored_results import switching_result
+from helpers.stored_results import finish, switching_result
 
 from alchemdriver import analysis
 from alchemdriver.analysis.compare import phases as p
@@ -16,7 +17,9 @@ from alchemdriver.analysis.compare.workflow import Row
 from alchemdriver.analysis.estimators.estimate import degrees_of_freedom, student
 from alchemdriver.analysis.result import write_result
 from alchemdriver.errors import AnalysisError, InputError
+from alchemdriver.records import Structure
 from alchemdriver.units import kT
+from alchemdriver.workflow import plan
 
 PER_KELVIN = kT(1.0)
 ENTROPY = (
@@ -44,7 +47,7 @@ def rows(second: bool, temperatures, se, units=4, noise=None, model="demo"):
                 Row(
                     "G", "Frenkel–Ladd", "", t, 1.0, value, units * se,
                     units * se * student(0.95, None), None, 4, 5 * units, "atom", 1, 1.0,
-                    5 * units, 1.0, f"{model} CsPbI3 einstein->model", {},
+                    5 * units, 1.0, f"{model} CsPbI3", {},
                 ),
             )
         )  # fmt: skip
@@ -157,6 +160,34 @@ def test_curves_of_reversible_scaling_through_the_command(tmp_path, capsys):
     other = scaling_folder(tmp_path / "pressed", True, rng, pressure=500.0)
     with pytest.raises(AnalysisError, match="no two phases at one pressure"):
         p.compare_phases([words[0], f"pressed={other}"])
+
+
+def test_stages_at_several_temperatures_are_phases(tmp_path):
+    """16 and 32 atoms, 20 meV − T · 0.05 meV/K apart: they cross at 400 K."""
+    temperatures = (200.0, 400.0, 600.0)
+    crystals = {"bcc": bulk("Fe", "bcc", a=2.83, cubic=True).repeat(2)}
+    crystals["fcc"] = bulk("Fe", "fcc", a=3.6, cubic=True).repeat(2)
+    for name, atoms in crystals.items():
+        crystal = Structure(tuple(atoms.symbols), atoms.positions, np.array(atoms.cell))
+        common = plan.Common(
+            model="demo-fe",
+            temperatures_K=temperatures,
+            pressure_bar=1.0,
+            timestep_fs=2.0,
+            replicas=2,
+        )
+        workflow = plan.prepare_crystal(crystal, tmp_path / name, common)
+        n, totals = len(atoms), {}
+        for t in temperatures:
+            per_atom = -8.0 - 2e-4 * t + (name == "fcc") * (20e-3 - 5e-5 * t)
+            value = n * per_atom - 0.5 * kT(t) * np.log(n)
+            totals[f"{t:g}K/04-frenkel-ladd"] = (value, 1e-4 * n)
+        finish(workflow, totals)
+    found = p.compare_phases([f"{name}={tmp_path / name}" for name in crystals])
+    (crossing,) = found.pairs[0].crossings
+    assert crossing.temperature == pytest.approx(400.0, abs=1e-6)
+    assert crossing.entropy == pytest.approx(5e-5, rel=1e-9)
+    assert found.phases[1].natoms == (32,)
 
 
 def test_other_models_and_materials_are_refused():
