@@ -65,13 +65,17 @@ def student(probability: float, dof: float | None) -> float:
 
 def degrees_of_freedom(se: float, half95: float) -> float | None:
     """ν of a stated error whose 95 % interval is *half95* to either side; None: normal."""
-    normal = student(0.95, None)
-    if se <= 0.0 or half95 <= normal * se * (1.0 + 1e-6):
+    return _of_ratio(float(half95 / se)) if se > 0.0 else None
+
+
+@lru_cache(maxsize=4096)
+def _of_ratio(ratio: float) -> float | None:
+    if ratio <= student(0.95, None) * (1.0 + 1e-6):
         return None
 
     def off(log_dof: float) -> float:
         nu = float(np.exp(log_dof))
-        return student(0.95, nu) / student(ONE_SIGMA, nu) - half95 / se
+        return student(0.95, nu) / student(ONE_SIGMA, nu) - ratio
 
     low, high = np.log(0.1), np.log(MANY)
     return float(np.exp(brentq(off, low, high))) if off(low) > 0.0 > off(high) else None
