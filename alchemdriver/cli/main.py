@@ -22,6 +22,7 @@ from ..composition import cli as composition
 from ..contract.text import parse_list, parse_wall_time
 from ..errors import AlchemdriverError, InputError
 from ..prepare.options import model_names
+from . import campaign
 from .adopt import adopt
 from .prepare import Protocols
 
@@ -313,6 +314,7 @@ app.add_typer(
     epilog="What one of them takes: alchemdriver prepare PROTOCOL --help",
 )
 app.command()(adopt)
+app.add_typer(campaign.app, name="campaign", help="Many runs from one plan, here or on a cluster.")
 composition.register(app)
 
 
