@@ -213,7 +213,7 @@ class Driver:
             self._settle(case)
 
     def _settle(self, case: Case) -> None:
-        """Analyse *case* if as many of its replicas are done as it has released, and that is new."""
+        """Analyse *case* once all replicas that are to be run are done, and that is new."""
         whole = self._whole_replicas(case)
         progress = self.known.cases.get(case.name)
         before = 0 if progress is None else progress.analysed

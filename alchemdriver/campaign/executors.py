@@ -168,8 +168,8 @@ def _slurm(plan: Plan) -> Config:
     s = plan.slurm
     if s is None:
         raise InputError(
-            "--executor slurm: expected a table [slurm] in the campaign's plan.toml, with walltime, "
-            "account, partition, …"
+            "--executor slurm: expected a table [slurm] in the campaign's plan.toml, with walltime "
+            "and whatever the cluster wants"
         )
     if shutil.which("sbatch") is None:
         raise InputError("--executor slurm: there is no sbatch here: run it on a login node")

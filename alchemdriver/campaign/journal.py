@@ -1,4 +1,4 @@
-"""``journal.jsonl``: one line for everything that happened, and why; what is done follows from it."""
+"""``journal.jsonl``: a line for everything that happened, and why; what is done follows from it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """One driver per campaign, wherever it runs.
 
-On one machine the lock of the folder decides, which ends with the process that holds it.  Login nodes
-often share a file system without sharing its locks, so a driver also says in a file, again and again,
-that it lives.
+On one machine the lock of the folder decides, which ends with the process that holds it.  Login
+nodes often share a file system without sharing its locks, so a driver also says in a file, again
+and again, that it lives.
 """
 
 from __future__ import annotations

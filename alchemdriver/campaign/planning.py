@@ -83,7 +83,7 @@ def _case(plan: Plan, point: Point, system: str, kept: _Kept, seed: int) -> Case
 
 @dataclass
 class _Kept:
-    """Copies of the files that options name; ``files`` holds their content by path in the campaign."""
+    """Copies of the files that options name; ``files``: content by path in the campaign."""
 
     home: Path  # the plan's folder
     files: dict[str, bytes] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """``campaign.json``: the cases of a campaign and the runs of each.
 
-It is written by ``alchemdriver campaign`` and only ever added to, by ``campaign add``.  What has been
-done is not in it: see :mod:`.journal`.
+It is written by ``alchemdriver campaign`` and only ever added to, by ``campaign add``.  What has
+been done is not in it: see :mod:`.journal`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a worker does: a time slice of one run, or the analysis of a case.
 
-These functions are called in processes of Parsl, on whatever node; all they need is handed over, and
-the campaign's folder, which all nodes see.
+These functions are called in processes of Parsl, on whatever node; all they need is handed over,
+and the campaign's folder, which all nodes see.
 """
 
 from __future__ import annotations
