@@ -65,8 +65,9 @@ class Driver:
     _tell: float = 0.0
 
     def __post_init__(self) -> None:
+        # what drivers before had sent out and nobody heard of waits again from here on
+        journal.append(self.root, Event(now(), "driver", why=f"{self.pool.slots} runs at a time"))
         self._reread()
-        self.note(Event(now(), "driver", why=f"{self.pool.slots} runs at a time"))
 
     def to_the_end(self) -> None:
         """Until nothing is left that can be done."""
