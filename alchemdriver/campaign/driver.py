@@ -66,7 +66,7 @@ class Driver:
 
     def __post_init__(self) -> None:
         # what drivers before had sent out and nobody heard of waits again from here on
-        journal.append(self.root, Event(now(), "driver", why=f"{self.pool.slots} runs at a time"))
+        journal.append(self.root, Event(now(), "driver", workers=self.pool.slots))
         self._reread()
 
     def to_the_end(self) -> None:
@@ -153,11 +153,7 @@ class Driver:
     def _settled(self, case: Case) -> bool:
         """Whether a case with an error asked for has it."""
         progress = self.known.cases.get(case.name)
-        return (
-            progress is not None
-            and progress.enough is not None
-            and (case.error is not None and progress.enough <= case.error)
-        )
+        return progress is not None and progress.has(case.error)
 
     def _send(self, run: Run) -> None:
         part = Campaign(

@@ -31,7 +31,7 @@ __all__ = ["NAMES", "Pool", "start"]
 
 NAMES = ("local", "slurm")
 LOGS = "parsl"  # folder of Parsl's own files, in the campaign's
-_BEAT, _SILENCE = 5, 60  # s: workers say that they live, and when they are given up
+_BEAT, _SILENCE = 5, 30  # s: workers say that they live, and when they are given up
 
 
 @dataclass

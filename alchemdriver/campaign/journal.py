@@ -46,6 +46,7 @@ class Event:
     error: Annotated[float | None, IfKnown()] = None  # its SE
     unit: Annotated[str | None, IfKnown()] = None
     replicas: Annotated[Index | None, IfKnown()] = None  # that a case has, or is to have
+    workers: Annotated[Index | None, IfKnown()] = None  # runs at a time, of a driver
 
 
 EVENT = Format("alchemdriver-campaign-journal/1", Event, "remove that line", error=RunError)
@@ -106,6 +107,10 @@ class CaseProgress:
     released: int | None = None  # replicas that are to be run; None: all
     enough: float | None = None  # meV, the error that was asked for when there was enough
 
+    def has(self, error: float | None) -> bool:
+        """Whether the *error* (meV) that is asked for was found to be there."""
+        return self.enough is not None and error is not None and self.enough <= error
+
 
 @dataclass
 class Known:
@@ -113,11 +118,11 @@ class Known:
 
     runs: dict[str, Progress]
     cases: dict[str, CaseProgress] = field(default_factory=dict)
-    began: float | None = None  # when the present driver was started
+    workers: int | None = None  # of the last driver
 
     def take(self, event: Event) -> None:
         if event.what == "driver":
-            self.began = event.time
+            self.workers = event.workers
             for run in self.runs.values():  # of drivers before
                 if run.state in ("running", "failed"):
                     run.state, run.failures = "waiting", 0

@@ -16,7 +16,18 @@ from ..contract.stored import Count, Format, IfKnown, Index, Positive
 from ..errors import InputError
 from ..prepare.protocols import Protocol, find
 
-__all__ = ["FILE", "PLAN_FILE", "Campaign", "Case", "Run", "System", "is_campaign", "read", "write"]
+__all__ = [
+    "FILE",
+    "PLAN_FILE",
+    "Campaign",
+    "Case",
+    "Run",
+    "System",
+    "Value",
+    "is_campaign",
+    "read",
+    "write",
+]
 
 FILE = "campaign.json"
 PLAN_FILE = "plan.toml"  # beside it: the plan as it was given; [run] and [slurm] are read from it

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from ..analysis.report.plain import printable
 from ..errors import InputError
 from . import planning
 from .planning import Draft
 from .record import Campaign, is_campaign
+from .status import Status, survey
 
 _MOST_ROWS = 60  # of a table
+_MOST_FAILURES = 20
+_EVERY = 10.0  # s between tables
 
 
 def print_draft(path: Path, device: str) -> None:
@@ -70,11 +74,63 @@ def run_and_print(root: Path, choice: str) -> None:
     print(f"all done; alchemdriver campaign status {shlex.quote(str(root))}")
 
 
+def print_status(root: Path, watch: bool) -> None:
+    """The table of the cases, what failed, and what is left; again and again if *watch*."""
+    while True:
+        status = survey(root)
+        if watch and sys.stdout.isatty():
+            print("\x1b[2J\x1b[H", end="")  # a clean screen
+        _print_status(status)
+        if not watch or status.over:
+            return
+        time.sleep(_EVERY)
+
+
+def _print_status(status: Status) -> None:
+    shown = status.cases
+    if len(shown) > _MOST_ROWS:  # then those that something is going on with
+        shown = [c for c in shown if c.runs.get("running") or c.runs.get("failed")][:_MOST_ROWS]
+    table = Table(
+        "case", "done", "running", "queued", "failed", "value (eV)", "±", "asked", "h left"
+    )
+    for case in shown:
+        total = sum(case.runs.values()) - case.runs.get("not needed", 0)
+        table.add_row(
+            case.name,
+            f"{case.runs.get('done', 0)}/{total}",
+            *(str(case.runs.get(state, 0)) for state in ("running", "waiting", "failed")),
+            *(
+                "–" if x is None else f"{x:.5f}" if n == 0 else f"{x:.2g}"
+                for n, x in enumerate((case.value, case.error, case.asked, case.hours_left))
+            ),
+        )
+    if shown:
+        print_table(table)
+    if len(shown) < len(status.cases):
+        print(f"shown: {len(shown)} of {len(status.cases)} cases, those that run or have failed")
+    for name, why in status.failures[:_MOST_FAILURES]:
+        print(f"failed: {name}: {printable(why)}")
+    if len(status.failures) > _MOST_FAILURES:
+        print(f"and {len(status.failures) - _MOST_FAILURES} more")
+    runs = status.runs
+    total = sum(runs.values())
+    words = [f"{n} {'queued' if state == 'waiting' else state}" for state, n in runs.items()]
+    left = status.hours_left
+    print(
+        f"{total} runs: {', '.join(words)}; {status.worker_hours:.3g} worker hours spent"
+        + ("" if left is None else f", about {left:.2g} h left with {status.workers} at a time")
+    )
+    if status.driver is not None:
+        print(f"driven from {status.driver.host} (pid {status.driver.pid})")
+    elif not status.over:
+        print("no driver runs: alchemdriver campaign run DIR")
+
+
 def _counts(campaign: Campaign) -> str:
     runs = sum(len(case.seeds) for case in campaign.cases)
     return f"{len(campaign.cases)} cases, {runs} runs of {campaign.protocol}"
 
 
-def print_table(table: Table, rows: Sequence[object] = ()) -> None:
+def print_table(table: Table) -> None:
     width = None if sys.stdout.isatty() else 160
     Console(width=width, markup=False, emoji=False).print(table)

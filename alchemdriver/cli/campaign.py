@@ -75,3 +75,14 @@ def run(
 
     with terminate_like_ctrl_c():
         show.run_and_print(root, executor)
+
+
+@app.command()
+def status(
+    root: Root,
+    watch: Annotated[bool, typer.Option("--watch", help="Until all is done.")] = False,
+) -> None:
+    """What is done, runs, waits and has failed; errors and hours left."""
+    from ..campaign import show
+
+    show.print_status(root, watch)
