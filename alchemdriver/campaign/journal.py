@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from ..contract.files import append_line, parse_json, read_text, write_text
 from ..contract.stored import Format, IfKnown, Index, dump
@@ -30,6 +30,7 @@ What = Literal[
     "more",  # a case needs further replicas for its error
     "enough",  # a case has the error that was asked for
 ]
+_WORDS = frozenset(get_args(What))
 State = Literal["waiting", "running", "done", "failed", "not needed"]
 
 
@@ -73,7 +74,27 @@ def events(root: Path) -> Iterator[Event]:
             data = parse_json(line, f"{path}: line {n}")
         except InputError as err:
             raise RunError(f"{err}: remove that line") from None
-        yield EVENT.load(path, Event, data, f"line {n}")
+        if _as_written(data):
+            yield Event(**data)
+        else:
+            yield EVENT.load(path, Event, data, f"line {n}")
+
+
+_KINDS = {
+    **dict.fromkeys(("what", "of", "host", "why", "unit"), (str,)),
+    **dict.fromkeys(("time", "seconds", "value", "error"), (float,)),
+    **dict.fromkeys(("step", "replicas", "workers"), (int,)),
+}
+
+
+def _as_written(data: Any) -> bool:
+    """Whether *data* is as :func:`append` writes it: most lines are, and there are many."""
+    return (
+        type(data) is dict
+        and data.get("what") in _WORDS
+        and "time" in data
+        and all(type(value) in _KINDS.get(name, ()) for name, value in data.items())
+    )
 
 
 def mend(root: Path) -> None:

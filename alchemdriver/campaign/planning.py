@@ -51,11 +51,11 @@ def draft(path: Path) -> Draft:
             case = _case(plan, point, systems.of(point), kept, seed)
             seed += len(case.seeds)
             cases.append(case)
+        found = Campaign(plan.protocol, systems.found, tuple(cases))
+        made = Draft(found, {**systems.files, **kept.files, record.PLAN_FILE: path.read_bytes()})
+        return replace(made, campaign=_tried(made))
     except AlchemdriverError as err:
         raise type(err)(f"{path}: {err}") from None
-    found = Campaign(plan.protocol, systems.found, tuple(cases))
-    made = Draft(found, {**systems.files, **kept.files, record.PLAN_FILE: path.read_bytes()})
-    return replace(made, campaign=_tried(made))
 
 
 def _case(plan: Plan, point: Point, system: str, kept: _Kept, seed: int) -> Case:

@@ -17,7 +17,7 @@ from ..contract.manifest import is_workflow
 from ..contract.run_input import read_input
 from ..contract.text import parse_wall_time
 from ..errors import AlchemdriverError, AnalysisError, Busy, InputError, ModelError, OutOfTime
-from ..execute.progress import Progress
+from ..execute.progress import Progress, read_progress
 from ..execute.supervisor import Resources, execute
 from .folders import ensure_folder
 from .plan import RunSettings
@@ -64,11 +64,11 @@ def compute(root: str, campaign: Campaign, run: Run, settings: RunSettings, devi
     know: it is in what is returned.
     """
     began = time.monotonic()
-    last: list[int] = []
+    first: int | None = None
+    last: int | None = None
 
     def ended(what: Literal["done", "again", "busy", "failed", "refused"], why: str = "") -> Ended:
-        step = max(last) if last else None
-        return Ended(what, step, time.monotonic() - began, socket.gethostname(), why)
+        return Ended(what, last, time.monotonic() - began, socket.gethostname(), why)
 
     seconds = parse_wall_time(settings.slice)
     if BLOCK_ENDS in os.environ:
@@ -87,7 +87,8 @@ def compute(root: str, campaign: Campaign, run: Run, settings: RunSettings, devi
     )
 
     def report(name: str, progress: Progress, resumed: bool) -> None:
-        last[:] = [progress.step]
+        nonlocal last
+        last = progress.step
 
     try:
         folder = ensure_folder(Path(root), campaign, run)
@@ -96,9 +97,15 @@ def compute(root: str, campaign: Campaign, run: Run, settings: RunSettings, devi
 
             run_workflow(folder, resources, report, _nothing)
         else:
+            before = read_progress(read_input(folder / "input.xml"))
+            first = 0 if before is None else before.step
             execute([folder / "input.xml"], resources, report, _nothing)
-            last[:] = [read_input(folder / "input.xml").total_steps]
+            last = read_input(folder / "input.xml").total_steps
     except OutOfTime:
+        # else a slice that is shorter than what a start takes would come again for ever
+        stuck = first is not None and (last is None or last == first)
+        if stuck and seconds == parse_wall_time(settings.slice):
+            return ended("failed", f"not a step further in a slice of {settings.slice}")
         return ended("again")
     except Busy as err:
         return ended("busy", str(err))
