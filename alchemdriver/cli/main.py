@@ -240,8 +240,8 @@ def gather(
     folders: Annotated[
         list[str],
         typer.Argument(
-            help="Folders of stages, finished or not, switches or windows; NAME=FOLDER names the "
-            "phase."
+            help="Folders of stages, finished or not, switches or windows, or of a campaign; "
+            "NAME=FOLDER names the phase."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Where tables and plots go.")] = Path("gathered"),
