@@ -1,4 +1,4 @@
-"""Every case of a campaign as one row with what it rests on: CSV, JSON, and Parquet if pandas can."""
+"""Every case of a campaign as a row with what it rests on: CSV, JSON, and Parquet if pandas can."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def _end_in_time(executor: Any) -> None:
     """Let workers of batch jobs know when these end, and take nothing up shortly before."""
     provider = executor.provider if hasattr(executor, "provider") else None
     walltime = getattr(provider, "walltime", None)
-    if not walltime:
+    if provider is None or not walltime:
         return
     seconds = int(parse_wall_time(walltime))
     room = seconds - margin(seconds)

@@ -25,7 +25,7 @@ from .record import RUNS, Campaign, Case, Run
 
 __all__ = ["BLOCK_ENDS", "Analysed", "Ended", "analyse", "compute", "margin"]
 
-BLOCK_ENDS = "ALCHEMDRIVER_BLOCK_ENDS"  # environment: s since 1970 at which a batch job is killed
+BLOCK_ENDS = "ALCHEMDRIVER_BLOCK_ENDS"  # environment: s since 1970 at which slices stop
 LEAST = 10.0  # s that a slice should have: less is not worth loading a model
 
 

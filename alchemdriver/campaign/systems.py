@@ -67,7 +67,8 @@ class Systems:
             parent = read_atoms(path, index if isinstance(index, int) else None)
             parent = parent.repeat(parse_supercell(supercell))
             mixture = Mixture.from_text(parent, c.sublattices)
-            self._cells[key] = cells(mixture, mixture.weights(shares), c.method, c.samples, c.seed)
+            self._cells[key] = cells(
+                mixture, mixture.weights(shares).tolist(), c.method, c.samples, c.seed)
         made = self._cells[key]
         if sample >= len(made):
             raise InputError(
