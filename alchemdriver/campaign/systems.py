@@ -68,7 +68,8 @@ class Systems:
             parent = parent.repeat(parse_supercell(supercell))
             mixture = Mixture.from_text(parent, c.sublattices)
             self._cells[key] = cells(
-                mixture, mixture.weights(shares).tolist(), c.method, c.samples, c.seed)
+                mixture, mixture.weights(shares).tolist(), c.method, c.samples, c.seed
+            )
         made = self._cells[key]
         if sample >= len(made):
             raise InputError(
