@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class Driver:
     active: dict[Future[Any], Run | Case] = field(default_factory=dict)
     paused: dict[str, float] = field(default_factory=dict)  # run → time.monotonic() to go on at
     ready: list[Run] = field(default_factory=list)  # in the reverse of their order
+    lost: Counter[str] = field(default_factory=Counter)  # workers that died analysing a case
     campaign: Campaign = field(init=False)
     known: Known = field(init=False)
     _read: int = 0  # when campaign.json was written that was read
@@ -170,8 +172,14 @@ class Driver:
     def _ended(self, future: Future[Any], what: Run | Case) -> None:
         error = future.exception()
         if isinstance(what, Case):
-            found = future.result() if error is None else Analysed(0, why=_in_words(error))
-            self._analysed(what, found)
+            if error is None:
+                self._analysed(what, future.result())
+                return
+            self.lost[what.name] += 1
+            if self.lost[what.name] <= self.settings.retries:
+                self._settle(what)
+            else:  # of no replica, so that the next driver tries again
+                self._analysed(what, Analysed(0, why=_in_words(error)))
         elif error is None:
             self._slice(what, future.result())
         else:
@@ -239,8 +247,6 @@ class Driver:
         return {r for r, all_of in states.items() if set(all_of) == {"done"}}
 
     def _analysed(self, case: Case, found: Analysed) -> None:
-        if found.replicas == 0:  # the worker died: it is not worth more than a line
-            found = Analysed(len(self._whole_replicas(case)), why=found.why)
         self.note(
             Event(
                 now(),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import filecmp
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,9 @@ from ..prepare.run_folder import prepare
 from ..workflow.command import prepare_stages
 from .record import RUNS, Campaign, Case, Run
 
-__all__ = ["ensure_folder", "given_of", "write_run"]
+__all__ = ["FILES", "ensure_folder", "given_of", "write_run"]
+
+FILES = "files"  # of the campaign: copies of the models and tables that the plan names
 
 
 def ensure_folder(root: Path, campaign: Campaign, run: Run) -> Path:
@@ -37,6 +42,18 @@ def write_run(root: Path, campaign: Campaign, run: Run, folder: Path) -> None:
     if run.lam is not None:
         parameters["lambda"] = repr(run.lam)
     prepare(kind.name, atoms, folder, parameters, settings)
+    _share(root / FILES, folder)
+
+
+def _share(kept: Path, folder: Path) -> None:
+    """One copy of each model for all runs of a campaign, where the file system can: hard links."""
+    for file in kept.iterdir() if kept.is_dir() else ():
+        copy = folder / file.name
+        if copy.is_file() and filecmp.cmp(file, copy, shallow=False):
+            link = folder / f".{file.name}.link"
+            with contextlib.suppress(OSError):
+                os.link(file, link)
+                link.replace(copy)
 
 
 def given_of(root: Path, campaign: Campaign, case: Case) -> dict[str, Any]:
@@ -49,6 +66,3 @@ def given_of(root: Path, campaign: Campaign, case: Case) -> dict[str, Any]:
         kept = (root / str(value)) if str(value).startswith(f"{FILES}/") else None
         given[option.name] = option.kind(value if kept is None else kept)
     return given
-
-
-FILES = "files"  # of the campaign: copies of the models and tables that the plan names

@@ -18,7 +18,7 @@ from .record import Campaign, is_campaign
 from .status import Status, survey
 
 _MOST_ROWS = 60  # of a table
-_MOST_FAILURES = 20
+_MOST_LINES = 20
 _EVERY = 10.0  # s between tables
 
 
@@ -70,7 +70,12 @@ def run_and_print(root: Path, choice: str) -> None:
     def say(line: str) -> None:
         console.print(line, soft_wrap=True, highlight=False)
 
-    drive(root, choice, say)
+    again = f"alchemdriver campaign run {shlex.quote(str(root))} --executor {shlex.quote(choice)}"
+    try:
+        drive(root, choice, say)
+    except KeyboardInterrupt:
+        say(f"stopped; go on with: {again}")
+        raise
     print(f"all done; alchemdriver campaign status {shlex.quote(str(root))}")
 
 
@@ -108,10 +113,12 @@ def _print_status(status: Status) -> None:
         print_table(table)
     if len(shown) < len(status.cases):
         print(f"shown: {len(shown)} of {len(status.cases)} cases, those that run or have failed")
-    for name, why in status.failures[:_MOST_FAILURES]:
-        print(f"failed: {name}: {printable(why)}")
-    if len(status.failures) > _MOST_FAILURES:
-        print(f"and {len(status.failures) - _MOST_FAILURES} more")
+    lines = [f"failed: {name}: {why}" for name, why in status.failures]
+    lines += [f"no value: {case.name}: {case.note}" for case in status.cases if case.note]
+    for line in lines[:_MOST_LINES]:
+        print(printable(line))
+    if len(lines) > _MOST_LINES:
+        print(f"and {len(lines) - _MOST_LINES} more")
     runs = status.runs
     total = sum(runs.values())
     words = [f"{n} {'queued' if state == 'waiting' else state}" for state, n in runs.items()]

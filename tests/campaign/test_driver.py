@@ -13,6 +13,7 @@ from helpers.plans import write_plan
 
 from alchemdriver.campaign import driver as d
 from alchemdriver.campaign import executors, journal, lease, planning, slices
+from alchemdriver.campaign.plan import read_plan
 from alchemdriver.campaign.slices import Analysed, Ended
 from alchemdriver.campaign.status import survey
 from alchemdriver.errors import Busy, InputError, RunError
@@ -23,7 +24,8 @@ class AtOnce:
 
     slots, device = 2, "cpu"
 
-    def __init__(self, answers=None, errors=()):
+    def __init__(self, answers=None, errors=(), lost=0):
+        self.lost = lost  # workers that die in an analysis
         self.answers = answers or {}
         self.errors = dict(errors)  # replicas → SE (eV) that an analysis gives
         self.slices = Counter()
@@ -31,6 +33,10 @@ class AtOnce:
     def submit(self, function, root, *arguments):
         future = Future()
         if function is slices.analyse:
+            if self.lost:
+                self.lost -= 1
+                future.set_exception(RuntimeError("worker lost"))
+                return future
             runs = arguments[1]
             n = len({run.replica for run in runs})
             future.set_result(Analysed(n, -0.1, self.errors.get(n, 0.01), "atom"))
@@ -60,10 +66,10 @@ def campaign(tmp_path, monkeypatch):
     monkeypatch.setattr(d, "LOOK", 0.01)
     root = tmp_path / "c"
 
-    def drive(answers=None, errors=(), top="", **plan):
+    def drive(answers=None, errors=(), top="", lost=0, **plan):
         if not root.exists():
             planning.save(planning.draft(write_plan(tmp_path, top, **plan)), root)
-        workers = AtOnce(answers, errors)
+        workers = AtOnce(answers, errors, lost)
         monkeypatch.setattr(d, "start", lambda choice, plan, root: workers)
         d.drive(root, "local", lambda line: None)
         return workers
@@ -159,6 +165,22 @@ def test_a_journal_that_is_none_gives_one_line(campaign):
         survey(campaign.root)
 
 
+def test_an_analysis_whose_worker_dies_is_done_again(campaign):
+    workers = campaign(lost=2)
+    assert workers.lost == 0
+    assert [c.value for c in survey(campaign.root).cases] == [-0.1, -0.1]
+
+
+def test_gpus_are_given_out_as_often_as_the_plan_says(tmp_path, monkeypatch):
+    """Nothing is started: this is what Parsl is told."""
+    pytest.importorskip("parsl")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    plan = read_plan(write_plan(tmp_path, rest="[run]\nruns_per_gpu = 2"))
+    (executor,) = executors._local(plan).executors
+    assert executor.available_accelerators == ["2", "2", "5", "5"]
+    assert executor.workers_per_node == 4
+
+
 @pytest.mark.parametrize(
     ("choice", "text", "words"),
     [
@@ -176,8 +198,6 @@ def test_a_journal_that_is_none_gives_one_line(campaign):
 )
 def test_a_bad_executor_gives_one_line(tmp_path, monkeypatch, choice, text, words):
     pytest.importorskip("parsl")
-    from alchemdriver.campaign.plan import read_plan
-
     monkeypatch.chdir(tmp_path)
     if text is not None:
         (tmp_path / choice).write_text(text)

@@ -55,6 +55,7 @@ def test_a_row_becomes_the_folder_that_prepare_writes(tmp_path):
     prepare_runs(find("switch-nvt"), tmp_path / "cu.xyz", tmp_path / "by-hand", given)
     for file in ("input.xml", "start.xyz", "osc.json"):
         assert (folder / file).read_bytes() == (tmp_path / "by-hand" / file).read_bytes()
+    assert (folder / "osc.json").samefile(tmp_path / "c" / "files" / "osc.json"), "one copy"
 
 
 def test_windows_are_runs_of_their_own(tmp_path):
