@@ -85,11 +85,22 @@ def start(choice: str, plan: Plan, root: Path) -> Pool:
     config.run_dir = str(root.resolve() / LOGS)
     config.retries = 0  # what is tried again, and when, is the driver's
     for executor in config.executors:
+        _end_with_driver(executor)
         _end_in_time(executor)
     logging.getLogger("parsl").setLevel(logging.ERROR)
     gpus = any(getattr(e, "available_accelerators", ()) for e in config.executors)
     device = ("cuda" if gpus else "cpu") if plan.run.device == "auto" else plan.run.device
     return Pool(sum(map(_slots, config.executors)), device, parsl.load(config))
+
+
+def _end_with_driver(executor: Any) -> None:
+    """Let no interchange, and with it no idle worker, outlive this process."""
+    if hasattr(executor, "interchange_launch_cmd"):
+        executor.interchange_launch_cmd = [
+            sys.executable,
+            "-m",
+            "alchemdriver.campaign.interchange",
+        ]
 
 
 def _end_in_time(executor: Any) -> None:
@@ -122,7 +133,6 @@ def _workers(label: str, plan: Plan, gpus: list[str], workers: int, **more: Any)
     return HighThroughputExecutor(
         label=label,
         launch_cmd=DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", f"{sys.executable} {pool}"),
-        interchange_launch_cmd=[sys.executable, "-m", "alchemdriver.campaign.interchange"],
         max_workers_per_node=len(shared) or workers,
         cores_per_worker=1e-3,  # the number of workers is that above
         available_accelerators=shared,

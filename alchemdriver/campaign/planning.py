@@ -13,6 +13,7 @@ from ..contract.files import sha256_of, whole_folder, write_files
 from ..contract.run_input import read_input
 from ..contract.schedule import SHAPES
 from ..errors import AlchemdriverError, InputError
+from ..prepare.protocols import find
 from ..prepare.windows import nodes
 from . import record
 from .folders import FILES, write_run
@@ -49,7 +50,7 @@ def draft(path: Path) -> Draft:
     try:
         for point in points(plan):
             case = _case(plan, point, systems.of(point), kept, seed)
-            seed += len(case.seeds)
+            seed += len(case.seeds) * _stride(plan.protocol)
             cases.append(case)
         found = Campaign(plan.protocol, systems.found, tuple(cases))
         made = Draft(found, {**systems.files, **kept.files, record.PLAN_FILE: path.read_bytes()})
@@ -195,14 +196,14 @@ def extend(root: Path, made: Draft) -> tuple[int, int]:
     for case in new.cases:
         there = cases.get(case.name)
         if there is None:
-            seeds = tuple(range(seed, seed + len(case.seeds)))
+            seeds = tuple(seed + n for n in range(len(case.seeds)))
             more_cases += 1
         else:
             _check_same(there, case)
             extra = max(0, len(case.seeds) - len(there.seeds))
             seeds = there.seeds + tuple(range(seed, seed + extra))
         added = len(seeds) - (0 if there is None else len(there.seeds))
-        seed, more_runs = seed + added, more_runs + added
+        seed, more_runs = seed + added * _stride(new.protocol), more_runs + added
         cases[case.name] = replace(case, seeds=seeds)
     fresh = {
         name: content
@@ -218,7 +219,13 @@ def extend(root: Path, made: Draft) -> tuple[int, int]:
 
 def _next_seed(*campaigns: Campaign) -> int:
     """Larger than any so far."""
-    return 1 + max(seed for c in campaigns for case in c.cases for seed in case.seeds)
+    last = max(seed for c in campaigns for case in c.cases for seed in case.seeds)
+    return last + _stride(campaigns[0].protocol)
+
+
+def _stride(protocol: str) -> int:
+    """Seeds that one run uses: stages have replicas of their own, and count up themselves."""
+    return 10_000 if find(protocol).in_stages else 1
 
 
 def _check_same(there: Case, case: Case) -> None:

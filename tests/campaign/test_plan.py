@@ -15,6 +15,7 @@ from alchemdriver.campaign.folders import ensure_folder
 from alchemdriver.campaign.status import survey
 from alchemdriver.composition.mixture import Mixture
 from alchemdriver.composition.supercells import cells
+from alchemdriver.contract import manifest
 from alchemdriver.errors import InputError
 from alchemdriver.prepare.command import prepare_runs
 from alchemdriver.prepare.protocols import find
@@ -70,6 +71,20 @@ def test_windows_are_runs_of_their_own(tmp_path):
     text = (ensure_folder(tmp_path / "c", campaign, run) / "input.xml").read_text()
     assert "lambda:0.5" in text.replace(" ", "")
     assert f"<seed>{run.seed}</seed>" in text.replace(" ", "")
+
+
+def test_stages_are_one_run_a_case(tmp_path):
+    top, rest = "pressures = [1.0]", "steps = 2000"
+    plan = write_plan(tmp_path, top, rest, protocol='"crystal"', alchemies="[]", equilibrate="60")
+    ase.io.write(tmp_path / "cu.xyz", bulk("Cu", cubic=True), format="extxyz")
+    planning.save(planning.draft(plan), tmp_path / "c")
+    campaign = record.read(tmp_path / "c")
+    assert [len(case.seeds) for case in campaign.cases] == [1, 1]
+    folder = ensure_folder(tmp_path / "c", campaign, campaign.runs[1])
+    workflow = manifest.read(folder)
+    assert folder == tmp_path / "c" / "runs" / campaign.cases[1].name
+    assert workflow.settings.temperatures_K == (400.0,)
+    assert workflow.settings.seed == campaign.runs[1].seed == 7 + 10_000
 
 
 def test_compositions_are_the_cells_of_the_one_maker_of_cells(tmp_path):
