@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ class Driver:
     def _queue(self) -> None:
         """Put all that waits in order: first replicas of every case before second ones, what has
         begun before what has not."""
-        busy = {run.name for run in self.active.values() if isinstance(run, Run)}
+        busy = {run.name for run in self.active.values() if isinstance(run, Run)} | set(self.paused)
         self.ready = [
             run
             for run in self.campaign.runs
@@ -193,7 +193,7 @@ class Driver:
         if ended.what == "refused":
             self._give_up(run, event)
             return
-        self.note(Event(**{**event.__dict__, "what": ended.what}))
+        self.note(replace(event, what=ended.what))
         if ended.what == "done":
             self._settle(run.case)
         elif ended.what == "again" and ended.step:

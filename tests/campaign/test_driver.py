@@ -42,7 +42,7 @@ class AtOnce:
             future.set_result(Analysed(n, -0.1, self.errors.get(n, 0.01), "atom"))
             return future
         run = arguments[1]
-        given = self.answers.get(run.name.rsplit("/")[-1], ["done"])
+        given = self.answers.get(run.name) or self.answers.get(run.name.split("/")[1], ["done"])
         answer = given[min(self.slices[run.name], len(given) - 1)]
         self.slices[run.name] += 1
         if isinstance(answer, Exception):
@@ -116,6 +116,17 @@ def test_what_is_refused_is_not_tried_again(campaign):
 def test_a_step_forward_makes_failures_anew(campaign):
     workers = campaign({"replica-1": ["failed", "failed", "again", "failed", "failed", "done"]})
     assert sorted(workers.slices.values()) == [1, 1, 6, 6]
+
+
+def test_what_waits_after_a_failure_is_not_sent_twice(campaign, monkeypatch):
+    """Decisions about another case put the queue in order meanwhile."""
+    monkeypatch.setattr(d, "PAUSE", 0.3)
+    name = "cu_Cu-to-Au_osc_300K/replica-1"
+    workers = campaign(
+        {name: ["failed", "done"]}, errors={2: 0.004, 4: 0.001}, top="error = 3.0", replicas="4"
+    )
+    assert workers.slices[name] == 2
+    assert set(workers.slices.values()) == {1, 2}
 
 
 def test_a_folder_that_somebody_else_runs_in_is_waited_for(campaign):
