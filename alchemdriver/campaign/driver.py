@@ -120,16 +120,26 @@ class Driver:
         self._queue()
 
     def _queue(self) -> None:
-        """Put all that waits in order: first replicas of every case before second ones, what has
-        begun before what has not."""
+        """Put all that waits in order: what has begun before what has not, first replicas of every
+        case before second ones, and beyond these the case that is furthest from its error."""
         busy = {run.name for run in self.active.values() if isinstance(run, Run)} | set(self.paused)
         self.ready = [
             run
             for run in self.campaign.runs
             if self.known.runs[run.name].state == "waiting" and run.name not in busy
         ]
-        self.ready.sort(key=lambda run: (self.known.runs[run.name].step == 0, run.replica))
+        self.ready.sort(key=self._place)
         self.ready.reverse()
+
+    def _place(self, run: Run) -> tuple[float, ...]:
+        """Of *run* in the queue: smaller ones come first."""
+        waits = float(self.known.runs[run.name].step == 0)
+        progress = self.known.cases.get(run.case.name)
+        if run.case.error is None or run.replica < FIRST:
+            return waits, run.replica
+        error = None if progress is None else progress.error
+        excess = math.inf if error is None else 1e3 * error / run.case.error
+        return waits, FIRST, -excess, run.replica
 
     def _fill(self) -> None:
         for name in [n for n, at in self.paused.items() if at < time.monotonic()]:

@@ -27,7 +27,7 @@ class AtOnce:
     def __init__(self, answers=None, errors=(), lost=0):
         self.lost = lost  # workers that die in an analysis
         self.answers = answers or {}
-        self.errors = dict(errors)  # replicas → SE (eV) that an analysis gives
+        self.errors = dict(errors)  # replicas, or (case, replicas) → SE (eV) of an analysis
         self.slices = Counter()
 
     def submit(self, function, root, *arguments):
@@ -39,7 +39,8 @@ class AtOnce:
                 return future
             runs = arguments[1]
             n = len({run.replica for run in runs})
-            future.set_result(Analysed(n, -0.1, self.errors.get(n, 0.01), "atom"))
+            error = self.errors.get((arguments[0].name, n)) or self.errors.get(n, 0.01)
+            future.set_result(Analysed(n, -0.1, error, "atom"))
             return future
         run = arguments[1]
         given = self.answers.get(run.name) or self.answers.get(run.name.split("/")[1], ["done"])
@@ -140,6 +141,17 @@ def test_replicas_are_added_until_the_error_is_small_enough(campaign):
     said = [e.why for e in journal.events(campaign.root) if e.what in ("more", "enough")]
     assert said[0] == "error 4 meV of 3 asked after 2 replicas: as far as replica 4"
     assert survey(campaign.root).runs["not needed"] == 2 * 3
+
+
+def test_the_case_that_is_furthest_from_its_error_comes_first(campaign):
+    """Both are released as far as replica 4; the second case lacks more."""
+    first, second = "cu_Cu-to-Au_osc_300K", "cu_Cu-to-Au_osc_400K"
+    errors = {(first, 2): 0.004, (second, 2): 0.0042, 4: 0.001}
+    workers = campaign(errors=errors, top="error = 3.0", replicas="4")
+    sent = [e.of for e in journal.events(campaign.root) if e.what == "sent"]
+    assert sent[:4] == [f"{case}/replica-{r}" for r in (1, 2) for case in (first, second)]
+    assert sent[4:6] == [f"{second}/replica-{r}" for r in (3, 4)]
+    assert len(workers.slices) == 8
 
 
 def test_a_killed_driver_leaves_nothing_behind(campaign, tmp_path):
