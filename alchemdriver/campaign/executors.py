@@ -87,7 +87,9 @@ def start(choice: str, plan: Plan, root: Path) -> Pool:
     for executor in config.executors:
         _end_with_driver(executor)
         _end_in_time(executor)
-    logging.getLogger("parsl").setLevel(logging.ERROR)
+    parsls = logging.getLogger("parsl")  # its own files have it, if the Config says so
+    parsls.propagate = False
+    parsls.addHandler(logging.NullHandler())
     gpus = any(getattr(e, "available_accelerators", ()) for e in config.executors)
     device = ("cuda" if gpus else "cpu") if plan.run.device == "auto" else plan.run.device
     return Pool(sum(map(_slots, config.executors)), device, parsl.load(config))
