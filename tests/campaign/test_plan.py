@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -12,6 +14,8 @@ from helpers.plans import write_plan
 
 from alchemdriver.campaign import planning, record
 from alchemdriver.campaign.folders import ensure_folder
+from alchemdriver.campaign.grid import points
+from alchemdriver.campaign.plan import read_plan
 from alchemdriver.campaign.status import survey
 from alchemdriver.composition.mixture import Mixture
 from alchemdriver.composition.supercells import cells
@@ -182,3 +186,13 @@ def test_many_runs_are_rows_and_no_folders(tmp_path):
         "campaign.json", "plan.toml", "systems", "files"
     }  # fmt: skip
     assert survey(tmp_path / "c").runs == {"waiting": 10_000}
+
+
+def test_the_plan_in_the_docs_is_one(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "campaigns.md").read_text()
+    (tmp_path / "plan.toml").write_text(re.findall(r"```toml\n(.*?)```", page, re.S)[0])
+    plan = read_plan(tmp_path / "plan.toml")
+    # structures x compositions with cells x temperatures x switch, without one structure at two T
+    assert len(points(plan)) == 2 * 4 * 3 * 2 - 1 * 4 * 2 * 2
+    assert plan.slurm.gpus_per_node == 4
+    assert plan.error == 2.0
