@@ -12,12 +12,12 @@ _PLAN = "plan"  # the verb that is not typed: alchemdriver campaign PLAN.toml
 
 
 class Verbs(TyperGroup):
-    """A word that is no verb is the file of a plan."""
+    """What does not begin with a verb is about the file of a plan."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and args[0] not in self.commands:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "--help"):
             args = [_PLAN, *args]
-        return super().resolve_command(ctx, args)
+        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(

@@ -88,7 +88,7 @@ def test_the_commands_say_it(campaign, tmp_path, capsys):
     table = said("campaign", "status", campaign)
     assert "4 runs: 2 done, 2 queued" in table
     assert "no driver runs" in table
-    dry = said("campaign", tmp_path / "plan.toml", "--dry-run")
+    dry = said("campaign", "--dry-run", tmp_path / "plan.toml")
     assert "2 cases, 4 runs of switch-nvt; nothing is written" in dry
     assert f"{2 * 101}" in dry, "evaluations: one a step, and one for the start"
     assert not (tmp_path / "plan").exists()
