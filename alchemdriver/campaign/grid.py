@@ -195,8 +195,8 @@ def _name(at: Mapping[str, Value], listed: Sequence[str]) -> str:
         if axis == "supercell" and value == "1x1x1":
             continue
         text = Path(str(value)).stem if axis == "model" and is_file(str(value)) else f"{value}"
-        if isinstance(value, float):
-            text = f"{value:.10g}"
+        if isinstance(value, (int, float)):
+            text = f"{value:.10g}".replace("-", "minus")
         parts.append((axis if axis in listed else "") + safe(text) + units.get(axis, ""))
     return "_".join(parts)
 
