@@ -109,7 +109,7 @@ def test_a_slice_stops_itself_and_the_next_goes_on(tmp_path, by_hand, monkeypatc
     campaign = record.read(root)
     (run,) = campaign.runs
     ended = []
-    while not ended or ended[-1].what == "again":
+    while not ended or (ended[-1].what == "again" and len(ended) < 9):
         monkeypatch.setenv(slices.BLOCK_ENDS, str(time.time() + 11.0))
         ended.append(slices.compute(str(root), campaign, run, RunSettings(), "cpu"))
     assert ended[-1].what == "done", ended
