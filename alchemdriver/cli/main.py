@@ -22,6 +22,7 @@ from ..composition import cli as composition
 from ..contract.text import parse_list, parse_wall_time
 from ..errors import AlchemdriverError, InputError
 from ..prepare.options import model_names
+from . import campaign
 from .adopt import adopt
 from .prepare import Protocols
 
@@ -254,8 +255,8 @@ def gather(
     folders: Annotated[
         list[str],
         typer.Argument(
-            help="Folders of stages, finished or not, switches or windows; NAME=FOLDER names the "
-            "phase."
+            help="Folders of stages, finished or not, switches or windows, or of a campaign; "
+            "NAME=FOLDER names the phase."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Where tables and plots go.")] = Path("gathered"),
@@ -345,6 +346,7 @@ app.add_typer(
     epilog="What one of them takes: alchemdriver prepare PROTOCOL --help",
 )
 app.command()(adopt)
+app.add_typer(campaign.app, name="campaign", help="Many runs from one plan, here or on a cluster.")
 composition.register(app)
 
 

@@ -386,7 +386,17 @@ def gather_and_print(targets: list[str], out: Path) -> None:
     from ..analysis.compare import gather as g
     from ..analysis.report.plain import drawn, printable
     from ..analysis.report.text import with_error
+    from ..campaign import collect
+    from ..campaign.record import is_campaign
 
+    campaigns = [Path(target) for target in targets if is_campaign(Path(target))]
+    if len(campaigns) > 1:
+        raise InputError("gather campaigns one by one: each has a table of its own")
+    for root in campaigns:
+        written = collect.write(root, out)
+        print(f"every case with its provenance: {', '.join(str(p) for p in written)}")
+        at = [Path(target) for target in targets].index(root)
+        targets = [*targets[:at], *collect.folders(root), *targets[at + 1 :]]
     rows = g.gather(targets, lambda line: log.warning("%s", printable(line)))
     table = Table("folder", "", "phase", "T (K)", "N", "route", "value", "SD (meV)")
     for x in rows:
