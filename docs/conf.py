@@ -42,7 +42,7 @@ _OUTSIDE = re.compile(r"(?<!!)\[([^\]]+)\]\((\.\./[^)#]+)\)")
 def _sources() -> str:
     """Fingerprint of everything that could change what a tutorial prints."""
     found = hashlib.sha256()
-    for room in ("alchemdriver", "analysis", "ipi_inputs", "tools"):
+    for room in ("alchemdriver", "analysis", "ipi_inputs"):
         for path in sorted((ROOT / room).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 found.update(path.read_bytes())

@@ -61,7 +61,8 @@ class Block:
         """Its lines as a shell has them, prompts and comments taken off; of Python none."""
         if self.language == "python" or not self.executable:
             return []
-        lines = self.text.replace("\\\n", " ").splitlines()
+        text = re.sub(r"<<'(\w+)'\n.*?^\1$", "", self.text, flags=re.M | re.S)  # a file in place
+        lines = text.replace("\\\n", " ").splitlines()
         plain = (_PROMPT.sub("", line).strip() for line in lines)
         return [line for line in plain if line and not line.startswith("#")]
 
@@ -87,24 +88,25 @@ def pages() -> list[Path]:
     return [*(ROOT / n for n in names), *site]
 
 
-def words(command: str) -> list[str]:
-    """As a shell splits them, up to the first operator; comments are left out."""
-    lexer = shlex.shlex(command, posix=True, punctuation_chars=";&|")
-    lexer.whitespace_split = True
-    found: list[str] = []
-    for word in lexer:
-        if set(word) <= set(";&|"):
-            break
-        found.append(word)
-    return found
-
-
 def calls(command: str) -> Iterator[list[str]]:
-    """What each ``alchemdriver …`` of a line gives the program."""
-    for part in re.split(r"&&|;|\|", command):
-        split = words(part)
-        if split and Path(split[0]).name == "alchemdriver":
-            yield split[1:]
+    """What each ``alchemdriver …`` of a line gives the program, as a shell splits it."""
+    if "alchemdriver" not in command:
+        return
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=";&|<>")
+    lexer.whitespace_split = True
+    call: list[str] | None = None
+    first = True  # of a simple command
+    for word in [*lexer, ";"]:
+        if not set(word) <= set(";&|<>"):
+            if call is not None:
+                call.append(word)
+            elif first and Path(word).name == "alchemdriver":
+                call = []
+            first = False
+        else:
+            if call is not None:
+                yield call[:-1] if call[-1:] == ["2"] and word[0] in "<>" else call
+            call, first = None, word[0] not in "<>"
 
 
 # --- execution ----------------------------------------------------------------------------------

@@ -79,19 +79,20 @@ def parse(arguments: list[str]) -> None:
         _, command, rest = command.resolve_command(context, rest)
 
 
-LINES = [(b, call) for b in ALL for line in b.commands for call in calls(line)]
+LINES = [(b, call, line) for b in ALL for line in b.commands for call in calls(line)]
 
 
 @pytest.mark.parametrize(
-    ("block", "call"), LINES, ids=lambda x: str(x) if isinstance(x, Block) else ""
+    ("block", "call", "line"), LINES, ids=lambda x: str(x) if isinstance(x, Block) else ""
 )
-def test_every_command_parses(block, call):
+def test_every_command_parses(block, call, line):
     try:
         parse(call)
     except typer.Exit:
         assert {"--help", "--version"} & set(call)
     except Exception as err:
-        pytest.fail(f"{block}: alchemdriver {shlex.join(call)}: {err or type(err).__name__}")
+        if '|| echo "status' not in line:  # where a page shows what is refused
+            pytest.fail(f"{block}: alchemdriver {shlex.join(call)}: {err or type(err).__name__}")
 
 
 @pytest.mark.parametrize(
