@@ -263,8 +263,10 @@ def analyze_and_print(
         check=check,
     )
     plots = analysis.save_plots(result, result.folder)
+    page = analysis.write_page(result, plots)
     print(analysis.summary(result))
-    print(f"\nwritten: {result.folder / 'result.json'}, {', '.join(p.name for p in plots)}")
+    others = ", ".join(p.name for p in [page, *plots])
+    print(f"\nwritten: {result.folder / 'result.json'}, {others}")
 
 
 def compare_beads(folders: list[Path], classical: Path | None, out: Path) -> None:
