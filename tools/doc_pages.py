@@ -139,11 +139,8 @@ def _paragraph(lines: list[str]) -> list[str]:
 
 
 def _text(line: str) -> str:
-    """Escaped outside of ``code`` and *name*."""
-    parts = re.split(r"(``.*?``|(?::\w+:)?`[^`]+`|(?<!\w)\*[\w ]+\*(?!\w))", line)
-    return "".join(
-        (f"``{p.split('`')[-2]}``" if p.endswith("`") else p)
-        if i % 2
-        else re.sub(r"([\\*|_`])", r"\\\1", p)
-        for i, p in enumerate(parts)
-    )
+    """Escaped outside of ``code`` and *name*; roles are code."""
+    parts = re.split(r"((?::\w+:)?`+[^`]+`+|(?<!\w)\*[\w ]+\*(?!\w))", line)
+    plain = [re.sub(r"([\\*|_`])", r"\\\1", part) for part in parts[::2]]
+    kept = [re.sub(r"(?::\w+:)?`+([^`]+)`+", r"``\1``", part) for part in parts[1::2]]
+    return "".join(x for pair in zip(plain, [*kept, ""], strict=True) for x in pair)

@@ -28,7 +28,7 @@ def test_the_command_line_page_has_every_command_and_option():
 
 
 def test_a_docstring_keeps_its_table_and_its_equations():
-    lines = """E of |x| in *eV*, eq. 7.
+    lines = """E of |x| in *eV* or ``None``, eq. 7.
 
 | symbol | here |
 |--------|------|
@@ -40,7 +40,7 @@ weights: (k,) one per state, see :meth:`set_weights`
 raises_: InputError
 """.splitlines()
     found = "\n".join(doc_pages.restructured(lines))
-    assert r"E of \|x\| in *eV*, eq. 7." in found
+    assert r"E of \|x\| in *eV* or ``None``, eq. 7." in found
     assert "::\n\n    | symbol | here |\n    |--------|------|\n    | λ_α    | w    |" in found
     assert "        F = 3 kT Σ ln(ħω/kT)" in found
     assert r"| weights: (k,) one per state, see ``set_weights``" in found
