@@ -19,6 +19,7 @@ import io
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -155,13 +156,18 @@ def _python(block: Block, folder: Path, names: dict[str, object]) -> str:
 def _shell(block: Block, folder: Path) -> str:
     env = dict(os.environ, COLUMNS="100", OMP_NUM_THREADS="1", TERM="dumb", MPLBACKEND="agg")
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-    done = subprocess.run(
-        ["bash", "-e", "-c", block.text], cwd=folder, env=env, timeout=LIMIT, check=False,
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    shell = subprocess.Popen(
+        ["bash", "-e", "-c", block.text], cwd=folder, env=env, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"{block}: exit status {done.returncode}\n{done.stdout[-2000:]}")
-    return done.stdout
+    try:
+        printed, _ = shell.communicate(timeout=LIMIT)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # what it left in its background
+            os.killpg(shell.pid, signal.SIGTERM)
+    if shell.returncode:
+        raise RuntimeError(f"{block}: exit status {shell.returncode}\n{printed[-2000:]}")
+    return printed
 
 
 if __name__ == "__main__":
