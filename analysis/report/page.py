@@ -94,7 +94,8 @@ def _system(result: Result) -> Markup:
     c = result.conditions
     parts = [
         c.alchemy,
-        f"{c.formula}, {c.natoms} atoms, {result.formula_units} formula units",
+        f"{c.formula}, {c.natoms} atoms",
+        f"{result.formula_units} formula units" if result.formula_units > 1 else "",
         c.ensemble,
         f"{c.temperature:g} K",
         "" if c.pressure is None else f"{c.pressure:g} bar",
@@ -124,14 +125,17 @@ def _number(result: Result) -> Markup:
     if best.per_formula_unit is not None and result.formula_units > 1:
         share = with_error(best.per_formula_unit, best.per_formula_unit_se)
         about = f"{share} per formula unit; {about}"
+    elif result.substituted and best.value is not None:
+        n = result.substituted
+        share = with_error(best.value / n, None if best.se is None else best.se / n)
+        about = f"{share} per substituted atom; {about}"
     return joined([*found, tag("p", about)])
 
 
 def _warnings(result: Result) -> Markup:
-    lines = [f"label: {label}" for label in result.labels] + grouped(result.warnings)
-    if not lines:
-        return tag("p", "No warnings.")
-    return tag("ul", *(tag("li", line, class_="warn") for line in lines))
+    lines = [tag("li", line, class_="warn") for line in grouped(result.warnings)]
+    labels = tag("p", tag("b", ", ".join(result.labels)), class_="warn") if result.labels else ""
+    return joined([labels, tag("ul", *lines) if lines else tag("p", "No warnings.")])
 
 
 def _section(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *n: int) -> Markup:
@@ -195,8 +199,9 @@ def _tables(result: Result) -> list[Markup]:
     head = ["λ", "⟨∂H/∂λ⟩ (meV)", "SE (meV)", "g", "error is"]
     found.append(_section("Windows", head, windows, 0, 1, 2, 3))
     if result.checks:
-        rows = check_rows(result.checks)
-        found.append(_section(heading(result.checks), HEAD, rows, 1, 2, 3, 4, 5))
+        title, _, rest = heading(result.checks).partition("; ")
+        found.append(_section(title, HEAD, check_rows(result.checks), 1, 2, 3, 4, 5))
+        found.append(tag("p", rest))
     return found
 
 
