@@ -1,12 +1,15 @@
-"""Pages that are made from the program itself: the command line, and the Python API."""
+"""Pages that are made from the program itself (the command line, the Python API), and notebooks
+that are made from tutorials."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import doc_blocks
 import typer
 
 # Page → its first lines, and the modules whose public names stand on it.
@@ -44,12 +47,17 @@ API = {
 }  # fmt: skip
 
 
+NOTEBOOKS = ("composition", "python")  # tutorials that can be had as notebooks, too
+
+
 def write(folder: Path) -> None:
-    """Write all generated pages; those that are as they were keep their time."""
+    """Write all generated files; those that are as they were keep their time."""
     folder.mkdir(exist_ok=True)
-    pages = {"cli": command_line(), **{name: _api(*page) for name, page in API.items()}}
-    for name, text in pages.items():
-        path = folder / f"{name}.md"
+    files = {"cli.md": command_line()}
+    files |= {f"{name}.md": _api(*page) for name, page in API.items()}
+    files |= {f"{n}.ipynb": notebook(doc_blocks.TUTORIALS / f"{n}.md") for n in NOTEBOOKS}
+    for name, text in files.items():
+        path = folder / name
         if not path.is_file() or path.read_text() != text:
             path.write_text(text)
 
@@ -99,6 +107,33 @@ def _row(parameter: Any, context: Any) -> str | None:
 
 def _escaped(text: str) -> str:
     return re.sub(r"([|*_<>])", r"\\\1", " ".join(text.split()))
+
+
+# --- notebooks ----------------------------------------------------------------------------------
+
+
+def notebook(page: Path) -> str:
+    """A tutorial as a Jupyter notebook (format 4.5), its blocks as cells, not yet executed."""
+    text, cells, at = page.read_text(), [], 0
+
+    def cell(kind: str, source: str) -> None:
+        if source.strip():
+            more = {"outputs": [], "execution_count": None} if kind == "code" else {}
+            lines = source.strip("\n").splitlines(keepends=True)
+            name = {"id": f"cell-{len(cells)}", "cell_type": kind, "metadata": {}}
+            cells.append({**name, "source": lines, **more})
+
+    for block in doc_blocks.blocks(page):
+        if not block.executable or block.mark is not None:
+            continue
+        before, _, _ = text[at : block.end].rpartition(f"```{block.language}\n{block.text}")
+        cell("markdown", re.sub(r"<!-- output.*? -->\n*", "", before))
+        cell("code", block.text if block.language == "python" else f"%%bash\n{block.text}")
+        at = block.end
+    cell("markdown", re.sub(r"<!-- output.*? -->\n*", "", text[at:]))
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    book = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(book, indent=1, ensure_ascii=False) + "\n"
 
 
 # --- API ----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import doc_blocks
@@ -44,6 +45,20 @@ raises_: InputError
     assert "::\n\n    | symbol | here |\n    |--------|------|\n    | λ_α    | w    |" in found
     assert "        F = 3 kT Σ ln(ħω/kT)" in found
     assert r"| weights: (k,) one per state, see ``set_weights``" in found
+
+
+@pytest.mark.parametrize("name", doc_pages.NOTEBOOKS)
+def test_a_notebook_has_the_blocks_of_its_tutorial(name):
+    page = doc_blocks.TUTORIALS / f"{name}.md"
+    book = json.loads(doc_pages.notebook(page))
+    code = ["".join(c["source"]) for c in book["cells"] if c["cell_type"] == "code"]
+    blocks = [b for b in doc_blocks.blocks(page) if b.executable]
+    assert [c.removeprefix("%%bash\n") for c in code] == [b.text.strip("\n") for b in blocks]
+    said = "".join("".join(c["source"]) for c in book["cells"] if c["cell_type"] == "markdown")
+    assert "```" not in said
+    assert "<!--" not in said
+    assert said.startswith("# ")
+    assert said.rstrip().endswith(page.read_text().rstrip()[-40:])
 
 
 @pytest.fixture
