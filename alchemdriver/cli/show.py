@@ -267,8 +267,10 @@ def analyze_and_print(
         check=check,
     )
     plots = analysis.save_plots(result, result.folder)
+    page = analysis.write_page(result, plots)
     print(analysis.summary(result))
-    print(f"\nwritten: {result.folder / 'result.json'}, {', '.join(p.name for p in plots)}")
+    others = ", ".join(p.name for p in [page, *plots])
+    print(f"\nwritten: {result.folder / 'result.json'}, {others}")
     if also_with is not None:
         _show_other_model(inputs, also_with, device, result.folder)
 
