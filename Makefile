@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # Test files that run side by side; each takes up to 2 GB.
 JOBS ?= 2
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/alchemdriver demo
@@ -17,6 +17,11 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/house.py
+
+# The site in build/docs/html; tutorials are executed, warnings are errors.
+docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -d build/docs/doctrees docs build/docs/html
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'

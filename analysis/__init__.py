@@ -27,6 +27,7 @@ __all__ = [
     "switching_work",
     "u_nk_frame",
     "workflow_summary",
+    "write_page",
     "write_quantum",
     "write_workflow",
 ]
@@ -42,6 +43,7 @@ _HOME = {
     "quantum_summary": "compare.beads",
     "save_plots": "report.plots",
     "save_quantum_plot": "compare.beads",
+    "write_page": "report.page",
     "write_quantum": "compare.beads",
     "summary": "report.text",
     "switching_work": "estimators.work",

@@ -23,6 +23,7 @@ from ..composition import cli as composition
 from ..contract.text import parse_list, parse_wall_time
 from ..errors import AlchemdriverError, InputError
 from ..prepare.options import model_names
+from . import campaign
 from .adopt import adopt
 from .prepare import Protocols
 
@@ -228,13 +229,28 @@ def analyze(
         Path | None,
         typer.Option(help="model->scaled: result.json of an independent value on the path."),
     ] = None,
+    also_with: Annotated[
+        str | None,
+        typer.Option(
+            help="Another model: how far the free energy depends on the model, from stored frames "
+            "of both ends; NAME@HEAD for one of several heads."
+        ),
+    ] = None,
     device: Device = "cpu",
 ) -> None:
     """From output files to ΔG with its error: result.json, plots, and a table."""
     from .show import analyze_and_print
 
     analyze_and_print(
-        folders, out, formula_units, partial, n_ws, reference=reference, check=check, device=device
+        folders,
+        out,
+        formula_units,
+        partial,
+        n_ws,
+        reference=reference,
+        check=check,
+        also_with=also_with,
+        device=device,
     )
 
 
@@ -243,8 +259,8 @@ def gather(
     folders: Annotated[
         list[str],
         typer.Argument(
-            help="Folders of stages, finished or not, switches or windows; NAME=FOLDER names the "
-            "phase."
+            help="Folders of stages, finished or not, switches or windows, or of a campaign; "
+            "NAME=FOLDER names the phase."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Where tables and plots go.")] = Path("gathered"),
@@ -253,6 +269,23 @@ def gather(
     from .show import gather_and_print
 
     gather_and_print(folders, out)
+
+
+@app.command()
+def phases(
+    folders: Annotated[
+        list[str],
+        typer.Argument(
+            help="NAME=FOLDER of every phase: stages, or reversible scaling with its reference; "
+            "several folders may have one name."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Where tables and the plot go.")] = Path("phases"),
+) -> None:
+    """Where phases cross: transition temperatures with errors, from G(T) of each."""
+    from .show import compare_phases
+
+    compare_phases(folders, out)
 
 
 @app.command()
@@ -337,6 +370,7 @@ app.add_typer(
     epilog="What one of them takes: alchemdriver prepare PROTOCOL --help",
 )
 app.command()(adopt)
+app.add_typer(campaign.app, name="campaign", help="Many runs from one plan, here or on a cluster.")
 composition.register(app)
 
 

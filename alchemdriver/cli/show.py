@@ -230,18 +230,22 @@ def analyze_and_print(
     *,
     reference: str | None = None,
     check: Path | None = None,
+    also_with: str | None = None,
     device: str = "cpu",
     check_time: Callable[[], None] = lambda: None,
 ) -> None:
     """Analyse finished folders together, write result.json and plots, print the summary.
 
     Windows are first evaluated at each other's λ, on *device*, as far as that is still missing;
-    check_time may raise OutOfTime meanwhile.
+    check_time may raise OutOfTime meanwhile.  also_with: NAME or NAME@HEAD of another model, at
+    which frames of both ends are evaluated.
     """
     from .. import analysis
 
     staged = [folder for folder in folders if is_workflow(folder)]
     if staged:
+        if also_with is not None:
+            raise InputError(f"{staged[0]}: --also-with is asked of one of its stages, or of a run")
         if len(folders) > 1:
             raise InputError("analyse workflows one by one, or compare them: alchemdriver gather")
         found = analysis.analyze_workflow(staged[0])
@@ -263,8 +267,35 @@ def analyze_and_print(
         check=check,
     )
     plots = analysis.save_plots(result, result.folder)
+    page = analysis.write_page(result, plots)
     print(analysis.summary(result))
-    print(f"\nwritten: {result.folder / 'result.json'}, {', '.join(p.name for p in plots)}")
+    others = ", ".join(p.name for p in [page, *plots])
+    print(f"\nwritten: {result.folder / 'result.json'}, {others}")
+    if also_with is not None:
+        _show_other_model(inputs, also_with, device, result.folder)
+
+
+def _show_other_model(inputs: list[Path], asked: str, device: str, out: Path) -> None:
+    """What another model makes of the frames, and the free energy that it would give."""
+    from ..analysis.report.text import with_error
+    from ..execute.other_model import FILE, OTHER_MODEL, other_model
+
+    name, _, head = asked.partition("@")
+    with _configurations(f"at both ends, with {name}") as report:
+        found = other_model(inputs, name, head or None, device, report)
+    for end in found.ends:
+        e = end.estimate
+        print(
+            f"λ = {end.lam:g}: F({name}) − F({found.model}) = {with_error(e.value, e.se)}, "
+            f"{end.effective:.0f} of {end.frames} frames count, SD {end.scatter_kT:.2f} kT"
+        )
+    change = found.change
+    print(
+        f"with {name} instead of {found.model} the free energy changes by "
+        f"{with_error(change.value, change.se)} per cell ({change.se_kind})"
+    )
+    OTHER_MODEL.write(out / FILE, found, {"units": "eV"})
+    print(f"written: {out / FILE}")
 
 
 def compare_beads(folders: list[Path], classical: Path | None, out: Path) -> None:
@@ -291,6 +322,21 @@ def evaluate_windows(
     runs = [read_input(path) for path in inputs]
     if any(run.schedule is not None or linear_in_lambda(run) for run in runs):
         return
+    with _configurations("at the other λ, for MBAR") as shown:
+
+        def report(name: str, done: int, total: int) -> None:
+            check_time()
+            shown(done, total)
+
+        try:
+            reevaluate(inputs, device, report)
+        except AnalysisError as err:
+            log.warning("no MBAR: %s", err)
+
+
+@contextmanager
+def _configurations(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Progress of evaluations: report(done, total)."""
     console = Console(stderr=True, markup=False, emoji=False)
     bars = Bars(
         TextColumn("{task.description}", markup=False),
@@ -301,22 +347,40 @@ def evaluate_windows(
     )
     next_line = time.monotonic() + PLAIN_EVERY
 
-    def report(name: str, done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         nonlocal next_line
-        check_time()
-        what = f"{name} at the other λ"
-        bars.update(task, completed=done, total=total, description=what)
+        bars.update(task, completed=done, total=total)
         if not console.is_terminal and time.monotonic() > next_line:
             next_line = time.monotonic() + PLAIN_EVERY
-            line = f"{what}, for MBAR: {done}/{total} configurations"
+            line = f"energies {what}: {done}/{total} configurations"
             console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     with bars:
-        task = bars.add_task("energies at the other λ", total=None)
-        try:
-            reevaluate(inputs, device, report)
-        except AnalysisError as err:
-            log.warning("no MBAR: %s", err)
+        task = bars.add_task(f"energies {what}", total=None)
+        yield report
+
+
+def compare_phases(targets: list[str], out: Path) -> None:
+    """What is known of each phase, and where which one is stable."""
+    from ..analysis.compare import phases as p
+    from ..analysis.report.plain import drawn, printable
+    from ..analysis.report.text import with_error
+
+    found = p.compare_phases(targets, lambda line: log.warning("%s", printable(line)))
+    table = Table("phase", "P (bar)", "N", "from (K)", "G per formula unit", "to (K)", "G", "by")
+    for x in found.phases:
+        ends = [(f"{x.temperatures[k]:g}", with_error(x.values[k], x.se[k])) for k in (0, -1)]
+        sizes = ", ".join(map(str, x.natoms))
+        table.add_row(x.name, f"{x.pressure:g}", sizes, *ends[0], *ends[1], x.source)
+    width = Console().width if sys.stdout.isatty() else 160
+    print(drawn(lambda console: console.print(table), width))
+    several = len({x.pressure for x in found.pairs}) > 1
+    for pair in found.pairs:
+        print(printable(f"{pair.pressure:g} bar: {pair.says}" if several else pair.says))
+    for line in found.warnings:
+        log.warning("%s", printable(line))
+    written = p.write_phases(found, out)
+    print(f"{out}: {', '.join(x.name for x in written)}")
 
 
 def gather_and_print(targets: list[str], out: Path) -> None:
@@ -324,7 +388,17 @@ def gather_and_print(targets: list[str], out: Path) -> None:
     from ..analysis.compare import gather as g
     from ..analysis.report.plain import drawn, printable
     from ..analysis.report.text import with_error
+    from ..campaign import collect
+    from ..campaign.record import is_campaign
 
+    campaigns = [Path(target) for target in targets if is_campaign(Path(target))]
+    if len(campaigns) > 1:
+        raise InputError("gather campaigns one by one: each has a table of its own")
+    for root in campaigns:
+        written = collect.write(root, out)
+        print(f"every case with its provenance: {', '.join(str(p) for p in written)}")
+        at = [Path(target) for target in targets].index(root)
+        targets = [*targets[:at], *collect.folders(root), *targets[at + 1 :]]
     rows = g.gather(targets, lambda line: log.warning("%s", printable(line)))
     table = Table("folder", "", "phase", "T (K)", "N", "route", "value", "SD (meV)")
     for x in rows:

@@ -10,6 +10,7 @@ from typing import Any
 from ..contract.parameters import KEYS
 from ..contract.run_input import RunInput, read_input
 from ..contract.text import parse_numbers, parse_supercell
+from ..records import Structure
 from .protocols import Protocol
 from .render import Settings
 from .run_folder import prepare
@@ -24,6 +25,26 @@ def prepare_runs(
 
     Returns what to tell the user.
     """
+    atoms, parameters, settings = ingredients(structure, given)
+    replicas = given.get("replicas", 1)
+    if protocol.at_several_lambdas:
+        at = nodes(given.get("windows"), given.get("lambdas"))
+        folders = prepare_windows(protocol.name, atoms, folder, parameters, at, settings, replicas)
+    else:
+        folders = prepare(protocol.name, atoms, folder, parameters, settings, replicas)
+    return [
+        f"{len(atoms)} atoms, {len(folders)} run(s) in {folder}",
+        describe(read_input(folders[0])),
+        *atoms.remarks,
+        f"start with: alchemdriver run {shlex.quote(str(folder))}",
+    ]
+
+
+def ingredients(
+    structure: Path, given: Mapping[str, Any]
+) -> tuple[Structure, dict[str, str], Settings]:
+    """What one run is made of: atoms, keys of ``<parameters>``, and what replaces the template's
+    numbers.  Raises InputError."""
     parameters = {name: str(value) for name, value in given.items() if name in KEYS}
     (kelvin,) = parse_numbers(given["temperature"], "temperature", 1)
     settings = Settings(
@@ -37,18 +58,7 @@ def prepare_runs(
     atoms = read_structure(
         structure, parse_supercell(given["supercell"]), given.get("index"), parameters.keys()
     )
-    replicas = given.get("replicas", 1)
-    if protocol.at_several_lambdas:
-        at = nodes(given.get("windows"), given.get("lambdas"))
-        folders = prepare_windows(protocol.name, atoms, folder, parameters, at, settings, replicas)
-    else:
-        folders = prepare(protocol.name, atoms, folder, parameters, settings, replicas)
-    return [
-        f"{len(atoms)} atoms, {len(folders)} run(s) in {folder}",
-        describe(read_input(folders[0])),
-        *atoms.remarks,
-        f"start with: alchemdriver run {shlex.quote(str(folder))}",
-    ]
+    return atoms, parameters, settings
 
 
 def describe(run: RunInput) -> str:

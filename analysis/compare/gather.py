@@ -84,15 +84,15 @@ def gather(
     """
     if not targets:
         raise InputError("gather: expected folders, got none")
-    named = [_named(str(t)) for t in targets]
-    folders = [folder for _, folder in named]
+    given = [named(str(t)) for t in targets]
+    folders = [folder for _, folder in given]
     twice = next((f for f in folders if folders.count(f) > 1), None)
     if twice is not None:
         raise InputError(f"gather: {twice} is given twice")
     several = len({f.parent for f in folders}) > 1
     found: list[Gathered] = []
     left_out: list[str] = []
-    for label, (name, folder) in zip(_names(folders), named, strict=True):
+    for label, (name, folder) in zip(_names(folders), given, strict=True):
         try:
             rows, missing = _rows_of(folder)
         except AlchemdriverError as err:
@@ -111,7 +111,7 @@ def gather(
     return found
 
 
-def _named(target: str) -> tuple[str, Path]:
+def named(target: str) -> tuple[str, Path]:
     """NAME=FOLDER, or a folder, which may have '=' in its own name."""
     name, equals, folder = target.partition("=")
     if equals and name and not Path(target).exists():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -12,8 +11,9 @@ import numpy as np
 
 from ...contract.files import write_text
 from ...errors import AnalysisError
-from ..markup import Markup, joined, table, tag, text
+from ..markup import Markup, joined, table, tag
 from ..report.grouped import grouped
+from ..report.page import document, figure
 from ..report.plots import COLOURS, STYLE
 from ..result import FILE, read_result
 from .finite_cell import MEANING, as_text, conventions_table
@@ -22,16 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from .workflow import StageResult, WorkflowResult
-
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em;
-       color: #1a1a1a }
-table { border-collapse: collapse; margin: .6em 0 1.4em }
-th, td { padding: .18em .8em; text-align: left; border-bottom: 1px solid #ddd }
-td.n { text-align: right; font-variant-numeric: tabular-nums }
-figure { display: inline-block; margin: 0 1em 1em 0 } img { width: 27em; max-width: 100% }
-figcaption { font-size: 13px; color: #444 } .warn { color: #9a3b00 } h2 { margin-top: 1.6em }
-"""
 
 
 def write_page(result: WorkflowResult, path: Path) -> Path:
@@ -46,10 +36,7 @@ def write_page(result: WorkflowResult, path: Path) -> Path:
         _notes(result),
         *(_stage(result, stage) for stage in result.stages.values()),
     ]
-    head = joined([Markup("<meta charset='utf-8'>"), tag("title", name)])
-    style = tag("style", Markup(_STYLE))  # our own
-    page = tag("html", head, style, tag("body", *body), lang="en")
-    write_text(path, f"<!doctype html>{page}\n")
+    write_text(path, document(name, *body))
     return path
 
 
@@ -148,7 +135,7 @@ def _stage(result: WorkflowResult, stage: StageResult) -> Markup:
         [t.name, "missing" if t.value is None else f"{t.value:+.6f}", t.source] for t in stage.terms
     ]
     rows.append(["total", f"{stage.value:+.6f}", f"± {stage.se:.6f}"])
-    figures = [_figure(_convergence(result, stage), "estimate against switching time spent")]
+    figures = [figure(_convergence(result, stage), "estimate against switching time spent")]
     for name, caption in (
         ("works.png", "works of all switches"),
         ("work.png", "work along λ"),
@@ -156,7 +143,7 @@ def _stage(result: WorkflowResult, stage: StageResult) -> Markup:
     ):
         file = result.root / stage.name / name
         if file.is_file():
-            figures.append(_figure(file.read_bytes(), caption))
+            figures.append(figure(file.read_bytes(), caption))
     about = (
         f"{stage.replicas} replicas, {stage.pairs} pairs of {stage.switch_ps:g} ps each way, "
         f"dissipation {stage.dissipation_kT:.2f} kT, {stage.natoms} atoms"
@@ -169,12 +156,6 @@ def _stage(result: WorkflowResult, stage: StageResult) -> Markup:
             *figures,
         ]
     )
-
-
-def _figure(png: bytes, caption: str) -> Markup:
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    image = Markup(f'<img alt="{text(caption)}" src="{text(source)}">')
-    return tag("figure", image, tag("figcaption", caption))
 
 
 def _convergence(result: WorkflowResult, stage: StageResult) -> bytes:
@@ -218,9 +199,9 @@ def png(draw: Callable[[Axes], object], size: tuple[float, float] = (4.6, 3.0)) 
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        figure = Figure(figsize=size, dpi=160)
-        canvas = FigureCanvasAgg(figure)
-        draw(figure.subplots())
+        drawn = Figure(figsize=size, dpi=160)
+        canvas = FigureCanvasAgg(drawn)
+        draw(drawn.subplots())
         buffer = BytesIO()
         canvas.print_png(buffer)
     return buffer.getvalue()

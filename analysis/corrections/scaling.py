@@ -67,6 +67,8 @@ class Curve:
     dissipation: Annotated[np.ndarray, Shape("m")] | None
     reference: Absolute | None
     check: Check | None = None
+    # eV, half of the 95 % interval; None: not estimated, or a file of an earlier version
+    half95: Annotated[np.ndarray, Shape("m")] | None = None
 
 
 def times(estimate: Estimate, factor: float) -> Estimate:
@@ -149,8 +151,11 @@ def _curve(
             own_dof = reference.dof
             own = factor * reference.se / student(ONE_SIGMA, own_dof)
     sigma, dof, spread, spread_dof = errors
-    se = None if sigma is None else stated_sums(factor * sigma, dof, own, own_dof)
-    se_replicas = None if spread is None else stated_sums(factor * spread, spread_dof, own, own_dof)
+    se = half95 = se_replicas = None
+    if sigma is not None:
+        se, half95 = stated_sums(factor * sigma, dof, own, own_dof)
+    if spread is not None:
+        se_replicas, _ = stated_sums(factor * spread, spread_dof, own, own_dof)
     return Curve(
         reference_temperature=t0,
         scale=scale,
@@ -162,6 +167,7 @@ def _curve(
         se_replicas=se_replicas,
         dissipation=dissipation,
         reference=reference,
+        half95=half95,
     )
 
 
@@ -186,6 +192,7 @@ def thinned(curve: Curve) -> Curve:
         se=cut(curve.se),
         se_replicas=cut(curve.se_replicas),
         dissipation=cut(curve.dissipation),
+        half95=cut(curve.half95),
     )
 
 

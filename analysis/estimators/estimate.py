@@ -21,6 +21,7 @@ from functools import lru_cache
 
 import numpy as np
 from scipy import special
+from scipy.optimize import brentq
 
 from ...contract.stored import Index, NotNegative
 
@@ -62,6 +63,24 @@ def student(probability: float, dof: float | None) -> float:
     return float(special.stdtrit(dof, 0.5 + 0.5 * probability))
 
 
+def degrees_of_freedom(se: float, half95: float) -> float | None:
+    """ν of a stated error whose 95 % interval is *half95* to either side; None: normal."""
+    return _of_ratio(float(half95 / se)) if se > 0.0 else None
+
+
+@lru_cache(maxsize=4096)
+def _of_ratio(ratio: float) -> float | None:
+    if ratio <= student(0.95, None) * (1.0 + 1e-6):
+        return None
+
+    def off(log_dof: float) -> float:
+        nu = float(np.exp(log_dof))
+        return student(0.95, nu) / student(ONE_SIGMA, nu) - ratio
+
+    low, high = np.log(0.1), np.log(MANY)
+    return float(np.exp(brentq(off, low, high))) if off(low) > 0.0 > off(high) else None
+
+
 def stated(
     method: str,
     value: float,
@@ -96,8 +115,11 @@ def add(variances: Sequence[float], dofs: Sequence[float | None]) -> tuple[float
 
 def stated_sums(
     sigma: np.ndarray, dof: float | None, other: np.ndarray, other_dof: float | None
-) -> np.ndarray:
-    """Stated errors (n,) of values with *sigma* (n,) of *dof*, each with an independent one of σ
-    *other* (n,) of *other_dof* added."""
-    sums = (add([a * a, b * b], [dof, other_dof]) for a, b in zip(sigma, other, strict=True))
-    return np.array([student(ONE_SIGMA, nu) * s for s, nu in sums])
+) -> tuple[np.ndarray, np.ndarray]:
+    """Stated errors and half widths of the 95 % interval, (n,) each, of values with *sigma* (n,) of
+    *dof*, each with an independent one of σ *other* (n,) of *other_dof* added."""
+    sums = [add([a * a, b * b], [dof, other_dof]) for a, b in zip(sigma, other, strict=True)]
+    se, half95 = (
+        np.array([student(p, nu) * s for s, nu in sums], dtype=float) for p in (ONE_SIGMA, 0.95)
+    )
+    return se, half95

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+# Methods as they are called in result.json, and what each of them is.
+NAMES = {
+    "eq. 11": "least variance (eq. 11)",
+    "BAR": "no bias (BAR)",
+    "TI": "quadrature (TI, eq. 8)",
+    "MBAR": "all windows (MBAR)",
+}
+
+
 def meV(value: float | None, digits: int = 3) -> str:
     """eV as meV text; a dash for what was not estimated."""
     return "–" if value is None else f"{1e3 * value:.{digits}f}"
@@ -63,7 +72,7 @@ def _total_rows(t: Total, result: Result) -> list[str]:
     else:
         share = "(one)" if result.substituted else "(one formula unit)"
     half95 = "–" if t.ci95 is None else f"{0.5 * (t.ci95[1] - t.ci95[0]):.4f}"
-    return [t.method, with_error(t.value, t.se), half95, share, t.se_kind]
+    return [NAMES.get(t.method, t.method), with_error(t.value, t.se), half95, share, t.se_kind]
 
 
 def _estimate_row(e: Estimate) -> list[str]:

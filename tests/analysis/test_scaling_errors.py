@@ -86,7 +86,7 @@ def result_file(frenkel_ladd, tmp_path):
             for t, source in terms
         ]
         (total,) = [t for t in document["totals"] if t["method"] == "BAR"]
-        document["totals"] = [total | {"value": value, "se": se}]
+        document["totals"] = [total | {"value": value, "se": se, "dof": None}]
         (tmp_path / name).mkdir()
         path = tmp_path / name / "result.json"
         path.write_text(json.dumps(document), encoding="utf-8")

@@ -17,7 +17,7 @@ from alchemdriver.prepare.protocols import PROTOCOLS
 from alchemdriver.server import lock
 
 VERBS = ["demo", "prepare", "run", "server", "client", "analyze", "models", "bench", "doctor"]
-VERBS += ["relax", "optimize", "order", "schemes"]
+VERBS += ["relax", "optimize", "order", "schemes", "campaign", "phases"]
 HEAVY = {"torch", "ipi", "mace", "e3nn", "pymbar", "matplotlib", "scipy.stats", "chgnet"}
 
 
