@@ -42,8 +42,8 @@ class System:
 
     def ends(self) -> list[AlchemicalSites]:
         """The plain systems of the states that have weight, for linear mixing."""
-        sites = self.sites
-        return [AlchemicalSites.plain(sites.endpoint([a])) for a in np.flatnonzero(self.weights)]
+        with_weight = np.flatnonzero(self.weights).tolist()
+        return [AlchemicalSites.plain(self.sites.endpoint([a])) for a in with_weight]
 
     def frames(self, number: int) -> np.ndarray:
         """Positions (number, N, 3) Å: the structure with every atom moved anew."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..errors import InputError
+from ..records import PotentialEvaluation
 from .cases import perovskite
 from .timing import Row, interleaved, open_backend, quartiles, spread
 
@@ -37,7 +38,7 @@ def rows(
                     continue
                 system = perovskite(REPEAT)
                 s, potential = system.structure, backend.potential(system.sites)
-                found = {}
+                found: dict[int, PotentialEvaluation] = {}
 
                 def on(threads: int, s=s, potential=potential, weights=system.weights, to=found):
                     def evaluate() -> None:

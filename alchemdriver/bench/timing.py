@@ -7,7 +7,7 @@ one after it, and a fixed order flattered one by a quarter.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import mace  # noqa: F401  must come before e3nn
@@ -40,7 +40,7 @@ Row = dict[str, Any]  # of a part's table: what is printed, and written as JSON
 
 
 def interleaved(
-    functions: dict[str, Callable[[], object]],
+    functions: Mapping[str, Callable[[], object]],
     rounds: int,
     device: str = "cpu",
     warm_up: int = 1,
