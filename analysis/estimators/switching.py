@@ -111,6 +111,22 @@ def bar_weighted(
     return x * t
 
 
+def pair_error(
+    forward: np.ndarray, backward: np.ndarray, delta_f: float, temperature: float
+) -> float:
+    """σ (eV) of BAR's *delta_f*, as if all pairs (n,) eV were independent of each other.
+
+    Of the root x of Σ ψ_i(x) = 0, ψ_i = f(W_F,i − x) − f(W_R,i + x): kT sd(ψ)/(√n ⟨−dψ/dx⟩), to
+    first order in 1/n (Huber 1964); what the two switches of a pair share is in ψ.
+    """
+    t = kT(temperature)
+    p_f = special.expit((delta_f - np.asarray(forward)) / t)
+    p_r = special.expit(-(delta_f + np.asarray(backward)) / t)
+    slope = float(np.mean(p_f * (1.0 - p_f) + p_r * (1.0 - p_r)))
+    scatter = float((p_f - p_r).std(ddof=1) / np.sqrt(len(p_f)))
+    return t * scatter / max(slope, 1e-300)
+
+
 def bar_overlap(
     forward: np.ndarray, backward: np.ndarray, delta_f: float, temperature: float
 ) -> float:
