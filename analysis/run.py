@@ -20,7 +20,7 @@ from ..errors import AnalysisError, InputError
 from ..paths import Given
 from ..paths.formulas import MASS_TERM, Correction
 from .compare.reference import absolute
-from .compare.target import with_target
+from .compare.target import changing, with_target
 from .corrections import formulas as c
 from .corrections import scaling
 from .corrections.mass_leg import leg_of, leg_warnings
@@ -144,8 +144,7 @@ def analyze(
         result = replace(result, mass_leg=leg, warnings=warnings, totals=totals)
     asked = target.read(_home(inputs))
     if asked is not None and result.pooled is not None:
-        ends = zip(first.transformation.initial, first.transformation.final, strict=True)
-        result = with_target(result, asked, sum(a != b for a, b in ends))
+        result = with_target(result, asked, changing(first))
     if out is not None:
         result = replace(result, folder=Path(out).resolve())
     if write:

@@ -336,6 +336,11 @@ def lengthened(workflow: Workflow, stage: Stage) -> bool:
     return only_lengthened(workflow.root, _changed(workflow, stage, DONE_FORMAT.read(path)))
 
 
+def forget(workflow: Workflow, stage: Stage) -> None:
+    """*stage* is not done: what it gave before it went on does not stand any more."""
+    (workflow.root / stage.name / DONE).unlink(missing_ok=True)
+
+
 def done(workflow: Workflow, stage: Stage) -> Done | None:
     """What ``done.json`` says, None if the stage is not done.
 

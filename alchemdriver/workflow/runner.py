@@ -107,6 +107,7 @@ class _Course:
                 self._finish(stage, _evaluations(self.workflow, stage))
             except AlchemdriverError as err:  # what does not depend on it goes on
                 self.failed.append(str(err))
+                manifest.forget(self.workflow, stage)
                 self.say(f"    {name}: {err}")
             return self.next_inputs()
         return []

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...contract.run_input import RunInput
 from ...contract.target import Asked, Target
 from ...errors import AnalysisError, InputError
 from ..corrections.time_step import NAME as TIME_STEP
@@ -37,6 +38,12 @@ def source_of(result: Result, name: str, frozen: bool = False) -> Source:
         pair = pair_error(forward, backward, pooled.bar.value, c.temperature)
         sigma, pair = float(np.hypot(sigma, step)), float(np.hypot(pair, step))
     return Source(name, lengths, cost, sigma, pooled.bar.dof, pair, frozen)
+
+
+def changing(run: RunInput) -> int:
+    """Atoms that λ makes other ones, or nothing."""
+    t = run.transformation
+    return sum(a != b for a, b in zip(t.initial, t.final, strict=True))
 
 
 def wanted_of(result: Result, asked: Asked, sites: int) -> Wanted:

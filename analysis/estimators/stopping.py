@@ -15,8 +15,9 @@ error of a total stays as it is.
 small by luck in some looks, and whoever stops at the first such look stops too early; SE_p has a
 degree of freedom for each pair, so it sees that look for what it is.  It is only a second opinion:
 it knows nothing of what the pairs of a chain share, and never makes SE smaller.  What remains of
-the luck is taken out of what is stated: the error of a total that ended so is no less than SE_p, up
-to ε (:func:`no_less`).  Looks come after half as many pairs more at most, a tenth more at least.
+the luck is taken out of what is stated: the error of a total that ended so is no less than 1.2
+SE_p, up to ε (:func:`no_less`).  Looks come after half as many pairs more at most, a tenth more at
+least.
 
 **Where to go on.**  Σ c² σ² falls by c² σ²/(n × cost of a pair) per evaluation of a source with n
 pairs: the next evaluation goes where that is largest, until the prediction meets ε (Neyman 1934).
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, sqrt
+from math import ceil, inf, isfinite, sqrt
 
 import numpy as np
 
@@ -147,12 +148,14 @@ def no_less(
     se: float, half95: float, total: Wanted, sources: Mapping[str, Source]
 ) -> tuple[float, float]:
     """Stated error and half of the 95 % interval of a *total* whose length its error decided:
-    no less than what single pairs say, as far as that is less than what was asked for."""
+    no less than what single pairs say; once ε is reached, than 1.2 times that, up to ε."""
     sigma, dof = second_opinion(total, sources)
     if not np.isfinite(sigma):
         return se, half95
-    least = min(total.error, student(ONE_SIGMA, dof) * sigma)
-    wide = min(student(0.95, None) * total.error, student(0.95, dof) * sigma)
+    least, wide = student(ONE_SIGMA, dof) * sigma, student(0.95, dof) * sigma
+    if deciding(total, sources) <= total.error:
+        least = min(SECOND_OPINION * least, total.error)
+        wide = min(SECOND_OPINION * wide, student(0.95, None) * total.error)
     return max(se, least), max(half95, wide)
 
 
@@ -294,24 +297,26 @@ def outlook(
     errors: Mapping[str, float | None],
 ) -> Outlook:
     """Where *totals* stand; errors: the stated ones of each (eV, of the whole cell)."""
-    scale = {t.name: found.asked.error / t.error for t in totals}
-    worst = max(totals, key=lambda t: _far(errors[t.name], t.error))
-    seen = errors[worst.name]
+    # what decides may be more than what is stated: until the end, that is how far it is
+    now = {t.name: _larger(errors[t.name], deciding(t, sources)) for t in totals}
+    worst = max(totals, key=lambda t: now[t.name] / t.error)
+    share = found.asked.error / worst.error
     history = [
-        (look.evaluations, max(e.error for e in look.totals if e.error is not None))
+        (look.evaluations, max(e.error or 0.0 for e in look.totals))
         for look in found.looks
-        if any(e.error is not None for e in look.totals)
+        if all(e.error is not None for e in look.totals)
     ]
     return Outlook(
         found.asked,
         met(totals, sources),
         worst.name,
-        None if seen is None else seen * scale[worst.name],
+        now[worst.name] * share if isfinite(now[worst.name]) else None,
         still_to_do(totals, sources),
         found.speed,
         tuple(history),
     )
 
 
-def _far(error: float | None, wanted: float) -> float:
-    return float("inf") if error is None else error / wanted
+def _larger(stated: float | None, decides: float) -> float:
+    """Infinite where there is no error yet."""
+    return inf if stated is None or not isfinite(decides) else max(stated, decides)
