@@ -123,13 +123,13 @@ def test_an_error_that_decides_the_length_still_covers():
     benchmarks/stopping.py has more, of a crystal on its exact propagator.
 
     Stopping at the first look whose error of the parts is small enough, and stating that error,
-    covers 56 and 89 % here.
+    covers 52 and 88 % here.  Limits: 64 and 93 %, less the counting error of 500, 2.1 and 1.1 %.
     """
     rng = np.random.default_rng(7)
     draw = lambda *shape: tuple(KT * w for w in gaussian(rng, shape, 1.0))  # noqa: E731
     works = Works(*draw(500, 1, 60), T, 10, 100, draw)
     wanted = Wanted("ΔF", {"a": 1.0}, works.deviation / np.sqrt(30))
     found = coverage({"a": works}, wanted, 0.0)
-    assert 0.64 <= found.one_sigma <= 0.74
-    assert 0.93 <= found.ninety_five <= 0.975
+    assert 0.619 <= found.one_sigma <= 0.761
+    assert 0.919 <= found.ninety_five <= 0.981
     assert found.cost < 1.3
