@@ -153,6 +153,22 @@ def run(
 
 
 @app.command()
+def tune(
+    target: Annotated[Path, typer.Argument(help="A pilot, or its replicas, with complete pairs.")],
+    out: Annotated[Path, typer.Argument(help="Where the tuned inputs go.")],
+    keep: Annotated[
+        str, typer.Option(help="What stays as it is: schedule, switch, equilibrate.")
+    ] = "",
+) -> None:
+    """From a pilot's friction to the schedule and lengths that cost least; writes a new run."""
+    from ..workflow.tune import REPORT
+    from ..workflow.tune import tune as tuned
+
+    typer.echo("\n".join(tuned(target, out, tuple(parse_list(keep))).lines()))
+    typer.echo(f"written: {out / REPORT}; start with: alchemdriver run {shlex.quote(str(out))}")
+
+
+@app.command()
 def server(
     input_file: Annotated[Path, typer.Argument(metavar="INPUT.xml")],
     restart: Annotated[Path | None, typer.Option(help="Checkpoint to continue from.")] = None,

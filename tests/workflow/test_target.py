@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import signal
 
+import pytest
 from helpers import real_runs as rr
 
 from alchemdriver.contract.run_input import read_input
+from alchemdriver.errors import InputError
+from alchemdriver.workflow.tune import tune
 
 SWITCHES = {"schedule": "linear", "equilibrate": 10, "switch": 20, "seed": 5}
 CYCLE = 60  # steps
@@ -51,6 +54,22 @@ def test_a_chain_that_went_on_is_the_one_asked_for_at_once(tmp_path):
     assert rr.rows(whole / "run.out") == rr.rows(folder / "run.out")
     for name in ("run.dHdlambda_0", "run.lambda_0"):
         assert rr.frames(whole / name) == rr.frames(folder / name)
+    _tuned(folder, tmp_path / "tuned")
+
+
+def _tuned(pilot, folder):
+    """The same chain as a pilot: the inputs of another run, each choice with its reason."""
+    done = tune(pilot, folder, keep=("equilibrate",))
+    assert (folder / "tuning.txt").read_text() == "\n".join(done.lines()) + "\n"
+    was, now = (read_input(f / "input.xml") for f in (pilot, folder))
+    assert {c.key for c in done.choices} == {"schedule", "switch"}
+    assert now.schedule.equilibrate == was.schedule.equilibrate == 10
+    assert 0.49 <= done.dissipation[1] <= 1.01
+    assert [now.schedule.ramp(k) for k in (0, now.schedule.switch)] == [0.0, 1.0]
+    assert now.seed != was.seed
+    assert now.parameters.digest == was.parameters.digest
+    with pytest.raises(InputError, match="keep: expected schedule, switch, equilibrate"):
+        tune(pilot, folder / "other", keep=("holds",))
 
 
 def test_a_budget_that_is_less_than_what_stands_in_the_input(tmp_path):
