@@ -302,7 +302,7 @@ def outlook(
     worst = max(totals, key=lambda t: now[t.name] / t.error)
     share = found.asked.error / worst.error
     history = [
-        (look.evaluations, max(e.error or 0.0 for e in look.totals))
+        (look.evaluations, max(max(e.error or 0.0, e.deciding or 0.0) for e in look.totals))
         for look in found.looks
         if all(e.error is not None for e in look.totals)
     ]

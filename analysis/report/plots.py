@@ -293,6 +293,8 @@ def error_against_cost(ax: Axes, outlook: Outlook) -> Axes:
     ax.axhline(target, color=REFERENCE, lw=0.9, ls=":", label="asked for")
     ax.set_xscale("log")
     ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("{x:g}")
     ax.set_xlabel("evaluations of the model")
     ax.set_ylabel(f"error (meV per {outlook.asked.per.replace('-', ' ')})")
     ax.legend(loc="best")
