@@ -1,6 +1,6 @@
 """How often stated errors cover where a calculation stops by its own error: stopping.json.
 
-    PYTHONPATH=tests python benchmarks/stopping.py [--repetitions 2000]
+    PYTHONPATH=tests python benchmarks/stopping.py [--repetitions 2000] [--only TEXT]
 
 Einstein crystal → exact crystal of 16 atoms, works by its exact propagator
 (helpers.exact_switches), through the decisions of ``run --error``.  cost: evaluations at the stop
@@ -15,6 +15,7 @@ import time
 import zlib
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from helpers.exact_switches import ExactSwitches, example
@@ -40,13 +41,17 @@ def sampled(
     )  # fmt: skip
 
 
-def run(repetitions: int) -> None:
-    table: dict[str, object] = {"repetitions": repetitions, "cases": {}}
+def run(repetitions: int, only: str) -> None:
+    table: dict[str, Any] = {"repetitions": repetitions, "cases": {}}
+    if FILE.exists():  # cases can be run one by one
+        table["cases"] = json.loads(FILE.read_text(encoding="utf-8"))["cases"]
     one = example()
     sigma = 0.0307  # eV, of a pair; only to say how many pairs are asked for
     for replicas, start in ((8, 2), (1, 10), (4, 4), (16, 1)):
         for pairs in (20, 60):
             name = f"{replicas} × {start}, {pairs} pairs"
+            if only and only not in name:
+                continue
             rng = np.random.default_rng(zlib.crc32(name.encode()))
             began = time.process_time()
             room = int(ROOM * pairs / replicas) + 12
@@ -57,6 +62,8 @@ def run(repetitions: int) -> None:
     other = ExactSwitches(one.schedule, 1, timestep=8.0, softness=0.3)
     for pairs in (60,):
         name = f"difference of two stages, 8 × 2 each, {pairs} pairs"
+        if only and only not in name:
+            continue
         rng = np.random.default_rng(zlib.crc32(name.encode()))
         began = time.process_time()
         room = int(ROOM * pairs / 8) + 12
@@ -69,7 +76,7 @@ def run(repetitions: int) -> None:
         show(table, name, asdict(found), began)
 
 
-def show(table: dict, name: str, row: dict[str, float], began: float) -> None:
+def show(table: dict[str, Any], name: str, row: dict[str, float], began: float) -> None:
     table["cases"][name] = row
     print(
         f"{name}: {100 * row['one_sigma']:.1f}/{100 * row['ninety_five']:.1f}, cost "
@@ -83,4 +90,6 @@ def show(table: dict, name: str, row: dict[str, float], began: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=2000)
-    run(parser.parse_args().repetitions)
+    parser.add_argument("--only", default="", help="cases with this in their name")
+    given = parser.parse_args()
+    run(given.repetitions, given.only)

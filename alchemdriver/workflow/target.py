@@ -18,6 +18,7 @@ from .. import analysis
 from ..analysis.compare.target import METHOD, changing, source_of, wanted_of
 from ..analysis.compare.target_of_stages import row_name, sources_of, wanted_of_rows
 from ..analysis.estimators.stopping import (
+    FEWEST,
     Source,
     Wanted,
     deciding,
@@ -31,6 +32,7 @@ from ..contract import manifest, target
 from ..contract.layout import find_runs, home_of
 from ..contract.manifest import is_workflow
 from ..contract.run_input import RunInput, read_input
+from ..contract.settings import CrystalSettings
 from ..contract.target import Asked, Look, Seen, Target
 from ..errors import InputError, RunError
 from ..execute.progress import Progress
@@ -82,17 +84,17 @@ def pursue(
     """
     calculation: Runs | Stages = Stages(place) if is_workflow(place) else Runs(place)
     home = calculation.home
+    calculation.check(asked)
     with _locked([home, *calculation.folders]):
         finish(home)
-        found = target.read(home) or Target(asked)
-        found = replace(found, asked=asked)
+        planned, spent = calculation.planned(), calculation.evaluations()
+        if budget.evaluations is not None and spent < planned and planned > budget.evaluations:
+            raise InputError(
+                f"budget: the lengths that stand in the inputs take {planned} evaluations, more "
+                f"than {budget.evaluations}: raise it"
+            )
+        found = replace(target.read(home) or Target(asked), asked=asked)
         target.write(home, found)
-    planned, spent = calculation.planned(), calculation.evaluations()
-    if budget.evaluations is not None and spent < planned and planned > budget.evaluations:
-        raise InputError(
-            f"budget: the lengths that stand in the inputs take {planned} evaluations, more than "
-            f"{budget.evaluations}: raise it"
-        )
     while True:
         began, spent = time.monotonic(), calculation.evaluations()
         calculation.run(options, report, say)
@@ -103,6 +105,12 @@ def pursue(
         say(outlook(found, state.totals, state.sources, state.errors).line)
         if met(state.totals, state.sources):
             return True
+        for name, source in state.sources.items():
+            if source.sigma is None and source.pairs >= FEWEST:
+                raise RunError(
+                    f"{name}: {source.pairs} pairs of switches give no error: their works do not "
+                    "scatter, so nothing moves, or all switches are the same"
+                )
         rest = out_of_reach(state.totals)
         if rest is not None:
             raise InputError(
@@ -187,6 +195,11 @@ class Runs:
                     "cycles can go on: not at fixed lambda, nor of a curve G(T)"
                 )
 
+    def check(self, asked: Asked) -> None:
+        """InputError for an error per what there is none of."""
+        if asked.per == "site" and changing(self._runs()[0]) == 0:
+            raise InputError("per site: no atom of this run changes; ask per cell or per atom")
+
     def _runs(self) -> list[RunInput]:
         return [read_input(path) for path in self.inputs]
 
@@ -233,6 +246,11 @@ class Stages:
         inputs = [path for s in self.workflow.stages for path in s.inputs(self.home)]
         self.inputs = [path for path in inputs if path.name == "input.xml"]
         self.folders: list[Path] = []  # whoever runs stages holds the lock of the whole
+
+    def check(self, asked: Asked) -> None:
+        """InputError for an error per what there is none of."""
+        if asked.per == "site" and isinstance(self.workflow.settings, CrystalSettings):
+            raise InputError("per site: no atom of a crystal changes; ask per cell or per atom")
 
     def _runs(self) -> list[RunInput]:
         """Those that have been fed."""

@@ -4,7 +4,8 @@
 |---------------|--------------------------------------------------------------------------------|
 | `schedule`    | λ̇ ∝ 1/√ζ, ζ(λ) from the pilot (analysis/estimators/friction.py), as a table    |
 | `equilibrate` | six correlation times of ∂H/∂λ, the longer one of both ends                     |
-| `switch`      | as long as a hold, but for 1 kT of dissipation at most and ½ kT at least        |
+| `switch`      | as long as a hold, but for 1 kT of dissipation at most and ½ kT at least; and   |
+|               | two correlation times, below which friction is not what resists                 |
 
 A pair's ΔF scatters by kT W, W the dissipation, which falls as 1/t: what a given error costs is
 proportional to W × (steps of a cycle).  A run that has begun keeps its schedule, so the choices are
@@ -39,6 +40,7 @@ from ..units import kT
 TABLE, REPORT = "tuned-schedule.txt", "tuning.txt"
 CHOICES = ("schedule", "switch", "equilibrate")
 HOLD = 6.0  # correlation times; fewer than five are warned of
+FOLLOWS = 2.0  # correlation times, of a switch that is near equilibrium
 MOST, LEAST = 1.0, 0.5  # kT, that a switch is to dissipate
 SEEDS = 7919  # between a pilot's seed and that of the run that it tunes
 
@@ -129,15 +131,18 @@ def choose(runs: list[RunInput], keep: tuple[str, ...]) -> Tuning:
             )
         )  # fmt: skip
     times = [h.correlation_time for run in done for h in run.holds if h.correlation_time]
+    slowest = max([*times, 1e-3 * first.relaxation_fs], default=0.0)
     if "equilibrate" not in keep and times:
-        slowest = max(*times, 1e-3 * first.relaxation_fs)
         hold = ceil(HOLD * slowest / dt)
         reason = f"{HOLD:g} correlation times of {slowest:.2g} ps, the longest of both ends"
         choices.append(Choice("equilibrate", str(schedule.equilibrate), str(hold), reason))
     if "switch" not in keep:
         unit = found.dissipation(shape, 1.0) / t / dt  # steps for 1 kT
-        switch = ceil(min(max(unit / MOST, float(hold)), unit / LEAST))
+        wanted = min(max(unit / MOST, float(hold)), unit / LEAST)
+        switch = ceil(max(wanted, FOLLOWS * slowest / dt, 1.0))
         reason = f"dissipates {unit / switch:.2f} kT; {hold} steps of hold come with it"
+        if switch > ceil(wanted):
+            reason += f"; {FOLLOWS:g} correlation times at least, or friction says nothing of it"
         choices.append(Choice("switch", str(schedule.switch), str(switch), reason))
     before = found.dissipation(schedule.shape, schedule.switch * dt) / t
     after = found.dissipation(shape, switch * dt) / t

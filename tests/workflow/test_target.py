@@ -64,7 +64,8 @@ def _tuned(pilot, folder):
     was, now = (read_input(f / "input.xml") for f in (pilot, folder))
     assert {c.key for c in done.choices} == {"schedule", "switch"}
     assert now.schedule.equilibrate == was.schedule.equilibrate == 10
-    assert 0.49 <= done.dissipation[1] <= 1.01
+    assert 0.0 < done.dissipation[1] <= 1.01
+    assert now.schedule.switch >= 100  # two correlation times of 0.1 ps: half the thermostat's
     assert [now.schedule.ramp(k) for k in (0, now.schedule.switch)] == [0.0, 1.0]
     assert now.seed != was.seed
     assert now.parameters.digest == was.parameters.digest
