@@ -41,12 +41,12 @@ def wanted_of_rows(workflow: Workflow, rows: Sequence[Row], asked: Asked) -> dic
     """The totals that a workflow is made for, by name: G of a crystal, G_v of a vacancy, ΔG of a
     transmutation, at every temperature by every route; ΔΔG too where it is asked for per formula
     unit, which it is per.  Raises InputError for an error per what they have not."""
-    kind = {"crystal": ("G",), "vacancy": ("G_v",), "transmute": ("ΔG",)}[workflow.kind]
+    kinds = [{"crystal": "G", "vacancy": "G_v", "transmute": "ΔG"}[workflow.kind]]
     if asked.per == "formula-unit":
-        kind = (*kind, "ΔΔG")
+        kinds.append("ΔΔG")
     found = {}
     for row in rows:
-        if row.quantity in kind:
+        if row.quantity in kinds:
             shares = _shares(workflow, row)
             if shares.get(asked.per) is None:
                 raise InputError(
