@@ -33,7 +33,7 @@ def switched(o: Oscillator, shape, duration: float, steps: int):
     return np.array([shape(t / duration) for t in times]), out, back[::-1]
 
 
-def dissipated(o: Oscillator, shape, duration: float, steps: int = 2000) -> float:
+def dissipated(o: Oscillator, shape, duration: float, steps: int = 1000) -> float:
     lam, out, back = switched(o, shape, duration, steps)
     rows = 0.5 * (out - back)
     return float(np.sum(0.5 * (rows[1:] + rows[:-1]) * np.diff(lam)))
@@ -50,15 +50,14 @@ def test_the_tuned_schedule_dissipates_hardly_more_than_the_least_there_is():
     assert zeta.max() / zeta.min() > 30.0
     root = np.sqrt(zeta)
     length = np.sum(0.5 * (root[1:] + root[:-1]) * np.diff(grid))
-    table, long = found.table(), 20000.0  # fs; relaxation takes 166 at most
+    table, long = found.table(), 10000.0  # fs; relaxation takes 166 at most
     tuned = dissipated(o, lambda x: float(np.interp(x, *table.T)), long)
     assert tuned <= 1.15 * length**2 / (1e-3 * long)
-    assert dissipated(o, poly9, long) >= 1.6 * tuned
+    usual = dissipated(o, poly9, long)
+    assert usual >= 1.6 * tuned
     inside = (grid > 0.05) & (grid < 0.95)
     assert np.abs(np.log(found.at(grid) / zeta))[inside].max() < 0.35
-    assert found.dissipation(poly9, 1e-3 * long) == pytest.approx(
-        dissipated(o, poly9, long), rel=0.05
-    )
+    assert found.dissipation(poly9, 1e-3 * long) == pytest.approx(usual, rel=0.05)
 
 
 def test_holds_show_the_friction_of_their_end():
