@@ -29,6 +29,7 @@ from .estimators.holds import Hold
 from .estimators.judge import RunCheck
 from .estimators.mbar import Mbar
 from .estimators.quadrature import Quadrature
+from .estimators.stopping import Outlook
 from .estimators.switching import WorkAnalysis
 from .estimators.work import FirstLaw, SwitchingRun
 
@@ -129,6 +130,7 @@ class Result:
     mass_leg: MassLeg | None = None  # of path-integral runs; its value is among the terms
     checks: tuple[RunCheck, ...] = ()  # of each run: what it printed against what was asked for
     substituted: Count | None = None  # atoms that change, where the ends share no formula unit
+    outlook: Outlook | None = None  # on the error that was asked for; None: none was
 
     def total(self, method: str = "eq. 11") -> Total:
         """The total by *method*, upper or lower case; AnalysisError if there is none."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contract import manifest, origin
+from ..contract import manifest, origin, target
 from ..contract.digest import model_here
 from ..contract.layout import FOLDER, find_runs
 from ..contract.parameters import CONDITIONS, KEYS
@@ -20,6 +20,7 @@ from ..errors import AnalysisError, InputError
 from ..paths import Given
 from ..paths.formulas import MASS_TERM, Correction
 from .compare.reference import absolute
+from .compare.target import changing, with_target
 from .corrections import formulas as c
 from .corrections import scaling
 from .corrections.mass_leg import leg_of, leg_warnings
@@ -141,6 +142,9 @@ def analyze(
                 for t in totals
             )  # fmt: skip
         result = replace(result, mass_leg=leg, warnings=warnings, totals=totals)
+    asked = target.read(_home(inputs))
+    if asked is not None and result.pooled is not None:
+        result = with_target(result, asked, changing(first))
     if out is not None:
         result = replace(result, folder=Path(out).resolve())
     if write:

@@ -127,6 +127,17 @@ def run(
         str | None,
         typer.Option(help="Stop by then, e.g. 23:50:00 or 2-12:00:00; exit status 75."),
     ] = None,
+    error: Annotated[
+        str | None,
+        typer.Option(help="Go on, with more cycles, until the total has this error, e.g. 2meV."),
+    ] = None,
+    per: Annotated[
+        str, typer.Option(help="Of what the error is: cell, atom, formula-unit or site.")
+    ] = "cell",
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Of --error, e.g. 12h or 50000evaluations; exit status 75 when over."),
+    ] = None,
 ) -> None:
     """Run server and clients to the end, resuming what is there, then analyse."""
     from ..execute.supervisor import Resources
@@ -134,8 +145,32 @@ def run(
 
     stop_at = None if wall_time is None else time.monotonic() + parse_wall_time(wall_time)
     options = Resources(clients, jobs, device, dtype, threads, evaluator, stop_at)
+    if error is not None:
+        from .target import run_to_error
+
+        if not run_to_error(targets, error, per, budget, options, start_from):
+            raise typer.Exit(TRY_AGAIN)
+        return
+    if budget is not None or per != "cell":
+        raise InputError("--budget and --per belong to --error, which is not given")
     if not run_and_analyze(targets, options, start_from):
         raise typer.Exit(TRY_AGAIN)
+
+
+@app.command()
+def tune(
+    target: Annotated[Path, typer.Argument(help="A pilot, or its replicas, with complete pairs.")],
+    out: Annotated[Path, typer.Argument(help="Where the tuned inputs go.")],
+    keep: Annotated[
+        str, typer.Option(help="What stays as it is: schedule, switch, equilibrate.")
+    ] = "",
+) -> None:
+    """From a pilot's friction to the schedule and lengths that cost least; writes a new run."""
+    from ..workflow.tune import REPORT
+    from ..workflow.tune import tune as tuned
+
+    typer.echo("\n".join(tuned(target, out, tuple(parse_list(keep))).lines()))
+    typer.echo(f"written: {out / REPORT}; start with: alchemdriver run {shlex.quote(str(out))}")
 
 
 @app.command()

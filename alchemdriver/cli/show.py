@@ -18,12 +18,13 @@ from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from ..contract.layout import find_runs
+from ..contract.layout import find_runs, home_of
 from ..contract.manifest import is_workflow
 from ..contract.run_input import read_input
 from ..errors import AlchemdriverError, AnalysisError, Busy, InputError, OutOfTime
 from ..execute.progress import Progress
 from ..execute.supervisor import Resources, execute
+from ..prepare.lengthen import finish
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Display:
         )
         self.tasks: dict[str, TaskID] = {}
         self.first: dict[str, tuple[float, int, bool]] = {}  # time, step, whether it moved since
-        self.next_line: dict[str, float] = {}
+        self.next_line: dict[tuple[str, int], float] = {}
 
     def __enter__(self) -> Display:
         with self._unbroken():
@@ -104,10 +105,12 @@ class Display:
             with self._unbroken():
                 if name not in self.tasks:
                     self.tasks[name] = self.bars.add_task(name, total=progress.total, state="")
-                self.bars.update(self.tasks[name], completed=progress.step, state=state)
-        elif now > self.next_line.get(name, 0.0):
+                self.bars.update(
+                    self.tasks[name], completed=progress.step, total=progress.total, state=state
+                )
+        elif now > self.next_line.get((name, progress.total), 0.0):  # it may be lengthened
             done = progress.step >= progress.total
-            self.next_line[name] = float("inf") if done else now + PLAIN_EVERY
+            self.next_line[name, progress.total] = float("inf") if done else now + PLAIN_EVERY
             self.say(f"{name}: step {progress.step}/{progress.total}  {state}")
 
     def _rate(self, name: str, step: int, now: float) -> float:
@@ -173,17 +176,31 @@ def run_and_analyze(targets: list[Path], options: Resources, start_from: str | N
     runs = [path for target in targets if target not in staged for path in find_runs(target)]
     if start_from is not None and len(staged) != 1:
         raise InputError("--from names a stage: give one workflow folder with it")
+
+    def act() -> bool:
+        for target in targets:
+            finish(target if target in staged else home_of(find_runs(target)))
+        with display:
+            if runs:
+                execute(runs, options, display.report, display.say)
+            if staged:
+                from ..workflow.runner import run_workflow  # scipy
+            for target in staged:
+                run_workflow(target, options, display.report, display.say, start_from)
+        analyze_all(targets, options)
+        return True
+
+    begun = staged or any((path.parent / "RESTART").exists() for path in runs)
     again = f"alchemdriver run {shlex.join([*options.as_typed(), *map(str, targets)])}"
+    return until_stopped(act, display, again, bool(begun))
+
+
+def until_stopped(act: Callable[[], bool], display: Display, again: str, begun: bool) -> bool:
+    """What *act* returns; however it is stopped, *again* is said, the command that goes on from
+    there.  False if the wall time was over."""
     with terminate_like_ctrl_c():
         try:
-            with display:
-                if runs:
-                    execute(runs, options, display.report, display.say)
-                if staged:
-                    from ..workflow.runner import run_workflow  # scipy
-                for target in staged:
-                    run_workflow(target, options, display.report, display.say, start_from)
-            _analyze_all(targets, options)
+            return act()
         except KeyboardInterrupt:
             display.say(f"stopped, restart files written; continue with: {again}")
             raise
@@ -191,14 +208,12 @@ def run_and_analyze(targets: list[Path], options: Resources, start_from: str | N
             display.say(f"{err}; continue with: {again}")
             return False
         except AlchemdriverError as err:
-            begun = staged or any((path.parent / "RESTART").exists() for path in runs)
             if begun and not isinstance(err, (InputError, AnalysisError, Busy)):
                 raise type(err)(f"{err}; continue with: {again}") from None
             raise
-    return True
 
 
-def _analyze_all(targets: list[Path], options: Resources) -> None:
+def analyze_all(targets: list[Path], options: Resources) -> None:
     """What *targets*, all finished, give: replicas of one folder together, targets apart."""
     for target in targets:
         if is_workflow(target):

@@ -33,6 +33,12 @@ def find_runs(target: Path) -> list[Path]:
     )
 
 
+def home_of(inputs: list[Path]) -> Path:
+    """Where what belongs to all of *inputs* lies: their folder, or that of the replicas."""
+    folder = inputs[0].resolve().parent
+    return folder if len(inputs) == 1 else folder.parent
+
+
 def _in_order(path: Path) -> list[tuple[int, str]]:
     """Sorts window-2 before window-10."""
     parts = path.parent.name.split("-")[1:]

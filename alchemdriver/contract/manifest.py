@@ -26,6 +26,7 @@ from .settings import (
     WorkflowSettings,
 )
 from .stored import Called, Count, Format, IfKnown, Index, Kelvin, Must, NotNegative, OneOf
+from .target import only_lengthened
 
 FILE = "workflow.json"
 DONE = "done.json"
@@ -318,9 +319,32 @@ def mark_done(workflow: Workflow, stage: Stage, evaluations: int, notes: Notes) 
     DONE_FORMAT.write(workflow.root / stage.name / DONE, record)
 
 
+def _changed(
+    workflow: Workflow, stage: Stage, record: Done
+) -> dict[str, tuple[str | None, str | None]]:
+    """sha256 then and now of what decides *stage*, where they differ."""
+    was, now = record.came_from, fingerprint(workflow, stage)
+    names = sorted(f for f in was.keys() | now.keys() if was.get(f) != now.get(f))
+    return {name: (was.get(name), now.get(name)) for name in names}
+
+
+def lengthened(workflow: Workflow, stage: Stage) -> bool:
+    """Whether *stage* was done and has been given more cycles since, and nothing else."""
+    path = workflow.root / stage.name / DONE
+    if not path.is_file():
+        return False
+    return only_lengthened(workflow.root, _changed(workflow, stage, DONE_FORMAT.read(path)))
+
+
+def forget(workflow: Workflow, stage: Stage) -> None:
+    """*stage* is not done: what it gave before it went on does not stand any more."""
+    (workflow.root / stage.name / DONE).unlink(missing_ok=True)
+
+
 def done(workflow: Workflow, stage: Stage) -> Done | None:
     """What ``done.json`` says, None if the stage is not done.
 
+    What a stage gave before it was lengthened (see :mod:`.target`) stands until it is through.
     Raises InputError if the stage was edited, or fed by something else, after it was run: nothing
     is run again, or left standing, without being asked for.
     """
@@ -328,14 +352,13 @@ def done(workflow: Workflow, stage: Stage) -> Done | None:
     if not path.is_file():
         return None
     record = DONE_FORMAT.read(path)
-    was, gave = record.came_from, record.gives
-    now = fingerprint(workflow, stage)
-    changed = sorted(f for f in was.keys() | now.keys() if was.get(f) != now.get(f))
-    if changed:
+    gave = record.gives
+    changed = _changed(workflow, stage, record)
+    if changed and not only_lengthened(workflow.root, changed):
         raise InputError(
-            f"{changed[0]} changed after stage {stage.name} was run: run again from there with "
-            f"'alchemdriver run {shlex.quote(str(workflow.root))} --from {stage.name}', or put it "
-            "back"
+            f"{next(iter(changed))} changed after stage {stage.name} was run: run again from there "
+            f"with 'alchemdriver run {shlex.quote(str(workflow.root))} --from {stage.name}', or "
+            "put it back"
         )
     files = stage.gives(workflow.root)
     if any(not f.is_file() or f.name not in gave for f in files):

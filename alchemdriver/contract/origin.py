@@ -28,7 +28,8 @@ from .stored import Count, Format, Index
 from .xmltree import child, many, parse_xml, text_of
 
 __all__ = [
-    "Origin", "begin", "check", "check_length", "check_outputs", "go_on", "path_of", "read", "seal",
+    "Origin", "begin", "check", "check_length", "check_outputs", "files_of", "go_on", "path_of",
+    "read", "seal",
 ]  # fmt: skip
 
 # Where a run goes on, and how much it says: in no number, and followed on resume (server.serve),
@@ -88,7 +89,7 @@ def read(run: RunInput) -> Origin | None:
 def begin(run: RunInput) -> None:
     """Write down what *run* begins with: it is at step 0."""
     model, other = _models(run)
-    files, deciding = dict(_files(run)), _deciding(run)
+    files, deciding = dict(files_of(run)), _deciding(run)
     found = Origin(__version__, run.total_steps, model, files, deciding, other_sha256=other)
     _FORMAT.write(path_of(run), found)
 
@@ -122,7 +123,7 @@ def check(run: RunInput, *, with_model: bool = False) -> Origin | None:
     pairs = [(f"<{name}> is", *both) for name, *both in _differing(began.input, _deciding(run))]
     pairs += [
         (f"the sha256 of {name} is", was[:12], is_[:12])
-        for name, was, is_ in _differing(began.files, dict(_files(run)))
+        for name, was, is_ in _differing(began.files, dict(files_of(run)))
     ]
     if with_model:
         then = (began.model_sha256, began.other_sha256)
@@ -201,7 +202,7 @@ def check_length(run: RunInput, done: int) -> None:
 _HELD = ("fixatoms", "fixatoms_dof")
 
 
-def _files(run: RunInput) -> Iterator[tuple[str, str]]:
+def files_of(run: RunInput) -> Iterator[tuple[str, str]]:
     """(name, sha256) of the files that the input names, but the model."""
     root = parse_xml(run.path.read_text(encoding="utf-8"), str(run.path))
     p = run.parameters

@@ -64,6 +64,45 @@ def parse_wall_time(text: str) -> float:
     return float(total)
 
 
+_ENERGIES = {"mev": 1e-3, "ev": 1.0, "kj/mol": 1.0364269656e-2, "kcal/mol": 4.3364104241e-2}  # eV
+_TIMES = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}  # s
+
+
+def _with_unit(text: str) -> tuple[float, str]:
+    match = re.fullmatch(r"([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z/]+)", text.strip())
+    try:
+        return (float(match[1]), match[2]) if match else (0.0, "")
+    except ValueError:
+        return 0.0, ""
+
+
+def parse_energy(text: str, name: str) -> float:
+    """``2meV``, ``0.1 kJ/mol`` as eV.  Raises InputError."""
+    number, unit = _with_unit(text)
+    value = number * _ENERGIES.get(unit.lower(), 0.0)
+    if not 0.0 < value < 1e6:
+        raise InputError(
+            f"{name}: expected an energy such as 2meV, 0.002eV or 0.2kJ/mol, got '{text}'"
+        )
+    return value
+
+
+def parse_budget(text: str) -> tuple[float | None, int | None]:
+    """``12h``, ``90min``, ``2d`` as seconds, or ``50000evaluations`` as their number; one of both.
+
+    Raises InputError.
+    """
+    number, unit = _with_unit(text)
+    if unit.lower() in ("evaluations", "evaluation") and 1 <= number < 1e15 and number % 1 == 0:
+        return None, int(number)
+    seconds = number * _TIMES.get(unit.lower(), 0.0)
+    if not 0.0 < seconds < 1e9:
+        raise InputError(
+            f"budget: expected a time such as 12h, 90min or 2d, or 50000evaluations, got '{text}'"
+        )
+    return seconds, None
+
+
 def parse_sites(text: str) -> list[int]:
     """``0;5`` or ``0 5`` as indices.  Raises InputError."""
     words = re.split(r"[;,\s]+", text.strip()) if text.strip() else []

@@ -15,7 +15,7 @@ import numpy as np
 import xmltodict
 
 from ..contract.files import write_text
-from ..contract.parameters import split_parameters
+from ..contract.parameters import check_parameters, split_parameters
 from ..contract.run_input import alchemical_forcefield
 from ..contract.xmltree import many, parse_xml, text_of
 from ..errors import InputError
@@ -124,7 +124,35 @@ def edit_parameters(path: Path, changes: Mapping[str, str | None]) -> None:
     is not written from a tree.  Raises InputError, with the file as it was, if the result does not
     read back.
     """
+    write_text(path, _with_parameters(path, path.read_text(encoding="utf-8"), changes))
+
+
+def with_cycles(path: Path, cycles: int) -> str:
+    """The text of a switching input with so many *cycles*, and the <total_steps> that they take;
+    the rest as its author wrote it.  Raises InputError if that does not read back."""
     text = path.read_text(encoding="utf-8")
+    old = parse_xml(text, str(path))
+    lengths = check_parameters(get_parameters(old))
+    if lengths.equilibrate is None or lengths.switch is None:
+        raise InputError(f"{path} has no schedule: nothing of it can be counted in cycles")
+    steps = str(2 * (lengths.equilibrate + lengths.switch) * cycles)
+    edited = _with_parameters(path, text, {"cycles": str(cycles)})
+    edited = re.sub(
+        r"(<total_steps>\s*)[0-9]+(\s*</total_steps>)", rf"\g<1>{steps}\g<2>", edited, count=1
+    )
+    new = parse_xml(edited, str(path))
+    set_text(old, "total_steps", steps)
+    set_parameters(old, get_parameters(new))
+    set_parameters(new, get_parameters(new))  # both in one spelling
+    if new != old:
+        raise InputError(
+            f"{path}: cannot change its length; write by hand: cycles: {cycles}, "
+            f"<total_steps>{steps}</total_steps>"
+        )
+    return edited
+
+
+def _with_parameters(path: Path, text: str, changes: Mapping[str, str | None]) -> str:
     start = text.index("{", text.index("<parameters"))
     end = text.index("}", start) + 1
     old = split_parameters(unescape(text[start:end]))
@@ -137,7 +165,7 @@ def edit_parameters(path: Path, changes: Mapping[str, str | None]) -> None:
     if not same:
         given = ", ".join(f"{k}: {v}" for k, v in changes.items())
         raise InputError(f"{path}: cannot change its <parameters>; write by hand: {given}")
-    write_text(path, edited)
+    return edited
 
 
 def _dictionary(parameters: Mapping[str, str]) -> str:

@@ -68,7 +68,11 @@ class _Course:
         self.workflow = workflow
         self.options = options
         self.say = say
-        self.done = {s.name for s in workflow.stages if manifest.done(workflow, s) is not None}
+        self.done = {
+            s.name
+            for s in workflow.stages
+            if manifest.done(workflow, s) is not None and not manifest.lengthened(workflow, s)
+        }
         self.left: dict[str, set[Path]] = {}  # inputs that a started stage still waits for
         self.failed: list[str] = []  # why stages ended without what they should give
         if self.done:
@@ -103,6 +107,7 @@ class _Course:
                 self._finish(stage, _evaluations(self.workflow, stage))
             except AlchemdriverError as err:  # what does not depend on it goes on
                 self.failed.append(str(err))
+                manifest.forget(self.workflow, stage)
                 self.say(f"    {name}: {err}")
             return self.next_inputs()
         return []

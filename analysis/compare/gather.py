@@ -149,8 +149,10 @@ def row_of(result: Result) -> Row:
     steps = sum(w.last_step + 1 for w in result.windows)
     switch_ps = 0.0
     if c.cycles and c.switch is not None and c.timestep is not None:
-        whole = 2 * c.cycles * ((c.equilibrate or 0) + c.switch)
-        steps, switch_ps = (whole + 1) * len(result.replicas), c.switch * c.timestep * 1e-3
+        # replicas may differ in cycles
+        pairs = sum(len(r.forward) for r in result.replicas)
+        steps = 2 * pairs * ((c.equilibrate or 0) + c.switch) + len(result.replicas)
+        switch_ps = c.switch * c.timestep * 1e-3
     energy = "F" if c.pressure is None and "P V" not in {t.name for t in result.terms} else "G"
     absolute = result.quantity.startswith(("F of", "G of"))
     provenance = next(iter((*result.sources, *(r.provenance for r in result.replicas))), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from ...errors import AnalysisError
 from ..markup import Markup, joined, table, tag
 from ..report.grouped import grouped
 from ..report.page import document, figure
-from ..report.plots import COLOURS, STYLE
+from ..report.plots import COLOURS, STYLE, error_against_cost
 from ..result import FILE, read_result
 from .finite_cell import MEANING, as_text, conventions_table
 
@@ -32,6 +33,7 @@ def write_page(result: WorkflowResult, path: Path) -> Path:
         _settings(result),
         tag("h2", "Free energies"),
         _rows(result),
+        _outlook(result),
         _agreements(result),
         _notes(result),
         *(_stage(result, stage) for stage in result.stages.values()),
@@ -83,6 +85,17 @@ def _rows(result: WorkflowResult) -> Markup:
         "and equilibration, and stages that several rows share.",
     )
     return joined([table(head, rows, {2, 4, 5, 6, 8, 9}), about])
+
+
+def _outlook(result: WorkflowResult) -> Markup:
+    """How far the error is from what was asked for."""
+    if result.outlook is None:
+        return Markup()
+    parts = [tag("p", f"{result.outlook.total}: {result.outlook.line}")]
+    if len(result.outlook.history) > 1:
+        drawn = png(partial(error_against_cost, outlook=result.outlook))
+        parts.append(figure(drawn, "error against cost"))
+    return joined(parts)
 
 
 def _agreements(result: WorkflowResult) -> Markup:

@@ -66,6 +66,8 @@ def _print_workflow(console: Console, result: WorkflowResult) -> None:
             f"configurational kT ln n at {label}: {1e3 * value:+.2f} meV, not in the values above "
             f"(it {'lowers' if value > 0 else 'raises'} them)"
         )
+    if result.outlook is not None:
+        console.print(f"{result.outlook.total}: {result.outlook.line}", soft_wrap=True)
     for name in result.missing:
         console.print(f"not done: {name}")
     for w in grouped(result.warnings):

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from ...contract import files, manifest
+from ...contract import files, manifest, target
 from ...contract.manifest import Calculation, Stage, Workflow
 from ...contract.settings import TransmuteSettings, VacancySettings, WorkflowSettings
 from ...contract.stored import dump
@@ -34,8 +34,11 @@ from ...errors import AlchemdriverError, AnalysisError
 from ...paths.formulas import Correction
 from ..corrections.formulas import configurational
 from ..estimators.estimate import ONE_SIGMA, add, student
+from ..estimators.stopping import Outlook, Source
 from ..result import FILE, read_result
 from . import finite_cell as cell
+from .target import source_of
+from .target_of_stages import with_target
 
 SCHEMA = "alchemdriver-workflow-result/1"
 METHOD = "BAR"
@@ -59,6 +62,7 @@ class StageResult:
     work: float  # eV, BAR before the terms
     switch_ps: float  # length of a switch, as run
     warnings: tuple[str, ...]
+    source: Source | None = None  # what more cycles would do to it
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,7 @@ class WorkflowResult:
     configurational: dict[str, float]  # kT ln n by temperature and phase, eV; lowers G
     missing: tuple[str, ...]  # stages that are not done
     warnings: tuple[str, ...]
+    outlook: Outlook | None = None  # on the error that was asked for; None: none was
 
 
 def analyze_workflow(root: Path | str) -> WorkflowResult:
@@ -185,6 +190,10 @@ def analyze_workflow(root: Path | str) -> WorkflowResult:
             )
         )
     rows += _differences_of_phases(workflow, rows, stages)
+    asked = target.read(workflow.root)
+    seen = None
+    if asked is not None:
+        rows, seen = with_target(workflow, rows, stages, asked)
     agreements = tuple(compare_routes(rows, stages))
     return WorkflowResult(
         workflow.root,
@@ -197,6 +206,7 @@ def analyze_workflow(root: Path | str) -> WorkflowResult:
         _configurational(workflow),
         tuple(missing),
         (*problems, *_warnings(stages, agreements)),
+        seen,
     )
 
 
@@ -225,6 +235,9 @@ def read_stage(workflow: Workflow, stage: Stage) -> StageResult:
         pooled.bar.value,
         conditions.switch * conditions.timestep * 1e-3,
         result.warnings,
+        source_of(
+            result, stage.name, any(stage in workflow.sources(other) for other in workflow.stages)
+        ),
     )
 
 
@@ -483,6 +496,7 @@ def to_document(result: WorkflowResult) -> dict[str, Any]:
         "evaluations": result.evaluations,
         "configurational": result.configurational,
         "missing": list(result.missing),
+        **({} if result.outlook is None else {"outlook": dump(result.outlook)}),
         "warnings": list(result.warnings),
     }
 

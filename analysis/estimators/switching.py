@@ -34,6 +34,7 @@ from .work_warnings import odd_switches, work_warnings
 
 ENOUGH = 5.0  # pairs that decide an estimate, from which their scatter alone is believed
 IDENTICAL = 1e-6  # kT, of works that do not scatter
+NO_OVERLAP = 1e-12  # slope of BAR's balance
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,25 @@ def bar_weighted(
         if np.all(np.abs(step) < 1e-12 * (1.0 + np.abs(x))):
             break
     return x * t
+
+
+def pair_error(
+    forward: np.ndarray, backward: np.ndarray, delta_f: float, temperature: float
+) -> float:
+    """σ (eV) of BAR's *delta_f*, as if all pairs (n,) eV were independent of each other.
+
+    Of the root x of Σ ψ_i(x) = 0, ψ_i = f(W_F,i − x) − f(W_R,i + x): kT sd(ψ)/(√n ⟨−dψ/dx⟩), to
+    first order in 1/n (Huber 1964); what the two switches of a pair share is in ψ.  Works without
+    any overlap leave BAR at eq. 11, and this at its scatter.
+    """
+    t = kT(temperature)
+    p_f = special.expit((delta_f - np.asarray(forward)) / t)
+    p_r = special.expit(-(delta_f + np.asarray(backward)) / t)
+    slope = float(np.mean(p_f * (1.0 - p_f) + p_r * (1.0 - p_r)))
+    scatter = float((p_f - p_r).std(ddof=1) / np.sqrt(len(p_f)))
+    if slope < NO_OVERLAP:
+        return float(pair_estimates(forward, backward).std(ddof=1) / np.sqrt(len(p_f)))
+    return t * scatter / slope
 
 
 def bar_overlap(

@@ -18,6 +18,7 @@ from ...contract.files import written_aside
 from ..corrections.scaling import Curve
 from ..estimators.fixed_lambda import Window
 from ..estimators.mbar import Mbar
+from ..estimators.stopping import Outlook
 from ..estimators.work import SwitchingRun, SwitchingWork
 from ..result import Result
 
@@ -280,6 +281,26 @@ def free_energy_of_temperature(ax: Axes, curve: Curve) -> Axes:
     return ax
 
 
+def error_against_cost(ax: Axes, outlook: Outlook) -> Axes:
+    """Stated error (meV) at every look against evaluations, with 1/√n through the last one."""
+    cost, error = (np.array(x, dtype=float) for x in zip(*outlook.history, strict=True))
+    target = 1e3 * outlook.asked.error
+    ax.plot(cost, 1e3 * error, color=COLOURS["forward"], marker="o", ms=4, label="stated error")
+    end = cost[-1] * max(1.0, (1e3 * error[-1] / target) ** 2)
+    line = np.geomspace(cost[0], min(end, 1e3 * cost[-1]), 50)
+    ax.plot(line, 1e3 * error[-1] * np.sqrt(cost[-1] / line), color="0.5", ls="--",
+            label=r"$1/\sqrt{n}$")  # fmt: skip
+    ax.axhline(target, color=REFERENCE, lw=0.9, ls=":", label="asked for")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("{x:g}")
+    ax.set_xlabel("evaluations of the model")
+    ax.set_ylabel(f"error (meV per {outlook.asked.per.replace('-', ' ')})")
+    ax.legend(loc="best")
+    return ax
+
+
 def save_plots(result: Result, folder: Path) -> list[Path]:
     """Draw what belongs to *result* as PNG files in *folder*; returns their paths."""
     drawings: dict[str, Callable[[Axes], Axes]] = {}
@@ -296,6 +317,8 @@ def save_plots(result: Result, folder: Path) -> list[Path]:
             drawings["overlap.png"] = partial(overlap_matrix, mbar=result.mbar)
     if result.scaling is not None:
         drawings["free_energy.png"] = partial(free_energy_of_temperature, curve=result.scaling)
+    if result.outlook is not None and len(result.outlook.history) > 1:
+        drawings["error.png"] = partial(error_against_cost, outlook=result.outlook)
     return [save_figure(Path(folder) / name, draw) for name, draw in drawings.items()]
 
 

@@ -162,6 +162,8 @@ def _print_result(console: Console, result: Result) -> None:
         console.print(_table("Terms, as added", ["term", "value", "unit", "source"], rows))
     if result.checks:
         console.print(_table(heading(result.checks), HEAD, check_rows(result.checks)))
+    if result.outlook is not None:
+        console.print(result.outlook.line)
     for warning in grouped(result.warnings):
         console.print(f"! {warning}")
 

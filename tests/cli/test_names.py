@@ -26,13 +26,3 @@ def test_progress_shows_names_as_they_are(name, terminal):
             display.bars.refresh()
     assert f"{name}: something" in out.getvalue()
     assert out.getvalue().count(name) >= 2
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_compositions_are_shown_as_they_are(name, monkeypatch):
-    from alchemdriver.composition import show
-
-    out = io.StringIO()
-    monkeypatch.setattr(show._SHOW, "file", out)
-    show._SHOW.print(f"{name}: -1.0 eV", soft_wrap=True)
-    assert out.getvalue() == f"{name}: -1.0 eV\n"

@@ -1,0 +1,78 @@
+"""What of a workflow's rows decides which stage goes on, and where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ...contract.manifest import Workflow
+from ...contract.settings import TransmuteSettings, VacancySettings
+from ...contract.target import Asked, Target
+from ...errors import InputError
+from ..estimators.stopping import Outlook, Source, Wanted, no_less, outlook
+
+if TYPE_CHECKING:
+    from .workflow import Row, StageResult
+
+
+def with_target(
+    workflow: Workflow, rows: list[Row], stages: dict[str, StageResult], asked: Target
+) -> tuple[list[Row], Outlook]:
+    """*rows* with the errors that may be stated of them, and where they stand."""
+    totals, sources = wanted_of_rows(workflow, rows, asked.asked), sources_of(rows, stages)
+    if asked.lengthened:
+        for n, row in enumerate(rows):
+            if row_name(row) in totals:
+                wanted = totals[row_name(row)]
+                se, half95 = no_less(row.se, row.half95, wanted, sources)
+                rows[n] = replace(row, se=se, half95=half95)
+    errors: dict[str, float | None] = {row_name(row): row.se for row in rows}
+    return rows, outlook(asked, list(totals.values()), sources, errors)
+
+
+def row_name(row: Row) -> str:
+    """What a row is called among totals."""
+    parts = (row.quantity, row.phase, f"{row.temperature:g} K", row.route)
+    return ", ".join(part for part in parts if part)
+
+
+def wanted_of_rows(workflow: Workflow, rows: Sequence[Row], asked: Asked) -> dict[str, Wanted]:
+    """The totals that a workflow is made for, by name: G of a crystal, G_v of a vacancy, ΔG of a
+    transmutation, at every temperature by every route; ΔΔG too where it is asked for per formula
+    unit, which it is per.  Raises InputError for an error per what they have not."""
+    kinds = [{"crystal": "G", "vacancy": "G_v", "transmute": "ΔG"}[workflow.kind]]
+    if asked.per == "formula-unit":
+        kinds.append("ΔΔG")
+    found = {}
+    for row in rows:
+        if row.quantity in kinds:
+            shares = _shares(workflow, row)
+            if shares.get(asked.per) is None:
+                raise InputError(
+                    f"per {asked.per}: {row.quantity} of {workflow.root.name} has no sites that "
+                    "change; ask per cell, atom or formula-unit"
+                )
+            name = row_name(row)
+            found[name] = Wanted(name, row.coefficients, asked.error * shares[asked.per])
+    return found
+
+
+def _shares(workflow: Workflow, row: Row) -> dict[str, int]:
+    """How many of each there are in what a row's value is of."""
+    if row.quantity == "ΔΔG":
+        return {"formula-unit": 1}
+    settings, crystal = workflow.settings, workflow.crystal(row.phase)
+    found = {"cell": 1, "atom": crystal.atoms, "formula-unit": crystal.formula_units}
+    if isinstance(settings, VacancySettings):
+        found["site"] = sum(settings.removed.values())
+    if isinstance(settings, TransmuteSettings) and row.phase in settings.substituted:
+        found["site"] = settings.substituted[row.phase]
+    return found
+
+
+def sources_of(rows: Sequence[Row], stages: dict[str, StageResult]) -> dict[str, Source]:
+    """What the rows are summed from, by stage."""
+    names = dict.fromkeys(name for row in rows for name in row.coefficients)
+    found = {name: stages[name].source for name in names}
+    return {name: source for name, source in found.items() if source is not None}

@@ -1,0 +1,97 @@
+"""Where a calculation stands on its way to an error, from results as they were written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.coverage import KT, T, gaussian
+from helpers.stored_results import finish, switching_result
+
+from alchemdriver.analysis import analyze_workflow, analyze_works, workflow_summary
+from alchemdriver.analysis.compare.target import source_of, with_target
+from alchemdriver.analysis.estimators.estimate import ONE_SIGMA, student
+from alchemdriver.contract import target
+from alchemdriver.contract.target import Asked, Lengthening, Look, Seen, Target
+from alchemdriver.errors import InputError
+from alchemdriver.workflow import plan
+
+from .test_workflow import COMMON, VACANCY, iron
+
+LENGTHENED = (Lengthening({"input.xml": 9}, {"input.xml": "a"}, {"input.xml": "b"}),)
+
+
+def result_of(pairs: int, seed: int = 1):
+    """One chain of Gaussian works of 1 kT."""
+    forward, backward = (KT * w[0] for w in gaussian(np.random.default_rng(seed), (1, pairs), 1.0))
+    pooled = analyze_works(forward, backward, T)
+    bar = pooled.bar
+    result = switching_result(Path("run"), bar.value, bar.se, bar.dof)
+    one = replace(result.replicas[0], forward=forward, backward=backward)
+    return replace(result, replicas=(one,), pooled=pooled)
+
+
+def lucky(pairs: int):
+    """The repetition of many whose parts scatter least for what single pairs say."""
+    found = [result_of(pairs, seed) for seed in range(40)]
+    return min(found, key=lambda r: r.pooled.bar.se / source_of(r, "run").pair_sigma)
+
+
+def test_an_error_that_decided_is_no_less_than_single_pairs_say():
+    result = lucky(30)
+    source = source_of(result, "run")
+    pairs = source.pair_sigma * student(ONE_SIGMA, 29)
+    assert result.pooled.bar.se < 0.7 * pairs
+    asked = Target(Asked(1.1 * pairs, "cell"))
+    kept = with_target(result, asked, 1)
+    assert kept.total("BAR").se == result.pooled.bar.se  # a length that was given
+    found = with_target(result, replace(asked, lengthened=LENGTHENED), 1)
+    assert found.outlook.met
+    assert found.total("BAR").se == pytest.approx(1.1 * pairs)  # what was asked for
+    low, high = found.total("BAR").ci95
+    assert high - low == pytest.approx(2 * 1.1 * pairs * student(0.95, None))
+    assert "no less than single pairs say" in found.total("BAR").se_kind
+    # one whose parts say more than the pairs stays as it is
+    honest = max((result_of(30, s) for s in range(9)), key=lambda r: r.pooled.bar.se)
+    far = replace(asked, asked=Asked(1e-4, "cell"), lengthened=LENGTHENED)
+    assert with_target(honest, far, 1).total("BAR").se == honest.pooled.bar.se
+
+
+def test_a_lucky_look_is_not_the_end():
+    result = lucky(30)
+    pairs = source_of(result, "run").pair_sigma * student(ONE_SIGMA, 29)
+    asked = Target(Asked(0.75 * pairs, "cell"))  # the parts say less, the pairs 1.33 times that
+    assert result.pooled.bar.se < asked.asked.error
+    outlook = with_target(result, asked, 1).outlook
+    assert not outlook.met
+    assert outlook.error == pytest.approx(pairs / 1.2)
+    assert sum(outlook.evaluations.values()) > 0
+
+
+def test_per_what_is_the_share_of_the_whole():
+    result = replace(result_of(40), formula_units=5)
+    whole = with_target(result, Target(Asked(0.01, "cell")), 3).outlook.error
+    for per, share in (("formula-unit", 5), ("site", 3)):
+        found = with_target(result, Target(Asked(0.01, per)), 3).outlook
+        assert found.error == pytest.approx(whole / share)
+    with pytest.raises(InputError, match="per site: no atom of this run changes"):
+        with_target(result, Target(Asked(0.01, "site")), 0)
+
+
+def test_a_vacancy_says_what_each_stage_still_takes(tmp_path):
+    """Four pairs in each: six more of 220 evaluations, before anything is decided."""
+    common = plan.Common(model="demo-fe", **COMMON)
+    workflow = plan.prepare_vacancy(iron(2), [5], tmp_path / "w", common)
+    finish(workflow, VACANCY)
+    seen = (Seen("G_v", 1.0, 0.009, 0.009),)
+    look = Look(Asked(0.002, "site"), 5000, seen, {}, False, seconds_per_evaluation=0.5)
+    target.write(workflow.root, Target(Asked(0.002, "site"), (look,)))
+    found = analyze_workflow(workflow.root)
+    assert found.outlook.evaluations == dict.fromkeys(VACANCY, 1320)
+    assert "2 meV per site after about 33 min more" in found.outlook.line
+    assert "11 min in 300K/08-alchemical" in found.outlook.line
+    assert found.outlook.line in workflow_summary(found)
+    target.write(workflow.root, Target(Asked(0.002, "formula-unit")))
+    assert analyze_workflow(workflow.root).outlook.total.startswith("G_v")
