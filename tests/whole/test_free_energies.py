@@ -59,9 +59,10 @@ def test_both_routes_to_the_iron_vacancy_agree(atoms, kelvin, name):
     )
 
 
-def test_the_cycle_of_two_phases_closes():
+@pytest.mark.parametrize("name", ["gamma-delta-100K", "gamma-delta-100K-four-replicas"])
+def test_the_cycle_of_two_phases_closes(name):
     """Pb → Sn in γ and δ at 100 K: ΔΔG by the paths against four Frenkel–Ladd calculations."""
-    workflow = WORKFLOWS["gamma-delta-100K"]
+    workflow = WORKFLOWS[name]
     units = {k: v["formula_units"] for k, v in workflow["settings"]["crystals"].items()}
     springs, paths = {}, {}
     for phase, sign in (("gamma", -1.0), ("delta", 1.0)):
