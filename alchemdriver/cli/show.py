@@ -283,7 +283,11 @@ def analyze_and_print(
         check=check,
     )
     plots = analysis.save_plots(result, result.folder)
-    page = analysis.write_page(result, plots)
+    given = {"formula-units": formula_units, "n-ws": n_ws, "reference": reference, "check": check}
+    options = [w for k, v in given.items() if v is not None for w in (f"--{k}", str(v))]
+    page = analysis.write_page(
+        result, plots, options=[*options, *(["--partial"] if partial else [])]
+    )
     print(analysis.summary(result))
     others = ", ".join(p.name for p in [page, *plots])
     print(f"\nwritten: {result.folder / 'result.json'}, {others}")
