@@ -297,7 +297,8 @@ def _again(result: Result, options: Sequence[str]) -> Markup:
         + ("" if inside else " --out again"),
     ]
     about = (
-        f"In the folder above that of this page ({home.name}), with inputs and models of these sha256: the same numbers, bit for "
-        "bit on the same kind of CPU. Delete what the runs printed to compute them anew."
+        f"In the folder above that of this page ({home.name}), with inputs and models of these "
+        "sha256: the same numbers, bit for bit on the same kind of CPU. Delete what the runs "
+        "printed to compute them anew."
     )
     return joined([tag("pre", "\n".join(lines)), tag("p", about)])
