@@ -99,6 +99,14 @@ class Driver:
                 f"{name} failed: {first.why}{others}; the rest is done, and what failed is tried "
                 "again by the next 'alchemdriver campaign run'"
             )
+        without = [(n, c.why) for n, c in self.known.cases.items() if c.why and c.lost]
+        if without:
+            name, why = without[0]
+            others = f" (and {len(without) - 1} more)" if without[1:] else ""
+            raise RunError(
+                f"{name} is not analysed: {why}{others}; the next 'alchemdriver campaign run' "
+                "tries again"
+            )
 
     def note(self, event: Event) -> None:
         journal.append(self.root, event)
@@ -179,8 +187,14 @@ class Driver:
 
     # --- what has happened
 
+    def _now(self, what: Run | Case) -> Run | Case:
+        """*what* as 'campaign add' has left it meanwhile."""
+        if isinstance(what, Run):
+            return self.campaign.by_name[what.name]
+        return next(case for case in self.campaign.cases if case.name == what.name)
+
     def _ended(self, future: Future[Any], what: Run | Case) -> None:
-        error = future.exception()
+        what, error = self._now(what), future.exception()
         if isinstance(what, Case):
             if error is None:
                 self._analysed(what, future.result())
@@ -189,7 +203,7 @@ class Driver:
             if self.lost[what.name] <= self.settings.retries:
                 self._settle(what)
             else:  # of no replica, so that the next driver tries again
-                self._analysed(what, Analysed(0, why=_in_words(error)))
+                self._analysed(what, Analysed(0, why=_in_words(error), lost=True))
         elif error is None:
             self._slice(what, future.result())
         else:
@@ -237,7 +251,9 @@ class Driver:
             for run in case.runs()
             if self._released(run) and self.known.runs[run.name].state in ("waiting", "running")
         ]
-        under_way = any(what is case or what == case for what in self.active.values())
+        under_way = any(
+            isinstance(what, Case) and what.name == case.name for what in self.active.values()
+        )
         if left or under_way or not whole:
             return
         if len(whole) > before:
@@ -266,12 +282,14 @@ class Driver:
                 value=found.value,
                 error=found.error,
                 unit=found.unit or None,
-                replicas=found.replicas,
+                replicas=0 if found.lost else found.replicas,
             )
         )
         if found.why:
             self.say(f"{case.name}: not analysed: {found.why}")
         self._decide(case, found.replicas, found.error)
+        if found.replicas and len(self._whole_replicas(case)) > found.replicas:
+            self._settle(case)  # some were added meanwhile
 
     def _decide(self, case: Case, n: int, error: float | None) -> None:
         """With an error asked for: whether there is enough, or how many replicas more.

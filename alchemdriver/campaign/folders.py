@@ -8,8 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..contract.files import sha256_of
 from ..contract.layout import find_runs
 from ..contract.manifest import is_workflow
+from ..errors import InputError
 from ..prepare.command import ingredients
 from ..prepare.run_folder import prepare
 from ..workflow.command import prepare_stages
@@ -34,7 +36,11 @@ def write_run(root: Path, campaign: Campaign, run: Run, folder: Path) -> None:
     """Write *run* into *folder*.  Raises InputError as ``prepare`` does."""
     case, kind = run.case, campaign.kind
     given = {**given_of(root, campaign, case), "seed": run.seed}
-    structure = root / campaign.systems[case.system].file
+    system = campaign.systems[case.system]
+    structure = root / system.file
+    with open(structure, "rb") as f:
+        if sha256_of(f) != system.sha256:
+            raise InputError(f"{structure} is not the file that was planned with: restore it")
     if kind.in_stages:
         prepare_stages(kind, structure, folder, given)
         return

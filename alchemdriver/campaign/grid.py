@@ -45,7 +45,13 @@ def points(plan: Plan) -> list[Point]:
     for n, override in enumerate(plan.override):
         _check_rule(override.where, axes, f"override[{n}].where")
         for name, value in override.set.items():
-            _option(plan.kind, name, value, f"override[{n}].set.{name}")
+            key = f"override[{n}].set.{name}"
+            if name in axes or name in _OWN:
+                raise InputError(
+                    f"{key}: it is in the names of cases: list it in the plan, and leave single "
+                    "cases out with [[exclude]]"
+                )
+            _option(plan.kind, name, value, key)
     fixed = {k: v for k, v in plan.options.items() if not isinstance(v, tuple)}
     needed = {o.name for o in plan.kind.needs} - {"model", "alchemy", "pressure", "temperature"}
     for name in sorted(needed - set(plan.options)):

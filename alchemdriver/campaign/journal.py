@@ -128,6 +128,11 @@ class CaseProgress:
     released: int | None = None  # replicas that are to be run; None: all
     enough: float | None = None  # meV, the error that was asked for when there was enough
 
+    @property
+    def lost(self) -> bool:
+        """Whether the analysis failed by what the machine did."""
+        return bool(self.why) and self.analysed == 0
+
     def has(self, error: float | None) -> bool:
         """Whether the *error* (meV) that is asked for was found to be there."""
         return self.enough is not None and error is not None and self.enough <= error
@@ -168,7 +173,7 @@ class Known:
         elif event.what == "given up":
             run.state, run.why = "failed", event.why or ""
         elif event.what == "again":
-            run.failures = 0
+            run.failures = 0 if moved else run.failures
 
     def _case(self, case: CaseProgress, event: Event) -> None:
         if event.what == "analysed":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ..composition.supercells import METHODS
+from ..contract.families import EVALUATORS
 from ..contract.files import read_text
 from ..contract.stored import Count, Format, Index, Kelvin, Must, OneOf, Positive
 from ..contract.text import parse_wall_time
@@ -34,6 +36,10 @@ def _is_time(text: str) -> bool:
         return parse_wall_time(text) > 0
     except InputError:
         return False
+
+
+def _is_device(text: str) -> bool:
+    return re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text) is not None
 
 
 Time = Annotated[str, Must("a time such as 4:00:00 or 2-12:00:00", _is_time)]
@@ -68,8 +74,9 @@ class RunSettings:
     clients: Count = 1  # per run
     threads: Count = 1  # per client
     runs_per_gpu: Count = 1
-    evaluator: str = "auto"
-    device: str = "auto"  # cuda where workers have GPUs, else cpu
+    evaluator: Annotated[str, OneOf(EVALUATORS)] = "auto"
+    # cuda where workers have GPUs, else cpu
+    device: Annotated[str, Must("auto, cpu, cuda, cuda:1 or mps", _is_device)] = "auto"
 
 
 @dataclass(frozen=True)
@@ -140,12 +147,13 @@ PLAN = Format("alchemdriver-plan", Plan, remedy="correct the plan", by_hand=True
 
 def read_plan(path: Path) -> Plan:
     """Raises InputError, one line, for a file that is no plan."""
-    return PLAN.load(path, Plan, _parsed(path))
+    return PLAN.load(path, Plan, parse_toml(read_text(path), path))
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def parse_toml(text: str, path: Path) -> dict[str, Any]:
+    """The tables of *text*, which stands in *path*.  InputError for what is no TOML, or a date."""
     try:
-        data = tomllib.loads(read_text(path))
+        data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as err:
         raise InputError(f"{path} is not TOML: {err}") from None
     strange = _date_in(data)

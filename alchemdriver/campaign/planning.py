@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..contract import shelf
-from ..contract.files import sha256_of, whole_folder, write_files
+from ..contract.files import read_text, sha256_of, whole_folder, write_files
 from ..contract.run_input import read_input
 from ..contract.schedule import SHAPES
 from ..errors import AlchemdriverError, InputError
@@ -18,7 +18,7 @@ from ..prepare.windows import nodes
 from . import record
 from .folders import FILES, write_run
 from .grid import Point, points
-from .plan import Plan, Value, read_plan
+from .plan import Plan, Value, parse_toml, read_plan
 from .record import Campaign, Case
 from .systems import Systems
 
@@ -43,11 +43,11 @@ def draft(path: Path) -> Draft:
     """
     plan = read_plan(path)
     home = path.resolve().parent
-    systems = Systems(plan, home)
     kept = _Kept(home)
     cases = []
     seed = plan.seed
     try:
+        systems = Systems(plan, home)
         for point in points(plan):
             case = _case(plan, point, systems.of(point), kept, seed)
             seed += len(case.seeds) * _stride(plan.protocol)
@@ -142,8 +142,17 @@ def _size(
     try:
         write_run(root, campaign, next(case.runs()), folder)
         if campaign.kind.in_stages:
+            if case.error is not None:
+                raise InputError(
+                    "error: stages are not planned by it; run each with 'alchemdriver run FOLDER "
+                    "--error'"
+                )
             return None, None
         run = read_input(folder / "input.xml")
+        path = run.lambda_path
+        alone = run.schedule is None and not case.lambdas
+        if case.error is not None and (path.constant or path.sweeps_temperature or alone):
+            raise InputError(f"error: {campaign.protocol} gives no single free energy: remove it")
     except AlchemdriverError as err:
         text = str(err).replace(f"{root}/", "")
         raise type(err)(f"case {case.name}: {text}") from None
@@ -191,11 +200,19 @@ def extend(root: Path, made: Draft) -> tuple[int, int]:
         with open(path, "rb") as f:
             if sha256_of(f) != sha256_of(io.BytesIO(content)):
                 raise InputError(f"{inside} is not what it was in {root}: give it another name")
+    _check_settings(root, made)
     cases, seed = {c.name: c for c in old.cases}, _next_seed(old, new)
+    there_as = {_content(old, c): c.name for c in old.cases}
     more_cases = more_runs = 0
     for case in new.cases:
         there = cases.get(case.name)
         if there is None:
+            twin = there_as.get(_content(new, case))
+            if twin is not None:
+                raise InputError(
+                    f"case {case.name} is there as {twin}, and would be computed again: leave it "
+                    "out with [[exclude]], or plan another campaign"
+                )
             seeds = tuple(seed + n for n in range(len(case.seeds)))
             more_cases += 1
         else:
@@ -215,6 +232,23 @@ def extend(root: Path, made: Draft) -> tuple[int, int]:
         root, Campaign(old.protocol, {**old.systems, **new.systems}, tuple(cases.values()))
     )
     return more_cases, more_runs
+
+
+def _content(campaign: Campaign, case: Case) -> tuple[object, ...]:
+    """What decides the numbers of *case*, whatever it is called."""
+    options = json.dumps(case.options, sort_keys=True)
+    return campaign.systems[case.system].sha256, options, case.lambdas
+
+
+def _check_settings(root: Path, made: Draft) -> None:
+    """Raises InputError if the plan would put other [run] and [slurm] over those that stand there,
+    which people edit."""
+    path = root / record.PLAN_FILE
+    there = parse_toml(read_text(path), path)
+    given = parse_toml(made.files[record.PLAN_FILE].decode("utf-8"), path)
+    for table in ("run", "slurm"):
+        if there.get(table) != given.get(table):
+            raise InputError(f"[{table}] is not that of {path}: copy it into the plan")
 
 
 def _next_seed(*campaigns: Campaign) -> int:

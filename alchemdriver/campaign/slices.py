@@ -26,6 +26,7 @@ from .record import RUNS, Campaign, Case, Run
 __all__ = ["BLOCK_ENDS", "Analysed", "Ended", "analyse", "compute", "margin"]
 
 BLOCK_ENDS = "ALCHEMDRIVER_BLOCK_ENDS"  # environment: s since 1970 at which slices stop
+LONG = 600.0  # s in which a run makes a step at least
 LEAST = 10.0  # s that a slice should have: less is not worth loading a model
 
 
@@ -49,6 +50,7 @@ class Analysed:
     error: float | None = None
     unit: str = ""
     why: str = ""
+    lost: bool = False  # by what the machine did: worth another try
 
 
 def margin(walltime: float) -> float:
@@ -104,8 +106,8 @@ def compute(root: str, campaign: Campaign, run: Run, settings: RunSettings, devi
     except OutOfTime:
         # else a slice that is shorter than what a start takes would come again for ever
         stuck = first is not None and (last is None or last == first)
-        if stuck and seconds == parse_wall_time(settings.slice):
-            return ended("failed", f"not a step further in a slice of {settings.slice}")
+        if stuck and seconds >= min(parse_wall_time(settings.slice), LONG):
+            return ended("failed", f"not a step further in a slice of {seconds:.0f} s")
         return ended("again")
     except Busy as err:
         return ended("busy", str(err))
@@ -140,8 +142,10 @@ def analyse(root: str, case: Case, runs: list[Run], device: str) -> Analysed:
                 return Analysed(replicas, why="plain dynamics: there is no free energy")
             _evaluate_windows(inputs, device)
             row = row_of(analysis.analyze(inputs, out=home))
-    except (AlchemdriverError, OSError) as err:
+    except AlchemdriverError as err:
         return Analysed(replicas, why=f"{err}")
+    except OSError as err:
+        return Analysed(replicas, why=f"{err}", lost=True)
     return Analysed(replicas, row.per_unit, row.per_unit_se, row.unit)
 
 

@@ -35,6 +35,16 @@ class Systems:
     files: dict[str, bytes] = field(default_factory=dict)  # path in the campaign → content
     _cells: dict[tuple[object, ...], list[Atoms]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        seen: dict[str, str] = {}
+        for name in self.plan.named_structures():
+            other = seen.setdefault(safe(name), name)
+            if other != name:
+                raise InputError(
+                    f"structures: '{other}' and '{name}' are one name for a folder, "
+                    f"'{safe(name)}': name them, structures = {{gamma = '…', delta = '…'}}"
+                )
+
     def of(self, point: Point) -> str:
         """The name of the system of *point*, made if it is a new one.  Raises InputError."""
         structure = str(point.axes["structure"])

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from ..contract import shelf
 from ..contract.layout import find_runs, home_of
 from ..contract.manifest import is_workflow
 from ..contract.run_input import read_input
@@ -282,7 +283,11 @@ def analyze_and_print(
         check=check,
     )
     plots = analysis.save_plots(result, result.folder)
-    page = analysis.write_page(result, plots)
+    given = {"formula-units": formula_units, "n-ws": n_ws, "reference": reference, "check": check}
+    options = [w for k, v in given.items() if v is not None for w in (f"--{k}", str(v))]
+    page = analysis.write_page(
+        result, plots, options=[*options, *(["--partial"] if partial else [])]
+    )
     print(analysis.summary(result))
     others = ", ".join(p.name for p in [page, *plots])
     print(f"\nwritten: {result.folder / 'result.json'}, {others}")
@@ -293,9 +298,11 @@ def analyze_and_print(
 def _show_other_model(inputs: list[Path], asked: str, device: str, out: Path) -> None:
     """What another model makes of the frames, and the free energy that it would give."""
     from ..analysis.report.text import with_error
-    from ..execute.other_model import FILE, OTHER_MODEL, other_model
+    from ..execute.other_model import OTHER_MODEL, file_of, other_model
 
     name, _, head = asked.partition("@")
+    if shelf.is_file(name):  # from where the user is, not from the run's folder
+        name = str(Path(name).expanduser().resolve())
     with _configurations(f"at both ends, with {name}") as report:
         found = other_model(inputs, name, head or None, device, report)
     for end in found.ends:
@@ -309,8 +316,9 @@ def _show_other_model(inputs: list[Path], asked: str, device: str, out: Path) ->
         f"with {name} instead of {found.model} the free energy changes by "
         f"{with_error(change.value, change.se)} per cell ({change.se_kind})"
     )
-    OTHER_MODEL.write(out / FILE, found, {"units": "eV"})
-    print(f"written: {out / FILE}")
+    file = out / file_of(name, head or None)
+    OTHER_MODEL.write(file, found, {"units": "eV"})
+    print(f"written: {file}")
 
 
 def compare_beads(folders: list[Path], classical: Path | None, out: Path) -> None:
@@ -448,7 +456,6 @@ def gather_and_print(targets: list[str], out: Path) -> None:
 
 def print_models() -> None:
     """The shelf as a table."""
-    from ..contract import shelf
 
     table = Table("name", "elements", "licence", "size", "source", "good for")
     for card in shelf.catalogue():

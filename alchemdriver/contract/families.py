@@ -33,7 +33,7 @@ from ase.data import chemical_symbols
 from ..errors import InputError, ModelError
 from .files import read_json as read_file
 
-__all__ = ["BUILT_IN", "FOUNDATION_ELEMENTS", "ModelCard", "ModelFamily", "read_json"]
+__all__ = ["BUILT_IN", "EVALUATORS", "FOUNDATION_ELEMENTS", "ModelCard", "ModelFamily", "read_json"]
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +109,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 # --- embedded -------------------------------------------------------------------------------
 
+EVALUATORS = ("auto", "fast", "cueq", "stock")  # of MACE models
 _SHIPPED = Path(__file__).parent.parent / "models"
 
 

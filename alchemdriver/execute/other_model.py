@@ -6,6 +6,7 @@ frames that A sampled: holds of a switch after half their length, windows at λ 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,6 @@ from ..paths.terms import Hamiltonian
 from ..prepare.render import sign
 from ..units import kT
 
-FILE = "also_with.json"
 MOST = 400  # frames of an end, at most: two evaluations each, times beads
 
 
@@ -72,8 +72,9 @@ def other_model(
     absolute = first.lambda_path.absolute
     lams = (1.0,) if absolute else (0.0, 1.0)
     stored = [_stored(run) for run in runs]
+    most = MOST if first.schedule is None else max(1, MOST // len(runs))
     chosen = {
-        lam: [_groups(run, each.steps, lam) for run, each in zip(runs, stored, strict=True)]
+        lam: [_groups(run, s.steps, lam, most) for run, s in zip(runs, stored, strict=True)]
         for lam in lams
     }
     total = sum(len(x) for found in chosen.values() for groups in found for x in groups)
@@ -126,6 +127,12 @@ def _stored(run: RunInput) -> _Stored:
     )
 
 
+def file_of(model: str, head: str | None) -> str:
+    """What the numbers of another model are kept in, beside ``result.json``."""
+    words = Path(model).stem + (f"@{head}" if head else "")
+    return f"also_with-{re.sub(r'[^A-Za-z0-9.@+-]', '-', words)}.json"
+
+
 def _difference(
     own: Hamiltonian, others: Hamiltonian, stored: _Stored, i: int, lam: float
 ) -> float:
@@ -141,7 +148,7 @@ def _difference(
     )
 
 
-def _groups(run: RunInput, steps: np.ndarray, lam: float) -> list[np.ndarray]:
+def _groups(run: RunInput, steps: np.ndarray, lam: float, most: int) -> list[np.ndarray]:
     """Of the frames at *steps* those at the end *lam*, in groups, evenly thinned."""
     if run.schedule is None and run.parameters.lam != lam:
         return []
@@ -154,7 +161,7 @@ def _groups(run: RunInput, steps: np.ndarray, lam: float) -> list[np.ndarray]:
             if steps[i] - last >= apart:
                 kept.append(i)
                 last = steps[i]
-        return [np.array([i]) for i in _thinned(np.array(kept, dtype=int), MOST)]
+        return [np.array([i]) for i in _thinned(np.array(kept, dtype=int), most)]
     half = run.schedule.equilibrate / 2
     inside = [
         np.flatnonzero((steps >= hold.start + half) & (steps < hold.stop))
@@ -162,7 +169,7 @@ def _groups(run: RunInput, steps: np.ndarray, lam: float) -> list[np.ndarray]:
         if hold.kind == f"hold{lam:g}"
     ]
     inside = [rows for rows in inside if len(rows)]
-    return [_thinned(rows, max(1, MOST // len(inside))) for rows in inside]
+    return [_thinned(rows, max(1, most // len(inside))) for rows in inside]
 
 
 def _thinned(rows: np.ndarray, most: int) -> np.ndarray:

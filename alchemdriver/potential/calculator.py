@@ -243,7 +243,8 @@ class MaceCalculator(_ModelCalculator):
         evaluator: str = "auto",
     ):
         super().__init__(model, device, dtype, evaluator, head, charge, spin)
-        self._compared: set[frozenset[str]] = set()  # elements
+        self._compared: set[tuple[tuple[float | None, float | None], frozenset[str]]] = set()
+        self._of_state: dict[tuple[float | None, float | None], Backend] = {}  # charge, spin
         self._potentials: dict[tuple[object, ...], Potential] = {}  # last used at the end
 
     def calculate(
@@ -292,13 +293,15 @@ class MaceCalculator(_ModelCalculator):
         key = _key(atoms, state)
         potential = self._potentials.pop(key, None)
         if potential is None:
-            backend = self._model.of_charge(*state)
+            # one for each state: a comparison may settle it on another evaluator
+            backend = self._of_state.get(state) or self._model.of_charge(*state)
+            self._of_state[state] = backend
             sites = AlchemicalSites.plain(atoms.get_chemical_symbols())
             _reject_disorder(atoms, sites)
-            elements = frozenset(sites.elements)
-            if elements not in self._compared:
+            compared = (state, frozenset(sites.elements))
+            if compared not in self._compared:
                 check_evaluator(backend, sites, _structure(atoms))
-                self._compared.add(elements)
+                self._compared.add(compared)
             potential = backend.potential(sites)
         self._potentials[key] = potential
         if len(self._potentials) > _MOST_POTENTIALS:

@@ -58,6 +58,7 @@ class Phase:
     pressure: float  # bar
     formula: str  # reduced
     model: str
+    model_sha256: str | None  # of its file; None: of stages, whose manifests name the model
     natoms: tuple[int, ...]  # of the cells behind it
     temperatures: Annotated[np.ndarray, Shape("m")]  # K, rising
     values: Annotated[np.ndarray, Shape("m")]  # eV per formula unit
@@ -169,7 +170,8 @@ def _read(
             "single temperatures"
         )
     if curves:
-        yield curve_of(name, curves[0]), []
+        result = curves[0]
+        yield curve_of(name, result), [f"{name}: {x}" for x in (*result.labels, *result.warnings)]
         return
     rows = [g for g in gather([f"{name}={f}" for f in rest], say) if g.row.quantity == "G"]
     if not rows:
@@ -207,8 +209,9 @@ def curve_of(name: str, result: Result) -> Phase:
     return Phase(
         name,
         c.pressure,
-        str(formula.reduce()[0]),
+        f"{formula.reduce()[0]:hill}",
         provenance.model,
+        provenance.model_sha256,
         (c.natoms,),
         t,
         (curve.values[order] + _size(t, c.natoms)) / units,
@@ -221,7 +224,13 @@ def curve_of(name: str, result: Result) -> Phase:
 def points_of(name: str, rows: Sequence[Gathered]) -> tuple[Phase, list[str]]:
     """Free energies at several temperatures as one curve, and what is doubtful about it."""
     t = np.array([g.row.temperature for g in rows])
-    model, formula = rows[0].row.system.rsplit(maxsplit=1)  # of stages: a model and a formula
+    systems = sorted({g.row.system for g in rows})
+    if len(systems) > 1:
+        raise AnalysisError(
+            f"{name}: expected one model and formula, got {', '.join(systems)}: give them names of "
+            "their own"
+        )
+    model, formula = systems[0].rsplit(maxsplit=1)  # of stages: a model and a formula
     atoms = len(Formula(formula))
     size = np.array([g.row.natoms for g in rows])
     values = np.array([g.row.value for g in rows]) + _size(t, size)
@@ -251,8 +260,9 @@ def points_of(name: str, rows: Sequence[Gathered]) -> tuple[Phase, list[str]]:
     phase = Phase(
         name,
         _pressure(rows[0]),
-        formula,
+        f"{Formula(formula):hill}",
         model,
+        None,
         tuple(sorted(set(size.tolist()))),
         grid,
         weights @ values,
@@ -279,11 +289,11 @@ def _basis(n: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _same_material(phases: Sequence[Phase]) -> None:
-    for what in ("formula", "model"):
-        seen = {getattr(p, what): p.name for p in phases}
+    for what in ("formula", "model", "model_sha256"):
+        seen = {x: p.name for p in phases if (x := getattr(p, what)) is not None}
         if len(seen) > 1:
-            listed = ", ".join(f"{value} ({name})" for value, name in seen.items())
-            raise AnalysisError(f"phases: expected one {what}, got {listed}")
+            listed = ", ".join(f"{value[:12]} ({name})" for value, name in seen.items())
+            raise AnalysisError(f"phases: expected one {what.replace('_', ' ')}, got {listed}")
 
 
 # --- comparing ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import shlex
 from collections.abc import Sequence
 from functools import partial
@@ -69,8 +70,13 @@ def figure(png: bytes, caption: str) -> Markup:
     return tag("figure", image, tag("figcaption", caption))
 
 
-def write_page(result: Result, plots: Sequence[Path], folder: Path | None = None) -> Path:
-    """Write ``report.html`` of *result* into *folder*, its own by default, *plots* (PNG) inside."""
+def write_page(
+    result: Result, plots: Sequence[Path], folder: Path | None = None, options: Sequence[str] = ()
+) -> Path:
+    """Write ``report.html`` of *result* into *folder*, its own by default, *plots* (PNG) inside.
+
+    options: of ``alchemdriver analyze`` that gave it, for the commands that do it again.
+    """
     path = (folder or result.folder) / PAGE
     body = [
         tag("h1", result.quantity),
@@ -84,7 +90,7 @@ def write_page(result: Result, plots: Sequence[Path], folder: Path | None = None
         tag("h2", "Where it comes from"),
         _provenance(result),
         tag("h2", "How to do it again"),
-        _again(result),
+        _again(result, options),
     ]
     write_text(path, document(f"{result.quantity}: {result.folder.resolve().name}", *body))
     return path
@@ -278,19 +284,21 @@ def _provenance(result: Result) -> Markup:
     return joined([inner, tag("p", f"Analysed with {versions}.")])
 
 
-def _again(result: Result) -> Markup:
+def _again(result: Result, options: Sequence[str]) -> Markup:
     runs = [Path(p.folder).resolve() for p in _of(result)]
     home = result.folder.resolve()
     inside = bool(runs) and all(r == home or home in r.parents for r in runs)
-    targets = [home.name] if inside else [r.name for r in runs]
+    targets = [home.name] if inside else [os.path.relpath(r, home.parent) for r in runs]
     packages = [f"{n}=={v}" for n, v in result.versions.items() if v and n != "python"]
     lines = [
         f"pip install {shlex.join(packages)}",
         f"alchemdriver run {shlex.join(targets)}",
-        f"alchemdriver analyze {shlex.join(targets)}" + ("" if inside else " --out again"),
+        f"alchemdriver analyze {shlex.join([*targets, *options])}"
+        + ("" if inside else " --out again"),
     ]
     about = (
-        "In the folder above, with inputs and models of these sha256: the same numbers, bit for "
-        "bit on the same kind of CPU. Delete what the runs printed to compute them anew."
+        f"In the folder above that of this page ({home.name}), with inputs and models of these "
+        "sha256: the same numbers, bit for bit on the same kind of CPU. Delete what the runs "
+        "printed to compute them anew."
     )
     return joined([tag("pre", "\n".join(lines)), tag("p", about)])

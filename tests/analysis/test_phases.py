@@ -190,9 +190,17 @@ def test_stages_at_several_temperatures_are_phases(tmp_path):
     assert found.phases[1].natoms == (32,)
 
 
+def test_one_name_is_one_material():
+    mixed = [*rows(False, (300.0,), 1e-3), *rows(False, (400.0,), 1e-3, model="other")]
+    with pytest.raises(AnalysisError, match=r"expected one model and formula, got demo .*, other"):
+        p.points_of("x", mixed)
+
+
 def test_other_models_and_materials_are_refused():
     a, b = both(1e-4)
     with pytest.raises(AnalysisError, match=r"expected one model, got demo \(stiff\), other"):
         p._same_material([a, replace(b, model="other")])
+    with pytest.raises(AnalysisError, match="expected one model sha256"):
+        p._same_material([replace(a, model_sha256="1" * 64), replace(b, model_sha256="2" * 64)])
     with pytest.raises(AnalysisError, match="no temperature in common"):
         p.pair(a, both(1e-4, at=(700.0, 800.0))[1])

@@ -149,6 +149,26 @@ seed = 3
         ({}, "", "[compositions]\nsublattices=['Cu->Au']\nshares=[[1.0]]\nseed=1", "2 shares"),
         ({}, "when = 2026-01-01", "", "when: expected text, a number or a list, got a date"),
         ({}, "oops", "", "is not TOML"),
+        (
+            {"structures": "{{'γ-Cu' = 'cu.xyz', 'δ-Cu' = 'cu.xyz'}}"},
+            "",
+            "",
+            "'γ-Cu' and 'δ-Cu' are one name for a folder, 'Cu'",
+        ),
+        (
+            {},
+            "",
+            "[[override]]\nwhere = {temperature = 300}\nset = {temperature = 350}",
+            "override[0].set.temperature: it is in the names of cases",
+        ),
+        (
+            {},
+            "",
+            "[[override]]\nwhere = {temperature = 300}\nset = {replicas = 8}",
+            "override[0].set.replicas: it is in the names of cases",
+        ),
+        ({}, "", "[run]\ndevice = 'gpu'", "run.device: expected auto, cpu, cuda, cuda:1 or mps"),
+        ({}, "", "[run]\nevaluator = 'stok'", "run.evaluator"),
     ],
 )
 def test_a_bad_plan_gives_one_line(tmp_path, changed, top, rest, words):
@@ -177,6 +197,32 @@ def test_a_longer_plan_adds_and_changes_nothing_that_is_there(tmp_path):
         planning.extend(root, planning.draft(write_plan(tmp_path, cycles="2")))
     with pytest.raises(InputError, match="holds a campaign"):
         planning.save(planning.draft(more), root)
+    with pytest.raises(InputError, match=r"case .* is there as .*, and would be computed again"):
+        planning.extend(root, planning.draft(write_plan(tmp_path, cycles="[1, 2]")))
+    text = (root / "plan.toml").read_text()
+    (root / "plan.toml").write_text(text + "\n[run]\nslice = '2:00:00'\n")  # by hand, meanwhile
+    with pytest.raises(InputError, match=r"\[run\] is not that of"):
+        planning.extend(root, planning.draft(more))
+
+
+def test_an_error_is_asked_only_of_what_has_one(tmp_path):
+    plan = write_plan(tmp_path, "error = 2.0", protocol='"nvt-fixed"')
+    text = plan.read_text()
+    for line in ("equilibrate = 20", "switch = 30", "cycles = 1"):
+        text = text.replace(line, "")
+    plan.write_text(text + "lambda = 0.5\nsteps = 100\n")
+    with pytest.raises(InputError, match="gives no single free energy"):
+        planning.draft(plan)
+
+
+def test_a_structure_that_changed_since_is_not_run(tmp_path):
+    root = tmp_path / "c"
+    planning.save(planning.draft(write_plan(tmp_path)), root)
+    campaign = record.read(root)
+    file = root / next(iter(campaign.systems.values())).file
+    file.write_bytes(file.read_bytes() + b"\n")
+    with pytest.raises(InputError, match="is not the file that was planned with"):
+        ensure_folder(root, campaign, campaign.runs[0])
 
 
 def test_many_runs_are_rows_and_no_folders(tmp_path):

@@ -12,7 +12,7 @@ from helpers import real_runs as rr
 from alchemdriver.analysis.estimators.reweighting import reweighted
 from alchemdriver.cli import main
 from alchemdriver.errors import AnalysisError, InputError
-from alchemdriver.execute.other_model import FILE, OTHER_MODEL, other_model
+from alchemdriver.execute.other_model import OTHER_MODEL, file_of, other_model
 from alchemdriver.units import kT
 
 T = 300.0
@@ -42,7 +42,7 @@ def test_a_switch_of_oscillators_at_other_springs(tmp_path, capsys):
     main.app(["analyze", str(path.parent), "--also-with", name], standalone_mode=False)
     said = capsys.readouterr().out
     assert f"with {name} instead of" in said
-    found = OTHER_MODEL.read(path.parent / FILE)
+    found = OTHER_MODEL.read(path.parent / file_of(name, None))
     exact = [4.5 * kT(T) * np.log(2.2 / 2.0), 4.5 * kT(T) * np.log(5.0 / 6.0)]
     for end, lam, value in zip(found.ends, (0.0, 1.0), exact, strict=True):
         assert end.lam == lam

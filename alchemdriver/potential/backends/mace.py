@@ -32,6 +32,7 @@ from mace.modules import MACE
 from numpy.typing import ArrayLike
 
 from ...contract import shelf
+from ...contract.families import EVALUATORS
 from ...errors import InputError, ModelError, did_you_mean
 from ...records import PotentialEvaluation
 from ..modelfile import load_model, load_pickle
@@ -57,11 +58,9 @@ from .mace_support import (
 )
 from .neighbours import directed_edges, sum_rows
 
-__all__ = ["EVALUATORS", "MaceBackend", "MacePotential", "open_embedded", "open_pickle"]
+__all__ = ["MaceBackend", "MacePotential", "open_embedded", "open_pickle"]
 
 log = logging.getLogger(__name__)
-
-EVALUATORS = ("auto", "fast", "cueq", "stock")
 
 
 class MaceBackend(Backend):
