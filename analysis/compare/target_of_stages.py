@@ -15,12 +15,17 @@ from ..estimators.stopping import Outlook, Source, Wanted, no_less, outlook
 if TYPE_CHECKING:
     from .workflow import Row, StageResult
 
+MADE_FOR = {"crystal": "G", "vacancy": "G_v", "transmute": "ΔG"}
+
 
 def with_target(
     workflow: Workflow, rows: list[Row], stages: dict[str, StageResult], asked: Target
-) -> tuple[list[Row], Outlook]:
-    """*rows* with the errors that may be stated of them, and where they stand."""
+) -> tuple[list[Row], Outlook | None]:
+    """*rows* with the errors that may be stated of them, and where they stand; None while none of
+    the totals is there.  The error is not reached while one of them is missing."""
     totals, sources = wanted_of_rows(workflow, rows, asked.asked), sources_of(rows, stages)
+    if not totals:
+        return rows, None
     if asked.lengthened:
         for n, row in enumerate(rows):
             if row_name(row) in totals:
@@ -28,7 +33,10 @@ def with_target(
                 se, half95 = no_less(row.se, row.half95, wanted, sources)
                 rows[n] = replace(row, se=se, half95=half95)
     errors: dict[str, float | None] = {row_name(row): row.se for row in rows}
-    return rows, outlook(asked, list(totals.values()), sources, errors)
+    seen = outlook(asked, list(totals.values()), sources, errors)
+    kind = MADE_FOR[workflow.kind]
+    there, all_ = (sum(x.quantity == kind for x in xs) for xs in (rows, workflow.calculations))
+    return rows, seen if there == all_ else replace(seen, met=False)
 
 
 def row_name(row: Row) -> str:
@@ -41,7 +49,7 @@ def wanted_of_rows(workflow: Workflow, rows: Sequence[Row], asked: Asked) -> dic
     """The totals that a workflow is made for, by name: G of a crystal, G_v of a vacancy, ΔG of a
     transmutation, at every temperature by every route; ΔΔG too where it is asked for per formula
     unit, which it is per.  Raises InputError for an error per what they have not."""
-    kinds = [{"crystal": "G", "vacancy": "G_v", "transmute": "ΔG"}[workflow.kind]]
+    kinds = [MADE_FOR[workflow.kind]]
     if asked.per == "formula-unit":
         kinds.append("ΔΔG")
     found = {}

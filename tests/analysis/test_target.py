@@ -12,13 +12,16 @@ from helpers.stored_results import finish, switching_result
 
 from alchemdriver.analysis import analyze_workflow, analyze_works, workflow_summary
 from alchemdriver.analysis.compare.target import source_of, with_target
+from alchemdriver.analysis.estimators import stopping
 from alchemdriver.analysis.estimators.estimate import ONE_SIGMA, student
-from alchemdriver.contract import target
+from alchemdriver.contract import manifest, target
 from alchemdriver.contract.target import Asked, Lengthening, Look, Seen, Target
-from alchemdriver.errors import InputError
+from alchemdriver.errors import InputError, RunError
+from alchemdriver.execute.supervisor import Resources
 from alchemdriver.workflow import plan
+from alchemdriver.workflow.target import Budget, Stages, pursue
 
-from .test_workflow import COMMON, VACANCY, iron
+from .test_workflow import COMMON, VACANCY, iron, perovskite
 
 LENGTHENED = (Lengthening({"input.xml": 9}, {"input.xml": "a"}, {"input.xml": "b"}),)
 
@@ -95,3 +98,58 @@ def test_a_vacancy_says_what_each_stage_still_takes(tmp_path):
     assert found.outlook.line in workflow_summary(found)
     target.write(workflow.root, Target(Asked(0.002, "formula-unit")))
     assert analyze_workflow(workflow.root).outlook.total.startswith("G_v")
+    for name in ("07-frenkel-ladd-defect", "08-alchemical"):  # only G of the perfect crystal is
+        (workflow.root / "300K" / name / manifest.DONE).unlink()
+    found = analyze_workflow(workflow.root)
+    assert [row.quantity for row in found.rows] == ["G"]
+    assert found.outlook is None
+
+
+def test_nothing_is_reached_while_a_total_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(stopping, "FEWEST", 4)  # pairs of results that were never run
+    common = plan.Common(model="demo-fe", **COMMON | {"temperatures_K": (300.0, 400.0)})
+    workflow = plan.prepare_crystal(iron(2), tmp_path / "w", common)
+    stages = [s.name for s in workflow.stages if s.does == "free energy"]
+    finish(workflow, dict.fromkeys(stages, (-430.0, 0.006)))
+    asked = Asked(1.0, "cell")
+    target.write(workflow.root, Target(asked))
+    assert "is reached" in analyze_workflow(workflow.root).outlook.line
+    assert len(Stages(workflow.root).state(asked).totals) == 2
+    result = workflow.root / stages[1] / "result.json"
+    result.write_text(result.read_text().replace("alchemdriver-result/", "alchemdriver-result/0"))
+    found = analyze_workflow(workflow.root).outlook
+    assert not found.met
+    assert "is reached" not in found.line
+    assert "totals are missing" in found.line
+    with pytest.raises(RunError, match=r"result\.json"):
+        Stages(workflow.root).state(asked)
+
+
+def test_a_total_whose_term_has_no_error_has_not_the_error_that_was_asked_for():
+    result = result_of(40)
+    totals = tuple(replace(t, se=None, ci95=None) for t in result.totals)
+    found = with_target(replace(result, totals=totals), Target(Asked(1.0, "cell")), 1).outlook
+    assert not found.met
+    assert found.line == "no error yet, one of its terms has none; asked for: 1e+03 meV per cell"
+
+
+def test_a_budget_is_compared_with_all_stages_of_a_workflow_that_has_not_begun(tmp_path):
+    """NPT and NVT of 5000 steps; two replicas of two pairs of 2 × (1000 + 4000) steps."""
+    common = plan.Common(model="demo-fe", **COMMON)
+    workflow = plan.prepare_crystal(iron(1), tmp_path / "w", common)
+    assert Stages(workflow.root).planned() == 2 * 5001 + 2 * 20001
+    resources = Resources()
+    with pytest.raises(InputError, match="take 50004 evaluations, more than 1000"):
+        pursue(workflow.root, Asked(0.002, "cell"), Budget(1000), resources, None, None)
+    assert not (workflow.root / target.FILE).exists()
+
+
+def test_per_site_of_what_changes_as_a_whole_is_refused_before_anything_runs(tmp_path):
+    common = plan.Common(model="demo", **COMMON)
+    full = plan.prepare_transmute({"cubic": perovskite(1)}, "Pb->Sn", tmp_path / "w", common)
+    with pytest.raises(InputError, match="per site: cubic changes as a whole"):
+        Stages(full.root).check(Asked(0.002, "site"))
+    Stages(full.root).check(Asked(0.002, "atom"))
+    some = replace(full, settings=replace(full.settings, substituted={"cubic": 1}))
+    manifest.write(some)
+    Stages(full.root).check(Asked(0.002, "site"))
