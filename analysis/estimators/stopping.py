@@ -307,7 +307,7 @@ def outlook(
     history = [
         (look.evaluations, max(max(e.error or 0.0, e.deciding or 0.0) for e in look.totals))
         for look in found.looks
-        if all(e.error is not None for e in look.totals)
+        if look.asked.per == found.asked.per and all(e.error is not None for e in look.totals)
     ]
     return Outlook(
         found.asked,

@@ -12,6 +12,7 @@ from helpers.stored_results import finish, switching_result
 
 from alchemdriver.analysis import analyze_workflow, analyze_works, workflow_summary
 from alchemdriver.analysis.compare.target import source_of, with_target
+from alchemdriver.analysis.compare.target_of_stages import wanted_of_rows
 from alchemdriver.analysis.estimators import stopping
 from alchemdriver.analysis.estimators.estimate import ONE_SIGMA, student
 from alchemdriver.contract import manifest, target
@@ -123,6 +124,49 @@ def test_nothing_is_reached_while_a_total_is_missing(tmp_path, monkeypatch):
     assert "totals are missing" in found.line
     with pytest.raises(RunError, match=r"result\.json"):
         Stages(workflow.root).state(asked)
+
+
+def test_all_errors_of_a_workflow_are_no_less_than_single_pairs_say(tmp_path, monkeypatch):
+    """Not those of the totals alone: G of the perfect crystal, and how well the routes agree."""
+    monkeypatch.setattr(stopping, "FEWEST", 4)
+    common = plan.Common(model="demo-fe", **COMMON)
+    workflow = plan.prepare_vacancy(iron(2), [5], tmp_path / "w", common)
+    small = 1e-4  # eV, far below what the pairs of these stages scatter by
+    finish(workflow, {name: (value, small) for name, (value, _) in VACANCY.items()})
+    asked = Target(Asked(1.0, "cell"))
+    target.write(workflow.root, asked)
+    given = analyze_workflow(workflow.root)
+    target.write(workflow.root, replace(asked, lengthened=LENGTHENED))
+    found = analyze_workflow(workflow.root)
+    assert found.outlook.met
+    pair = {n: s.source.pair_sigma for n, s in found.stages.items()}
+    g = next(r for r in found.rows if r.quantity == "G")
+    assert g.se == pytest.approx(1.2 * pair["300K/04-frenkel-ladd"] * student(ONE_SIGMA, 3))
+    (was,), (now,) = given.agreements, found.agreements
+    assert was.se < 3 * small
+    assert now.se > 1.2 * np.linalg.norm(list(pair.values()))
+    assert now.half95 > now.se
+
+
+def test_one_defect_is_no_number_of_formula_units(tmp_path):
+    """As for a single run of it; ε is of the whole then."""
+    common = plan.Common(model="demo", **COMMON)
+    mu = {"I": -1.5}
+    workflow = plan.prepare_vacancy(perovskite(2), [2], tmp_path / "w", common, mu)
+    finish(workflow, VACANCY)
+    rows, asked = analyze_workflow(workflow.root).rows, Asked(0.002, "formula-unit")
+    errors = {w.error for w in wanted_of_rows(workflow, rows, asked).values()}
+    assert errors == {0.002}
+
+
+def test_errors_per_something_else_are_no_history_of_this_one():
+    result = result_of(40)
+    looks = tuple(
+        Look(Asked(0.01, per), n, (Seen("F", 1.0, error, error),), {}, False)
+        for n, (per, error) in enumerate([("cell", 0.05), ("atom", 0.01), ("cell", 0.04)])
+    )
+    found = with_target(result, Target(Asked(0.01, "cell"), looks), 1).outlook
+    assert found.history == ((0, 0.05), (2, 0.04))
 
 
 def test_a_total_whose_term_has_no_error_has_not_the_error_that_was_asked_for():
