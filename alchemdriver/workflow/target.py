@@ -37,7 +37,7 @@ from ..contract.target import Asked, Look, Seen, Target
 from ..contract.xmltree import many, parse_xml, whole
 from ..errors import InputError, RunError
 from ..execute.progress import Progress
-from ..execute.rows import resume_point
+from ..execute.rows import check_goes_on, resume_point
 from ..execute.supervisor import Resources, execute
 from ..prepare.lengthen import finish, lengthen
 from ..server.lock import only_server
@@ -124,7 +124,12 @@ def pursue(
             say("the budget is over")
             return False
         with _locked([home, *calculation.folders]):
-            found = lengthen(home, found, calculation.cycles(lengths))
+            cycles = calculation.cycles(lengths)
+            for path, n in cycles.items():
+                run = read_input(path)
+                if run.schedule is not None and n > run.schedule.cycles:
+                    check_goes_on(run)
+            found = lengthen(home, found, cycles)
 
 
 def _look(found: Target, state: State, evaluations: int, speed: float | None) -> Target:
