@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import real_runs as rr
 from helpers.coverage import KT, T, gaussian
 from helpers.stored_results import finish, switching_result
 
+from alchemdriver import analysis
 from alchemdriver.analysis import analyze_workflow, analyze_works, workflow_summary
 from alchemdriver.analysis.compare.target import source_of, with_target
 from alchemdriver.analysis.compare.target_of_stages import wanted_of_rows
@@ -20,7 +22,7 @@ from alchemdriver.contract.target import Asked, Lengthening, Look, Seen, Target
 from alchemdriver.errors import InputError, RunError
 from alchemdriver.execute.supervisor import Resources
 from alchemdriver.workflow import plan
-from alchemdriver.workflow.target import Budget, Stages, pursue
+from alchemdriver.workflow.target import Budget, Runs, Stages, pursue
 
 from .test_workflow import COMMON, VACANCY, iron, perovskite
 
@@ -186,6 +188,20 @@ def test_a_budget_is_compared_with_all_stages_of_a_workflow_that_has_not_begun(t
     with pytest.raises(InputError, match="take 50004 evaluations, more than 1000"):
         pursue(workflow.root, Asked(0.002, "cell"), Budget(1000), resources, None, None)
     assert not (workflow.root / target.FILE).exists()
+
+
+def test_a_run_whose_term_has_no_error_ends_with_that(tmp_path, monkeypatch):
+    """Not with an error of the works alone: more cycles give the term none."""
+    rr.oscillator_run(tmp_path / "run", schedule="linear", equilibrate=5, switch=9, cycles=3)
+    result = result_of(40)
+    monkeypatch.setattr(analysis, "analyze", lambda inputs: result)
+    runs, asked = Runs(tmp_path / "run"), Asked(1.0, "cell")
+    assert runs.state(asked).errors
+    why = "not estimated: a point of the mass leg has no error"
+    totals = tuple(replace(t, se=None, se_kind=why) for t in result.totals)
+    result = replace(result, totals=totals)
+    with pytest.raises(RunError, match=why):
+        runs.state(asked)
 
 
 def test_per_site_of_what_changes_as_a_whole_is_refused_before_anything_runs(tmp_path):
