@@ -56,7 +56,8 @@ def run_to_error(
                 raise
             display.say(str(err))
         if not reached:
-            display.say(f"continue with: {again}")
+            anew = "the budget counts from the first evaluation on: raise it to go on"
+            display.say(f"continue with: {again}" if evaluations is None else anew)
         return reached
 
     typed = ["--error", error, "--per", per, *([] if budget is None else ["--budget", budget])]

@@ -147,10 +147,12 @@ class Schedule:
 
     def label(self, step: int) -> str:
         """The kind of the segment that *step* lies in, for progress displays."""
-        for segment in self.segments():
-            if segment.start <= step < segment.stop:
-                return segment.kind
-        return "done"
+        if not 0 <= step < self.total_steps:
+            return "done"
+        back, k = divmod(step % self.period, self.equilibrate + self.switch)
+        if k < self.equilibrate:
+            return "hold1" if back else "hold0"
+        return "backward" if back else "forward"
 
 
 @lru_cache(maxsize=4)

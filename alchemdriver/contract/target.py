@@ -91,7 +91,8 @@ class Target:
 TARGET = Format(
     "alchemdriver-target/1",
     Target,
-    remedy="restore it, or delete it: inputs keep their lengths, and the next look begins anew",
+    remedy="restore it, or delete it, in a workflow only when all stages are done with the lengths "
+    "in their inputs: inputs keep their lengths, and the next look begins anew",
 )
 
 

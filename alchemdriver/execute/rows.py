@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ..analysis.files.readers import bead_paths
@@ -48,6 +49,21 @@ def resume_point(run: RunInput) -> Checkpoint | None:
             "checkpoints"
         )
     return None
+
+
+def check_goes_on(run: RunInput) -> None:
+    """Raises RunError, one line, for a finished *run* that cannot go on if it is made longer."""
+    for path, _, _ in _last_steps(run):
+        if not path.exists() and Path(f"{path}.gz").exists():
+            raise RunError(
+                f"{path}.gz is packed, and nothing can be written behind it: unpack it (gunzip) "
+                "for the run to be made longer"
+            )
+    if resume_point(replace(run, total_steps=run.total_steps + 1)) is None:
+        raise RunError(
+            f"{run.path}: no checkpoint is left to go on from, so the run cannot be made longer: "
+            "put it back, or begin anew in another folder"
+        )
 
 
 def last_printed(run: RunInput) -> int:

@@ -115,10 +115,12 @@ def check_holds(run: RunInput) -> float:
         raise RunError(f"{run.path} has no schedule, so it has no holds")
     labels = [run.schedule.label(int(k)) for k in trajectory.steps]
     cycle = trajectory.steps // (run.total_steps // run.schedule.cycles)
+    frames: dict[tuple[str, int], list[int]] = {}
+    for n, key in enumerate(zip(labels, cycle.tolist(), strict=True)):
+        frames.setdefault(key, []).append(n)
     means, strain = [], 0.0
-    for key in dict.fromkeys(zip(labels, cycle.tolist(), strict=True)):
-        chosen = [k for k, x in enumerate(zip(labels, cycle.tolist(), strict=True)) if x == key]
-        if key[0].startswith("hold") and len(chosen) > 1:
+    for (label, _), chosen in frames.items():
+        if label.startswith("hold") and len(chosen) > 1:
             cell = trajectory.cells[chosen].mean(axis=0)
             means.append(np.linalg.norm(u[chosen].mean(axis=0) @ cell, axis=1))
             strain = max(strain, np.abs(np.linalg.solve(start.cell, cell) - np.eye(3)).max())

@@ -31,12 +31,13 @@ from ..analysis.files.trajectory import trajectory_file
 from ..contract import manifest, target
 from ..contract.layout import find_runs, home_of
 from ..contract.manifest import is_workflow
-from ..contract.run_input import RunInput, read_input
-from ..contract.settings import CrystalSettings
+from ..contract.run_input import RunInput, conditions, read_input
+from ..contract.settings import CrystalSettings, VacancySettings
 from ..contract.target import Asked, Look, Seen, Target
+from ..contract.xmltree import many, parse_xml, whole
 from ..errors import InputError, RunError
 from ..execute.progress import Progress
-from ..execute.rows import resume_point
+from ..execute.rows import check_goes_on, resume_point
 from ..execute.supervisor import Resources, execute
 from ..prepare.lengthen import finish, lengthen
 from ..server.lock import only_server
@@ -123,7 +124,12 @@ def pursue(
             say("the budget is over")
             return False
         with _locked([home, *calculation.folders]):
-            found = lengthen(home, found, calculation.cycles(lengths))
+            cycles = calculation.cycles(lengths)
+            for path, n in cycles.items():
+                run = read_input(path)
+                if run.schedule is not None and n > run.schedule.cycles:
+                    check_goes_on(run)
+            found = lengthen(home, found, cycles)
 
 
 def _look(found: Target, state: State, evaluations: int, speed: float | None) -> Target:
@@ -222,9 +228,12 @@ class Runs:
         if total.value is None:
             raise RunError(f"{result.folder}: no total: {'; '.join(result.warnings)}")
         wanted = wanted_of(result, asked, changing(self._runs()[0]))
+        source = source_of(result, name)
+        if total.se is None and source.sigma is not None:  # a term has none: cycles give it none
+            raise RunError(f"{result.folder}: {total.se_kind}")
         return State(
             [wanted],
-            {name: source_of(result, name)},
+            {name: source},
             {wanted.name: total.value},
             {wanted.name: total.se},
         )
@@ -249,8 +258,17 @@ class Stages:
 
     def check(self, asked: Asked) -> None:
         """InputError for an error per what there is none of."""
-        if asked.per == "site" and isinstance(self.workflow.settings, CrystalSettings):
+        s = self.workflow.settings
+        if asked.per != "site" or isinstance(s, VacancySettings):
+            return
+        if isinstance(s, CrystalSettings):
             raise InputError("per site: no atom of a crystal changes; ask per cell or per atom")
+        entire = [phase for phase in s.phases if phase not in s.substituted]
+        if entire:
+            raise InputError(
+                f"per site: {entire[0]} changes as a whole, not on some of its sites; ask per "
+                "cell, atom or formula-unit"
+            )
 
     def _runs(self) -> list[RunInput]:
         """Those that have been fed."""
@@ -258,7 +276,16 @@ class Stages:
         return [read_input(path) for path in fed]
 
     def planned(self) -> int:
-        return _planned(self._runs()) + self._relaxing()
+        """With the stages that are not fed yet, whose inputs cannot be read as a whole; of
+        relaxations, those that are done."""
+        found = self._relaxing()
+        for path in self.inputs:
+            if not path.is_file():
+                raise InputError(f"{path} is missing: put it back, or prepare the workflow again")
+            root = parse_xml(path.read_text(encoding="utf-8"), str(path))
+            steps = whole(root.get("total_steps"), "<total_steps>", 1000, least=1)
+            found += (steps + 1) * sum(conditions(s).beads for s in many(root.get("system")))
+        return found
 
     def evaluations(self) -> int:
         return _evaluations(self._runs()) + self._relaxing()
@@ -273,6 +300,9 @@ class Stages:
 
     def state(self, asked: Asked) -> State:
         result = analysis.analyze_workflow(self.home)
+        if result.missing:  # all stages are done, so one gives no number that can be used
+            none = f"{self.home / result.missing[0]}: it gives no total with an error"
+            raise RunError(next(iter(result.warnings), none))
         rows = {row_name(row): row for row in result.rows}
         totals = wanted_of_rows(self.workflow, list(result.rows), asked)
         return State(

@@ -3,9 +3,11 @@
 | choice        | rule                                                                           |
 |---------------|--------------------------------------------------------------------------------|
 | `schedule`    | λ̇ ∝ 1/√ζ, ζ(λ) from the pilot (analysis/estimators/friction.py), as a table    |
-| `equilibrate` | six correlation times of ∂H/∂λ, the longer one of both ends                     |
+| `equilibrate` | six correlation times of ∂H/∂λ, the longer one of both ends; not shorter where  |
+|               | the pilot's holds are too short to show them                                    |
 | `switch`      | as long as a hold, but for 1 kT of dissipation at most and ½ kT at least; and   |
-|               | two correlation times, below which friction is not what resists                 |
+|               | two correlation times, below which friction is not what resists; never shorter  |
+|               | where that costs more                                                           |
 
 A pair's ΔF scatters by kT W, W the dissipation, which falls as 1/t: what a given error costs is
 proportional to W × (steps of a cycle).  A run that has begun keeps its schedule, so the choices are
@@ -25,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from ..analysis.estimators.friction import Friction, friction, of_holds
+from ..analysis.estimators.holds import Hold
 from ..analysis.estimators.work import SwitchingRun, switching_work
 from ..analysis.files.readers import read_gradients
 from ..contract import shelf
@@ -78,11 +81,15 @@ class Tuning:
             *rows,
             f"expected dissipation of a switch: {self.dissipation[0]:.2f} kT -> "
             f"{self.dissipation[1]:.2f} kT",
-            f"evaluations for the same error: {self.gain:.2g} times fewer"
-            if self.gain >= 1.0
-            else f"evaluations for the same error: {1.0 / self.gain:.2g} times more; the holds "
-            "were too short for starts that are independent",
+            f"evaluations for the same error: {self._gain()}",
         ]
+
+    def _gain(self) -> str:
+        if self.gain >= 1.0:
+            return f"{self.gain:.2g} times fewer"
+        grew = any(c.key == "equilibrate" and int(c.now) > int(c.before) for c in self.choices)
+        why = "; the holds were too short for starts that are independent" if grew else ""
+        return f"{1.0 / self.gain:.2g} times more{why}"
 
 
 def tune(place: Path, out: Path, keep: tuple[str, ...] = ()) -> Tuning:
@@ -99,6 +106,11 @@ def tune(place: Path, out: Path, keep: tuple[str, ...] = ()) -> Tuning:
     for run in runs:
         if run.schedule is None:
             raise InputError(f"{run.path} has no schedule: there is none to tune")
+        for name, _ in files_of(run):
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise InputError(
+                    f"{run.path} names {name}, outside its folder: copy it there first"
+                )
     tuning = choose(runs, keep)
     with whole_folder(out) as folder:
         for run in runs:
@@ -130,12 +142,19 @@ def choose(runs: list[RunInput], keep: tuple[str, ...]) -> Tuning:
                 f"slow where friction is high, dissipates {ratio:.2f} times less in the same time",
             )
         )  # fmt: skip
-    times = [h.correlation_time for run in done for h in run.holds if h.correlation_time]
-    slowest = max([*times, 1e-3 * first.relaxation_fs], default=0.0)
-    if "equilibrate" not in keep and times:
-        hold = ceil(HOLD * slowest / dt)
-        reason = f"{HOLD:g} correlation times of {slowest:.2g} ps, the longest of both ends"
+    holds = [h for run in done for h in run.holds]
+    slowest = max([1e-3 * first.relaxation_fs, *(h.correlation_time or 0.0 for h in holds)])
+    if "equilibrate" not in keep:
+        hold, reason = _hold(schedule.equilibrate, holds, slowest, dt)
         choices.append(Choice("equilibrate", str(schedule.equilibrate), str(hold), reason))
+    before = found.dissipation(schedule.shape, schedule.switch * dt) / t
+
+    def expected(switch: int) -> tuple[float, float]:
+        """Dissipation (kT) of so many steps, and how many times fewer evaluations they take."""
+        after = found.dissipation(shape, switch * dt) / t
+        cost = before * (schedule.equilibrate + schedule.switch)
+        return after, cost / (after * (hold + switch))
+
     if "switch" not in keep:
         unit = found.dissipation(shape, 1.0) / t / dt  # steps for 1 kT
         wanted = min(max(unit / MOST, float(hold)), unit / LEAST)
@@ -143,11 +162,25 @@ def choose(runs: list[RunInput], keep: tuple[str, ...]) -> Tuning:
         reason = f"dissipates {unit / switch:.2f} kT; {hold} steps of hold come with it"
         if switch > ceil(wanted):
             reason += f"; {FOLLOWS:g} correlation times at least, or friction says nothing of it"
+        if switch < schedule.switch and (gain := expected(switch)[1]) < 1.0:
+            reason = f"kept: {switch} would take {1.0 / gain:.2g} times more evaluations"
+            switch = schedule.switch
         choices.append(Choice("switch", str(schedule.switch), str(switch), reason))
-    before = found.dissipation(schedule.shape, schedule.switch * dt) / t
-    after = found.dissipation(shape, switch * dt) / t
-    cost = before * (schedule.equilibrate + schedule.switch) / (after * (hold + switch))
-    return Tuning(found, tuple(choices), (before, after), cost)
+    after, gain = expected(switch)
+    return Tuning(found, tuple(choices), (before, after), gain)
+
+
+def _hold(before: int, holds: list[Hold], slowest: float, dt: float) -> tuple[int, str]:
+    """Steps of a hold that was *before* steps long, and why; slowest, dt: ps."""
+    if not any(h.correlation_time for h in holds):
+        return before, "kept: the pilot's holds do not show how long they remember"
+    steps = ceil(HOLD * slowest / dt)
+    reason = f"{HOLD:g} correlation times of {slowest:.2g} ps, the longest of both ends"
+    if any(h.untold for h in holds):
+        reason += "; the pilot's holds are too short to know it"
+        if steps < before:
+            return before, f"{reason}: not shortened"
+    return steps, reason
 
 
 def _pairs(done: list[SwitchingRun]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -76,6 +76,8 @@ def with_target(result: Result, found: Target, sites: int) -> Result:
             _no_less(t, total, sources, result) if t.method == METHOD else t for t in totals
         )
     se = None if np.isnan(sigma) else student(ONE_SIGMA, dof) * sigma
+    if result.total(METHOD).se is None:
+        se = None  # a term without an error
     if se is not None and found.lengthened:
         se = no_less(se, 0.0, total, sources)[0]
     return replace(

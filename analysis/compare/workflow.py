@@ -34,11 +34,11 @@ from ...errors import AlchemdriverError, AnalysisError
 from ...paths.formulas import Correction
 from ..corrections.formulas import configurational
 from ..estimators.estimate import ONE_SIGMA, add, student
-from ..estimators.stopping import Outlook, Source
+from ..estimators.stopping import Outlook, Source, no_less
 from ..result import FILE, read_result
 from . import finite_cell as cell
 from .target import source_of
-from .target_of_stages import with_target
+from .target_of_stages import Floor, with_target
 
 SCHEMA = "alchemdriver-workflow-result/1"
 METHOD = "BAR"
@@ -191,10 +191,10 @@ def analyze_workflow(root: Path | str) -> WorkflowResult:
         )
     rows += _differences_of_phases(workflow, rows, stages)
     asked = target.read(workflow.root)
-    seen = None
+    seen, floor = None, None
     if asked is not None:
-        rows, seen = with_target(workflow, rows, stages, asked)
-    agreements = tuple(compare_routes(rows, stages))
+        rows, seen, floor = with_target(workflow, rows, stages, asked)
+    agreements = tuple(compare_routes(rows, stages, floor))
     return WorkflowResult(
         workflow.root,
         workflow.kind,
@@ -391,8 +391,11 @@ def _differences_of_phases(
     return found
 
 
-def compare_routes(rows: list[Row], stages: dict[str, StageResult]) -> Iterator[Agreement]:
-    """What both routes to one quantity differ by."""
+def compare_routes(
+    rows: list[Row], stages: dict[str, StageResult], floor: Floor | None = None
+) -> Iterator[Agreement]:
+    """What both routes to one quantity differ by; floor: of stages whose errors decided their
+    lengths."""
     for fl in rows:
         for path in rows:
             same = (fl.quantity, fl.phase, fl.temperature) == (
@@ -413,13 +416,18 @@ def compare_routes(rows: list[Row], stages: dict[str, StageResult]) -> Iterator[
                 added, its_se = (term.value or 0.0, term.se or 0.0) if term else (0.0, 0.0)
                 sigma, dof = spread(difference, stages)
                 sigma, dof = add([(sigma / fl.per) ** 2, its_se**2], [dof, None])
+                se, half95 = student(ONE_SIGMA, dof) * sigma, student(0.95, dof) * sigma
+                if floor is not None:
+                    shares = {k: x / fl.per for k, x in difference.items()}
+                    wanted = floor.of(shares, its_se**2)
+                    se, half95 = no_less(se, half95, wanted, floor.sources)
                 yield Agreement(
                     fl.quantity,
                     fl.phase,
                     fl.temperature,
                     fl.per_unit + added - path.per_unit,
-                    student(ONE_SIGMA, dof) * sigma,
-                    student(0.95, dof) * sigma,
+                    se,
+                    half95,
                     term,
                     ratio,
                     fl.unit,

@@ -271,11 +271,14 @@ class Outlook:
         """For people: the error now, and what it takes."""
         wanted = str(self.asked)
         if self.error is None:
-            return f"no error yet, too few pairs; asked for: {wanted}"
+            why = "too few pairs" if self.evaluations else "one of its terms has none"
+            return f"no error yet, {why}; asked for: {wanted}"
         now = f"{1e3 * self.error:.2g} meV"
         if self.met:
             return f"{now}: {wanted} is reached"
         left = sum(self.evaluations.values())
+        if left == 0:
+            return f"{now} for what is there; {wanted} is asked for all, and totals are missing"
         parts = [f"{self._cost(n)} in {name}" for name, n in self.evaluations.items()]
         where = f" ({', '.join(parts)})" if len(parts) > 1 else ""
         return f"now {now}; {wanted} after about {self._cost(left)} more{where}"
@@ -304,11 +307,11 @@ def outlook(
     history = [
         (look.evaluations, max(max(e.error or 0.0, e.deciding or 0.0) for e in look.totals))
         for look in found.looks
-        if all(e.error is not None for e in look.totals)
+        if look.asked.per == found.asked.per and all(e.error is not None for e in look.totals)
     ]
     return Outlook(
         found.asked,
-        met(totals, sources),
+        met(totals, sources) and all(errors[t.name] is not None for t in totals),
         worst.name,
         now[worst.name] * share if isfinite(now[worst.name]) else None,
         still_to_do(totals, sources),

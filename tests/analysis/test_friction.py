@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from helpers import real_runs as rr
 from helpers.coverage import energies
 from helpers.moments import COPPER, Oscillator
 
 from alchemdriver import units
 from alchemdriver.analysis.estimators.friction import friction, of_holds
+from alchemdriver.analysis.estimators.holds import Hold
 from alchemdriver.contract.schedule import linear, poly9
-from alchemdriver.errors import AnalysisError
+from alchemdriver.errors import AnalysisError, InputError
+from alchemdriver.workflow import tune
 
 SOFT_TO_STIFF = Oscillator(k_initial=1.0, k_final=20.0)
+DT = 2.0**-10  # ps
 MASS = COPPER * units.DALTON_ANGSTROM2_PER_FS2_EV
 
 
@@ -95,3 +103,35 @@ def test_a_pilot_without_dissipation_or_pairs_is_refused():
         friction(lam, ones, ones, 1e-3)
     with pytest.raises(AnalysisError, match="3 pairs of switches or more, got 2"):
         friction(lam, ones[:2], -ones[:2], 1e-3)
+
+
+def test_holds_that_do_not_show_how_long_they_remember_are_not_shortened():
+    known = Hold("hold0", 0, 5.0, 0.125, None, None, 500, None, None, blocks=50.0)
+    untold, none = replace(known, blocks=2.0), replace(known, correlation_time=None)
+    assert tune._hold(900, [known], 0.125, DT)[0] == 768
+    steps, reason = tune._hold(900, [known, untold], 0.125, DT)
+    assert (steps, "not shortened" in reason) == (900, True)
+    steps, reason = tune._hold(300, [untold], 0.125, DT)
+    assert (steps, "not shortened" in reason) == (768, False)
+    steps, reason = tune._hold(900, [none], 0.125, DT)
+    assert (steps, "kept" in reason) == (900, True)
+
+
+@pytest.mark.parametrize(("held", "why"), [("500", False), ("900", True)])
+def test_why_a_tuned_run_costs_more(held, why):
+    lam, ones = np.linspace(0.0, 1.0, 50), np.ones((5, 50))
+    found = friction(lam, ones, -ones, 1e-3)
+    choices = (tune.Choice("equilibrate", "500", held, ""),)
+    last = tune.Tuning(found, choices, (1.0, 1.0), 0.5).lines()[-1]
+    assert "2 times more" in last
+    assert ("holds were too short" in last) == why
+
+
+def test_a_pilot_that_names_files_elsewhere_is_refused(tmp_path):
+    path = rr.oscillator_run(tmp_path / "a", schedule="linear", equilibrate=5, switch=9, cycles=3)
+    for name in ("../start.xyz", str(tmp_path / "start.xyz")):
+        shutil.copy(tmp_path / "a" / "start.xyz", tmp_path / "start.xyz")
+        path.write_text(re.sub(r"(<file[^>]*>)[^<]*", rf"\1 {name} ", path.read_text()))
+        with pytest.raises(InputError, match="outside its folder: copy it there first"):
+            tune.tune(tmp_path / "a", tmp_path / "out")
+        assert not (tmp_path / "out").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -72,6 +74,20 @@ def test_segments_cover_every_step_once(s):
     assert [x.cycle for x in segments] == [c for c in range(s.cycles) for _ in range(4)]
     assert s.label(s.total_steps) == "done"
     assert s.label(0) == ("hold0" if s.equilibrate else "forward")
+
+
+@settings(deadline=None)
+@given(schedules)
+def test_a_step_is_called_after_its_segment(s):
+    for segment in s.segments():  # holds may have no step
+        assert {s.label(k) for k in range(segment.start, segment.stop)} <= {segment.kind}
+    assert [s.label(k) for k in (-1, s.total_steps)] == ["done", "done"]
+
+
+def test_a_step_of_a_very_long_run_is_called_at_once():
+    began = time.perf_counter()
+    assert Schedule(linear, 3, 5, 10**6).label(16 * 10**6 - 1) == "backward"
+    assert time.perf_counter() - began < 1.0
 
 
 @settings(deadline=None)

@@ -15,7 +15,7 @@ from alchemdriver import analysis
 from alchemdriver.contract import origin
 from alchemdriver.contract.run_input import read_input
 from alchemdriver.errors import AnalysisError, InputError, RunError
-from alchemdriver.execute.rows import resume_point
+from alchemdriver.execute.rows import check_goes_on, resume_point
 from alchemdriver.prepare import tree
 from alchemdriver.server import checkpoints
 
@@ -209,6 +209,22 @@ def test_runs_of_earlier_versions_are_taken_as_they_are(folder):
     origin.path_of(read_input(folder)).unlink()
     assert resume_point(read_input(folder)).step == LAST
     assert analysis.analyze(folder, write=False).totals
+
+
+def test_what_a_longer_run_cannot_go_on_from_is_refused_before(folder):
+    run = read_input(folder)
+    check_goes_on(run)
+    dh = folder / "run.dHdlambda_0"
+    packed = dh.with_name(f"{dh.name}.gz")
+    dh.rename(packed)  # a finished run is well without it
+    assert resume_point(run).step == LAST
+    with pytest.raises(RunError, match=r"run\.dHdlambda_0\.gz is packed.*gunzip"):
+        check_goes_on(run)
+    packed.rename(dh)
+    for name in ("RESTART", "run.checkpoint", "run.checkpoint.previous"):
+        (folder / name).unlink(missing_ok=True)
+    with pytest.raises(RunError, match="no checkpoint is left"):
+        check_goes_on(run)
 
 
 # --- rows ---------------------------------------------------------------------------------------
