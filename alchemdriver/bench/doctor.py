@@ -30,6 +30,8 @@ MODELS = ("demo", "L=1", "MPA-0-like")  # without densities and pair repulsion, 
 BUDGET = 360.0  # s, after which no further speed is measured
 BEADS = 4
 EXACT = 1e-10  # float64; sums on a GPU come in another order, some in none
+# The same on cuEquivariance: mace-torch's conversion of `demo` is 3e-9 off its modules (L=1: 7e-15)
+CONVERTED = 1e-8
 PACKAGES = ("cuequivariance-torch", "cuequivariance-ops-torch-cu12", "symmetrix-xl")
 
 
@@ -78,8 +80,9 @@ def _columns(name: str, *cells: str) -> str:
 def _agreement(model: str, device: str) -> Iterator[tuple[str, bool]]:
     """A line for each evaluator there is, and whether all of it is within the limits.
 
-    float64 within EXACT; float32 within ten times what stock modules lose in float32; structures
-    of a batch like single ones; the same twice (to the bit on a CPU).
+    float64 within EXACT (CONVERTED on cuEquivariance); float32 within ten times what stock
+    modules lose in float32; structures of a batch like single ones; the same twice (to the bit on
+    a CPU).
     """
     system = perovskite(2)
     s = system.structure
@@ -92,11 +95,12 @@ def _agreement(model: str, device: str) -> Iterator[tuple[str, bool]]:
         errors = [None if p is None else _error(p.evaluate(*arguments), expected) for p in of]
         best = of[0] or of[1]
         assert best is not None
-        limit = EXACT if of[0] is not None else 10.0 * rounding
+        exact = CONVERTED if name == "cueq" else EXACT
+        limit = exact if of[0] is not None else 10.0 * rounding
         batch = _error(_in_batch(best, system), expected)
         again = _error(best.evaluate(*arguments), best.evaluate(*arguments))
         good = batch <= limit and again <= (0.0 if device == "cpu" and name == "fast" else limit)
-        good &= errors[0] is None or errors[0] <= EXACT
+        good &= errors[0] is None or errors[0] <= exact
         good &= errors[1] is not None and errors[1] <= 10.0 * max(rounding, 1e-7)
         cells = ["–" if e is None else f"{e:.0e}" for e in (*errors, rounding, batch, again)]
         yield _columns(model, name, *cells, "right" if good else "WRONG"), good

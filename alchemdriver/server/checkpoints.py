@@ -162,7 +162,7 @@ def _read(path: Path) -> tuple[int, Parameters, Conditions] | None:
         if "schedule" in stored:
             stored.pop("lambda", None)  # where the run was, not what it is
         return step, check_parameters(stored), conditions(root["system"])
-    except (ValueError, KeyError, TypeError, AttributeError, InputError) as err:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, InputError) as err:
         reason = " ".join(str(err).split()).removeprefix(f"{path} ").removeprefix(f"{path}: ")
         raise RunError(
             f"checkpoint {path} is damaged, or of another version ({reason}), and without it the "

@@ -94,7 +94,7 @@ def serve(
                 load_exactly(xml, partial(before_binding, clock), sockets_prefix=prefix)
             except (OSError, RuntimeError) as err:
                 raise RunError(f"i-PI cannot listen on {where}: {err}") from None
-            except (ValueError, KeyError, TypeError, NameError) as err:
+            except (ValueError, KeyError, TypeError, NameError, OverflowError) as err:
                 reason = " ".join(str(err).split())
                 raise InputError(f"i-PI refuses {source.name}: {reason}") from None
         if step == 0:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def read_store(path: Path) -> dict[tuple[str, float], float]:
     try:
         with open(path, "rb") as f, np.load(f, allow_pickle=False) as data:
             columns = (data["key"].tolist(), data["lam"].tolist(), data["energy"].tolist())
-    except (OSError, ValueError, KeyError, BadZipFile, EOFError):
+    except (OSError, ValueError, KeyError, BadZipFile, EOFError, zlib.error):
         return {}
     return {(k, lam): e for k, lam, e in zip(*columns, strict=True)}
 

@@ -56,7 +56,7 @@ def test_children_do_not_outlive_their_supervisor(folder, how):
     pids = faults.children(supervisor, "server") + faults.children(supervisor, "client")
     assert len(pids) == 2
     words = Path(f"/proc/{pids[0]}/cmdline").read_text().split("\0")
-    sockets = Path(words[words.index("--socket-prefix") + 1]).parent
+    sockets = Path(words[words.index("--socket-prefix") + 1])  # ends with a slash
     assert (sockets / "owner").exists()
     supervisor.send_signal(how)
     assert supervisor.wait(rr.LIMIT) == -how

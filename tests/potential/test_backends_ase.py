@@ -129,7 +129,9 @@ def test_what_fails_says_so_in_one_line(tmp_path, structure, body, message):
         ),
         (
             "calls = 0\ndef calculate(self, *args):\n    super().calculate(*args)\n"
-            "    self.calls += 1\n    self.results['energy'] += 1e-9 * self.calls",
+            "    self.calls += 1\n"
+            "    for name in ('energy', 'free_energy'):\n"
+            "        self.results[name] += 1e-9 * self.calls",
             "repetition",
         ),
     ],
