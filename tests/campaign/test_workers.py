@@ -117,6 +117,11 @@ def test_a_slice_stops_itself_and_the_next_goes_on(tmp_path, by_hand, monkeypatc
     assert_same(root, by_hand)
 
 
+def queue(env) -> list[str]:
+    done = subprocess.run(["squeue", "-h"], env=env, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
 @pytest.mark.skipif(slurm.why_not() is not None, reason=str(slurm.why_not()))
 def test_slurm_with_a_cancelled_job_and_a_killed_driver(tmp_path, by_hand):
     root = make(tmp_path)
@@ -135,8 +140,10 @@ def test_slurm_with_a_cancelled_job_and_a_killed_driver(tmp_path, by_hand):
             driver.wait()
             again = subprocess.run(command, env=env, stdout=log, stderr=log, timeout=LIMIT)
         assert again.returncode == 0, (tmp_path / "log").read_text()
-        left = subprocess.run(["squeue", "-h"], env=env, capture_output=True, text=True, check=True)
-        assert all("CG" in line for line in left.stdout.splitlines()), left.stdout
+        deadline = time.monotonic() + LIMIT  # a job that was told to end takes a moment
+        while any("CG" not in line for line in queue(env)):
+            assert time.monotonic() < deadline, queue(env)
+            time.sleep(0.5)
     found = history(root)
     assert found["done"] == 4
     assert found["driver"] == 2
