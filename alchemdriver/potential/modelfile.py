@@ -74,7 +74,8 @@ def load_model(
     """The stock MACE model in eval mode, and the metadata stored with it.
 
     The model is built in float64 and then cast to ``dtype``, so that Clebsch-Gordan coefficients
-    have full precision whatever precision the weights were trained in.
+    have full precision whatever precision the weights were trained in; but for the coupling
+    matrices of products, which are stored with the weights, and rounded like them.
     """
     json_path = Path(json_path)
     content, weights_path = _read_description(json_path)
