@@ -16,6 +16,7 @@ from mace import data, modules
 from mace.modules.blocks import NonLinearBiasReadoutBlock
 from mace.tools import AtomicNumberTable, torch_geometric
 
+from alchemdriver.potential.backends.mace import MaceBackend
 from alchemdriver.records import PotentialEvaluation, Structure
 
 ELEMENTS = ("O", "Na", "Cl", "K", "Rb")
@@ -232,3 +233,30 @@ def zoo_model(name: str) -> tuple[torch.nn.Module, str | None]:
     options = dict(ZOO[name])
     head = options.pop("head", None)
     return make_model(**options), head
+
+
+# of the zoo, by how the fast evaluator takes their messages
+COLLAPSED = "Interaction+Residual, L=0, correlation 3"
+WITH_VECTORS = "Residual+Residual, L=2"
+EXPANDED = "Density+DensityResidual, Agnesi, ZBL"
+
+EVERYWHERE = range(8)
+CASES = {  # states, weights
+    "two groups, three states": (STATES, [0.3, 0.5, 0.7, 0.2, 0.6]),
+    "weights 0 and 1": (STATES, [0.0, 1.0, 0.0, 1.0, 0.0]),
+    "every atom, sites of two kinds": (
+        [
+            dict.fromkeys(EVERYWHERE, "Na"),
+            dict.fromkeys(EVERYWHERE, "K"),
+            dict.fromkeys(range(4), "Cl"),
+        ],
+        [0.2, 0.5, 0.1],
+    ),
+    "one removed atom": ([{0: "Na"}, {}], [0.3, 0.7]),
+    "plain": ([], []),
+}
+
+
+def backend_of(name, dtype="float64", evaluator="auto"):
+    model, head = zoo_model(name)
+    return MaceBackend(model, name, dtype=dtype, head=head, evaluator=evaluator)
